@@ -1,0 +1,339 @@
+//! Why a study was refused. Every message names section, field, value and remedy.
+
+use fusiondp_dp::Epsilon;
+use fusiondp_learn::encode::EncodeError;
+use fusiondp_learn::model::ModelError;
+use fusiondp_learn::schema::SchemaError;
+
+use super::Mode;
+use crate::ids::{SiteId, StudyId};
+use crate::problem::{Problem, ProblemType};
+
+/// A defect of a study document.
+#[derive(Debug, thiserror::Error)]
+pub enum StudyError {
+    /// Above the size limit.
+    #[error("study document of {bytes} bytes; the limit is 1 MiB, shorten descriptions or vocabularies")]
+    TooLong {
+        /// Size of the document.
+        bytes: usize,
+    },
+    /// Not text.
+    #[error("study document is not UTF-8: {source}; save it as UTF-8")]
+    NotUtf8 {
+        /// Where it stops being UTF-8.
+        source: std::str::Utf8Error,
+    },
+    /// Not TOML, an unknown or missing field, a wrong type, a value out of its type's range.
+    #[error(
+        "study document, line {line}{}: {}; correct it, deploy/samples/sepsis-study.toml explains every section",
+        field(path), source.message()
+    )]
+    Syntax {
+        /// Line, from 1.
+        line: usize,
+        /// Path of the field; empty when the text is no TOML.
+        path: String,
+        /// What the reader says.
+        source: Box<toml::de::Error>,
+    },
+    /// The coordinator names another id than follows from the bytes.
+    #[error("study offered as {offered}, its document makes it {derived}; compare the coordinator's version")]
+    WrongId {
+        /// Id in the message.
+        offered: StudyId,
+        /// Id of the document.
+        derived: StudyId,
+    },
+
+    /// A number or a text out of its range.
+    #[error("{field} = {value} is out of range; use {range}")]
+    OutOfRange {
+        /// Path of the field.
+        field: &'static str,
+        /// The value.
+        value: String,
+        /// What is allowed.
+        range: &'static str,
+    },
+
+    /// The schema does not stand.
+    #[error("{0}")]
+    Schema(#[from] SchemaError),
+    /// One name, declared as label and as sensitive.
+    #[error(
+        "schema column \"{column}\" is declared both label and sensitive; labels are not protected, give the column one \
+         role"
+    )]
+    LabelDeclaredSensitive {
+        /// The column.
+        column: String,
+    },
+    /// A private part without anything to protect.
+    #[error(
+        "no schema column has role = \"sensitive\", but [fusion] mode = \"{mode}\" has a private part; declare what is \
+         sensitive, or use mode = \"hybrid-only\""
+    )]
+    NoSensitiveColumn {
+        /// The mode.
+        mode: Mode,
+    },
+    /// The privacy unit is no unit-id column.
+    #[error(
+        "[privacy] unit_column = \"{column}\" is not a schema column with role = \"unit-id\"; name that column, or give \
+         this one the role"
+    )]
+    UnitColumnUnknown {
+        /// The column named.
+        column: String,
+    },
+    /// A unit id is declared and not used, which would silently weaken the guarantee to single records.
+    #[error(
+        "schema column \"{column}\" has role = \"unit-id\", but [privacy] has no unit_column; add unit_column = \
+         \"{column}\", or remove the column to protect single records only"
+    )]
+    UnitColumnUnused {
+        /// The unit-id column.
+        column: String,
+    },
+
+    /// The model cannot be built.
+    #[error("[model]: {0}; correct the section")]
+    Model(#[from] ModelError),
+    /// The schema cannot be encoded for the model.
+    #[error("{0}")]
+    Encode(#[from] EncodeError),
+    /// The sensitive head needs bins.
+    #[error(
+        "[model] kind = \"split\" needs bins for every sensitive column, \"{column}\" has none; give it transform = {{ \
+         type = \"bins\", edges = [...] }} or {{ type = \"one-hot\" }}"
+    )]
+    SplitWithoutBins {
+        /// The sensitive column.
+        column: String,
+    },
+    /// The head that takes private gradients has no optimizer.
+    #[error(
+        "[model] kind = \"split\" with head_gradient = \"private-only\" needs [training] private_optimizer for its head; \
+         add private_optimizer = {{ kind = \"momentum\", learning_rate = 1.0, momentum = 0.9 }}"
+    )]
+    PrivateOptimizerMissing,
+    /// No coordinate would use the private optimizer.
+    #[error(
+        "[training] private_optimizer is given, but every coordinate of this model takes the public gradient and \
+         [training] optimizer; remove private_optimizer"
+    )]
+    PrivateOptimizerUnused,
+    /// The hybrid head gets a gradient that the direct loss does not complete.
+    #[error(
+        "[model] head_gradient = \"hybrid-and-private\" with private loss \"direct\" would count the loss twice; use \
+         [fusion] private_loss = \"difference\", or head_gradient = \"private-only\""
+    )]
+    HybridHeadWithDirectLoss,
+    /// The difference corrects a public gradient that the head never takes.
+    #[error(
+        "[model] head_gradient = \"private-only\" with private loss \"difference\" would correct a public gradient that \
+         the head never takes; use [fusion] mode = \"fusiondp\" with private_loss = \"direct\", or head_gradient = \
+         \"hybrid-and-private\""
+    )]
+    PrivateHeadWithDifferenceLoss,
+    /// A tower or head that would stay at its first values.
+    #[error("[fusion] mode = \"{mode}\" leaves {part} of a split model at its first values; use {remedy}")]
+    SplitPartUntrained {
+        /// The mode.
+        mode: Mode,
+        /// What would not learn.
+        part: &'static str,
+        /// What to change.
+        remedy: &'static str,
+    },
+
+    /// `feature-dp` with another imputer.
+    #[error(
+        "[fusion] mode = \"feature-dp\" uses declared noise in place of imputed values, but [imputer] kind is \
+         \"{kind}\"; set kind = \"declared-noise\", or use mode = \"fusiondp\""
+    )]
+    DeclaredNoiseMissing {
+        /// Kind of the study's imputer.
+        kind: &'static str,
+    },
+    /// A hybrid view without a source of values.
+    #[error(
+        "[fusion] mode = \"{mode}\" computes on imputed values, but the study has no imputer; add [imputer] kind = \
+         \"onnx\", \"precomputed\" or \"declared-noise\""
+    )]
+    ImputerMissing {
+        /// The mode.
+        mode: Mode,
+    },
+    /// `calibrated` is `fusiondp` without consistency.
+    #[error(
+        "[fusion] mode = \"calibrated\" has no consistency term, but consistency_weight = {weight}; remove it, or use \
+         mode = \"fusiondp\""
+    )]
+    CalibratedWithConsistency {
+        /// The weight given.
+        weight: f64,
+    },
+    /// `calibrated` with the direct loss, or `dp-sgd` with the difference.
+    #[error(
+        "[fusion] mode = \"{mode}\" does not take private_loss = \"{loss}\"; remove private_loss, or use mode = \"fusiondp\""
+    )]
+    PrivateLossOfMode {
+        /// The mode.
+        mode: Mode,
+        /// The loss given.
+        loss: &'static str,
+    },
+    /// The direct loss looks at one view only.
+    #[error(
+        "[fusion] private loss \"direct\" looks at the true view only, but consistency_weight = {weight} compares both; \
+         set consistency_weight = 0, or private_loss = \"difference\""
+    )]
+    DirectWithConsistency {
+        /// The weight given.
+        weight: f64,
+    },
+    /// No parameter can move the distance between the representations.
+    #[error(
+        "[fusion] consistency_weight = {weight} has no effect on [model] kind = \"{model}\", whose representation does \
+         not depend on both sensitive columns and parameters; set it to 0, or use kind = \"mlp\""
+    )]
+    ConsistencyWithoutEffect {
+        /// The weight given.
+        weight: f64,
+        /// Kind of the model.
+        model: &'static str,
+    },
+    /// Nothing but warm-up.
+    #[error(
+        "[fusion] warmup_rounds = {warmup} leaves no private round of [training] rounds = {rounds}; lower it, or use \
+         mode = \"hybrid-only\""
+    )]
+    WarmupAboveRounds {
+        /// Warm-up rounds.
+        warmup: u32,
+        /// All rounds.
+        rounds: u32,
+    },
+    /// Warm-up without a public part computes nothing.
+    #[error(
+        "[fusion] mode = \"dp-sgd\" has no public part to warm up on, but warmup_rounds = {warmup}; set it to 0"
+    )]
+    WarmupWithoutPublicPart {
+        /// Warm-up rounds.
+        warmup: u32,
+    },
+
+    /// A target that is no target.
+    #[error(
+        "[privacy] target epsilon = {epsilon} is no bound to calibrate to; use a finite epsilon above 0, or target = \
+         {{ noise_multiplier = ... }}"
+    )]
+    TargetEpsilon {
+        /// The target.
+        epsilon: Epsilon,
+    },
+
+    /// A setting of an optimizer or of averaging out of range.
+    #[error("[training] {field}: {source}; correct it")]
+    Optimizer {
+        /// `optimizer`, `private_optimizer` or `averaging`.
+        field: &'static str,
+        /// What its own check says.
+        source: fusiondp_learn::optimiser::OptimizerError,
+    },
+    /// Local steps without a rate.
+    #[error(
+        "[training] local_steps = {local_steps} needs local_learning_rate for the steps that a site takes on its own; \
+         add it, or set local_steps = 1"
+    )]
+    LocalRateMissing {
+        /// Local steps.
+        local_steps: u32,
+    },
+    /// A local rate without local steps.
+    #[error(
+        "[training] local_learning_rate has no effect with local_steps = 1; remove it, or raise local_steps"
+    )]
+    LocalRateUnused,
+    /// Model differences are averaged as they are.
+    #[error(
+        "[training] {field} must be plain with local_steps > 1, because model differences are averaged: use {field} = \
+         {{ kind = \"sgd\", learning_rate = 1.0 }}, or local_steps = 1"
+    )]
+    AveragingOptimizer {
+        /// `optimizer` or `private_optimizer`.
+        field: &'static str,
+    },
+    /// More steps than any accountant or patience bears.
+    #[error("[training] rounds x local_steps = {steps} is above 1,000,000; lower one of the two")]
+    TooManySteps {
+        /// The product.
+        steps: u64,
+    },
+
+    /// Fewer sites named than needed.
+    #[error("[federation] sites names {listed} sites, min_sites is {needed}; name more, or lower min_sites")]
+    FewerSitesThanNeeded {
+        /// Sites named.
+        listed: usize,
+        /// Sites needed.
+        needed: u32,
+    },
+    /// A site twice.
+    #[error("[federation] sites names {site} twice; remove one")]
+    DuplicateSite {
+        /// The site.
+        site: SiteId,
+    },
+
+    /// Metrics to release and nothing to measure.
+    #[error(
+        "[evaluation] release = \"summary\" without a cohort; add during = \"val\" with every_rounds, or final_cohort = \
+         \"test\""
+    )]
+    CohortMissing,
+    /// A learning curve of nothing.
+    #[error(
+        "[evaluation] every_rounds = {every_rounds} without a cohort to measure; add during = \"val\", or set it to 0"
+    )]
+    CurveCohortMissing {
+        /// Rounds between evaluations.
+        every_rounds: u32,
+    },
+
+    /// Unprotected training outside simulation.
+    #[error(
+        "[fusion] mode = \"non-private\" sends unprotected gradients and is refused outside simulation; use another \
+         mode, or fusiondp-simulate"
+    )]
+    NonPrivateSubmitted,
+    /// An imputer that nothing pins.
+    #[error(
+        "[imputer] kind = \"onnx\" without sha256; add sha256 = \"<sha256sum of the model file>\", so that every site \
+         uses the same one"
+    )]
+    ImputerUnpinned,
+}
+
+impl StudyError {
+    /// A reader's error, with line and path.
+    pub(super) fn syntax(text: &str, path: &str, source: toml::de::Error) -> Self {
+        let start = source.span().map_or(0, |span| span.start);
+        let line = 1 + text.bytes().take(start).filter(|&byte| byte == b'\n').count();
+        // The root's path is a single dot.
+        let path = path.trim_matches('.').to_owned();
+        Self::Syntax { line, path, source: Box::new(source) }
+    }
+}
+
+fn field(path: &str) -> String {
+    if path.is_empty() { String::new() } else { format!(", field {path}") }
+}
+
+impl From<StudyError> for Problem {
+    fn from(error: StudyError) -> Problem {
+        Problem::new(ProblemType::StudyInvalid, error.to_string())
+    }
+}

@@ -1,0 +1,111 @@
+//! Privacy unit, clip norm and what is to be guaranteed.
+
+use fusiondp_dp::{ClipNorm, Delta, Epsilon, NeighboringRelation, NoiseMultiplier};
+use serde::{Deserialize, Serialize};
+
+use super::StudyError;
+use super::range::{Check, out_of_range};
+
+/// Clip norms that gradients in single precision can be held to.
+const CLIP_NORMS: std::ops::RangeInclusive<f64> = 1e-30..=1e30;
+/// Noise multipliers for which discrete noise on the grid is as good as continuous noise.
+const NOISE: std::ops::RangeInclusive<f64> = 1.0 / 1024.0..=1_048_576.0;
+
+/// The `[privacy]` section.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Privacy {
+    /// The schema's unit-id column, whose value names who is protected; without it every record is its own unit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit_column: Option<String>,
+    /// L2 norm that one unit's private gradient is clipped to (C), 1e-30 to 1e30.
+    pub clip_norm: ClipNorm,
+    /// Probability mass the guarantee leaves out; at most one over the number of units.
+    pub delta: Delta,
+    /// What the noise is calibrated to.
+    pub target: PrivacyTarget,
+}
+
+/// What the noise is calibrated to: `{ epsilon = 1.0, relation = "replace" }` or `{ noise_multiplier = 1.05 }`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "TargetFields", into = "TargetFields")]
+pub enum PrivacyTarget {
+    /// The smallest noise whose whole study stays at or below `epsilon` under `relation`.
+    Epsilon {
+        /// Finite, > 0.
+        epsilon: Epsilon,
+        /// Neighboring relation that the target is meant under; the other one is reported too.
+        relation: NeighboringRelation,
+    },
+    /// A given noise; the epsilon that follows is reported.
+    NoiseMultiplier {
+        /// Noise deviation over the clip norm, 2^-10 to 2^20.
+        noise_multiplier: NoiseMultiplier,
+    },
+}
+
+impl Privacy {
+    /// Ranges are those of a private step: what the study permits, every site can compute.
+    pub(super) fn validate(&self) -> Check {
+        let norm = self.clip_norm.get();
+        if !CLIP_NORMS.contains(&norm) {
+            return Err(out_of_range("privacy.clip_norm", norm, "1e-30 to 1e30"));
+        }
+        match self.target {
+            PrivacyTarget::Epsilon { epsilon, .. } if !is_bound(epsilon) => {
+                Err(StudyError::TargetEpsilon { epsilon })
+            }
+            PrivacyTarget::NoiseMultiplier { noise_multiplier }
+                if !NOISE.contains(&noise_multiplier.get()) =>
+            {
+                let field = "privacy.target.noise_multiplier";
+                Err(out_of_range(field, noise_multiplier, "2^-10 (0.000977) to 2^20"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn is_bound(epsilon: Epsilon) -> bool {
+    epsilon.get() > 0.0 && epsilon.get().is_finite()
+}
+
+/// The target as it is written: separate fields, so that a mistake in one is named instead of "no variant matches".
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TargetFields {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    epsilon: Option<Epsilon>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    relation: Option<NeighboringRelation>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    noise_multiplier: Option<NoiseMultiplier>,
+}
+
+impl TryFrom<TargetFields> for PrivacyTarget {
+    type Error = &'static str;
+
+    fn try_from(fields: TargetFields) -> Result<Self, &'static str> {
+        match (fields.epsilon, fields.relation, fields.noise_multiplier) {
+            (Some(epsilon), Some(relation), None) => Ok(Self::Epsilon { epsilon, relation }),
+            (None, None, Some(noise_multiplier)) => Ok(Self::NoiseMultiplier { noise_multiplier }),
+            (Some(_), None, None) => {
+                Err("epsilon without relation; add relation = \"replace\" (or \"zero_out\")")
+            }
+            _ => Err("give either epsilon and relation, or noise_multiplier alone"),
+        }
+    }
+}
+
+impl From<PrivacyTarget> for TargetFields {
+    fn from(target: PrivacyTarget) -> Self {
+        match target {
+            PrivacyTarget::Epsilon { epsilon, relation } => {
+                Self { epsilon: Some(epsilon), relation: Some(relation), noise_multiplier: None }
+            }
+            PrivacyTarget::NoiseMultiplier { noise_multiplier } => {
+                Self { epsilon: None, relation: None, noise_multiplier: Some(noise_multiplier) }
+            }
+        }
+    }
+}

@@ -1,0 +1,404 @@
+#![allow(clippy::unwrap_used)]
+use super::*;
+use crate::problem::{Problem, ProblemType};
+use crate::testing::{MLP, edit, parse_edited};
+
+const SEPSIS: &str = include_str!("../../../../deploy/samples/sepsis-study.toml");
+const BANK: &str = include_str!("../../../../deploy/samples/bank-study.toml");
+const PINNED: &str =
+    "kind = \"onnx\"\nsha256 = \"e54ad52e61d2d4618dcff8fa1480ac66b24ee2eab73331322db1049f11ccf330\"";
+
+const TARGET: &str = "target = { epsilon = 1.0, relation = \"replace\" }";
+
+/// [`MLP`] with a split model.
+fn split() -> String {
+    let text = edit(MLP, "kind = \"mlp\"", "kind = \"split\"");
+    let text = edit(&text, "consistency_weight = 0.5", "private_loss = \"direct\"");
+    edit(
+        &text,
+        "[federation]",
+        "private_optimizer = { kind = \"momentum\", learning_rate = 1.0, momentum = 0.9 }\n[federation]",
+    )
+}
+
+/// Asserts that the edits are refused with the error of this pattern, whose message gives a remedy.
+macro_rules! refused {
+    ($text:expr, $edits:expr, $pattern:pat) => {{
+        let error = parse_edited($text, $edits).unwrap_err();
+        assert!(matches!(error, $pattern), "{error:?}");
+        let message = error.to_string();
+        assert!(message.contains([';', ',']), "no remedy: {message}");
+        assert_eq!(Problem::from(error).kind, ProblemType::StudyInvalid);
+        message
+    }};
+}
+
+#[test]
+fn the_sample_studies_stand() {
+    let sepsis = Study::parse(SEPSIS).unwrap();
+    assert_eq!((sepsis.schema.public().count(), sepsis.schema.sensitive().count()), (30, 6));
+    assert!(sepsis.has_private_head() && !sepsis.uses_imputer());
+    assert_eq!(sepsis.private_objective().loss, fusiondp_learn::model::PrivateLoss::Direct);
+    let bank = Study::parse(BANK).unwrap();
+    assert_eq!((bank.schema.public().count(), bank.schema.sensitive().count()), (11, 5));
+    assert!(bank.uses_imputer() && !bank.has_private_head());
+    assert_eq!(bank.warmup_rounds(), 20);
+}
+
+#[test]
+fn the_small_studies_of_these_tests_stand() {
+    Study::parse(MLP).unwrap();
+    Study::parse(&split()).unwrap();
+}
+
+#[test]
+fn a_sample_is_submitted_once_its_imputer_is_pinned() {
+    for text in [SEPSIS, BANK] {
+        let study = Study::parse(text).unwrap();
+        assert!(matches!(study.validate_for_submission(), Err(StudyError::ImputerUnpinned)));
+        Study::parse(&edit(text, "kind = \"onnx\"", PINNED)).unwrap().validate_for_submission().unwrap();
+    }
+}
+
+#[test]
+fn a_study_survives_being_written_and_read() {
+    for text in [SEPSIS, BANK, MLP, &split()] {
+        let study = Study::parse(text).unwrap();
+        assert_eq!(Study::parse(&toml::to_string(&study).unwrap()).unwrap(), study);
+    }
+}
+
+#[test]
+fn settings_for_engine_and_server_are_the_documents() {
+    let study = Study::parse(BANK).unwrap();
+    let objective = study.private_objective();
+    assert_eq!((objective.consistency_weight, objective.representation_scale), (0.1, 8.0));
+    let settings = study.server_settings();
+    assert_eq!((settings.rounds, settings.calibration_weight), (300, 1.0));
+    assert_eq!(settings.max_weight_norm, Some(50.0));
+    assert!(settings.private_optimizer.is_none());
+}
+
+#[test]
+fn unknown_fields_are_refused_with_line_and_path() {
+    for section in ["study", "model", "imputer", "fusion", "privacy", "training", "federation", "evaluation"]
+    {
+        let header = format!("[{section}]\n");
+        let message =
+            refused!(MLP, &[(&header, &format!("{header}surprise = 1\n"))], StudyError::Syntax { .. });
+        assert!(message.contains("surprise"), "{message}");
+        assert!(message.contains(section), "{message}");
+    }
+    let message = refused!(MLP, &[("[study]", "[extra]\n[study]")], StudyError::Syntax { .. });
+    assert!(message.contains("extra"), "{message}");
+}
+
+#[test]
+fn wrong_types_are_refused_with_their_path() {
+    for (from, to, path) in [
+        ("rounds = 10", "rounds = 10.0", "training.rounds"),
+        ("rounds = 10", "rounds = -1", "training.rounds"),
+        ("rounds = 10", "rounds = \"10\"", "training.rounds"),
+        ("clip_norm = 1.0", "clip_norm = true", "privacy.clip_norm"),
+        ("clip_norm = 1.0", "clip_norm = nan", "privacy.clip_norm"),
+        ("clip_norm = 1.0", "clip_norm = 0.0", "privacy.clip_norm"),
+        ("delta = 1e-5", "delta = 1.0", "privacy.delta"),
+        ("min_sites = 2", "min_sites = 2\nsites = [\"Hospital A\"]", "federation.sites[0]"),
+        ("final_cohort = \"test\"", "final_cohort = \"../x\"", "evaluation.final_cohort"),
+        ("mode = \"fusiondp\"", "mode = \"magic\"", "fusion.mode"),
+    ] {
+        let edits: &[_] = if from.starts_with("rounds") {
+            &[("\nrounds = 10", &format!("\n{to}") as &str)]
+        } else {
+            &[(from, to)]
+        };
+        let message = refused!(MLP, edits, StudyError::Syntax { .. });
+        assert!(message.contains(path), "{message}");
+        assert!(message.starts_with("study document, line "), "{message}");
+    }
+}
+
+#[test]
+fn text_that_is_no_toml_is_refused_with_its_line() {
+    let error = Study::parse("[study]\nname = \"x\"\nthis is nothing\n").unwrap_err();
+    assert!(matches!(error, StudyError::Syntax { line: 3, .. }), "{error:?}");
+}
+
+#[test]
+fn a_target_is_one_thing() {
+    for target in [
+        "{ epsilon = 1.0 }",
+        "{ relation = \"replace\" }",
+        "{ epsilon = 1.0, relation = \"replace\", noise_multiplier = 1.0 }",
+        "{ noise_multiplier = 0.0 }",
+        "{ epsilon = -1.0, relation = \"replace\" }",
+        "{ epsilon = 1.0, relation = \"add-remove\" }",
+        "{}",
+    ] {
+        let edits = [(TARGET, &format!("target = {target}") as &str)];
+        refused!(MLP, &edits, StudyError::Syntax { .. });
+    }
+    for target in ["0.0", "inf", "\"infinity\""] {
+        let edits = [("epsilon = 1.0", &format!("epsilon = {target}") as &str)];
+        refused!(MLP, &edits, StudyError::TargetEpsilon { .. });
+    }
+    parse_edited(MLP, &[(TARGET, "target = { noise_multiplier = 1.05 }")]).unwrap();
+}
+
+#[test]
+fn a_label_is_not_sensitive() {
+    let again = "columns = [\n  { name = \"y\", role = \"sensitive\", kind = { type = \"binary\" } },";
+    refused!(MLP, &[("columns = [", again)], StudyError::LabelDeclaredSensitive { .. });
+    refused!(MLP, &[("role = \"label\"", "role = \"sensitive\"")], StudyError::Schema(_));
+}
+
+#[test]
+fn a_private_part_needs_something_to_protect() {
+    refused!(MLP, &[("role = \"sensitive\"", "role = \"public\"")], StudyError::NoSensitiveColumn { .. });
+    let edits =
+        [("role = \"sensitive\"", "role = \"public\""), ("mode = \"fusiondp\"", "mode = \"hybrid-only\"")];
+    parse_edited(MLP, &edits).unwrap();
+}
+
+#[test]
+fn the_unit_is_the_declared_one() {
+    refused!(MLP, &[("unit_column = \"id\"", "unit_column = \"a\"")], StudyError::UnitColumnUnknown { .. });
+    refused!(MLP, &[("unit_column = \"id\"", "")], StudyError::UnitColumnUnused { .. });
+    let edits = [("unit_column = \"id\"", ""), ("  { name = \"id\", role = \"unit-id\" },\n", "")];
+    parse_edited(MLP, &edits).unwrap();
+}
+
+#[test]
+fn models_that_cannot_be_built_are_refused() {
+    refused!(MLP, &[("widths = [8]", "widths = [0]")], StudyError::Model(_));
+    refused!(MLP, &[("widths = [8]", "widths = [8]\ndropout = 1.0")], StudyError::Model(_));
+}
+
+#[test]
+fn a_split_model_needs_bins() {
+    let edits = [(", transform = { type = \"bins\", edges = [0.5] }", "")];
+    let message = refused!(&split(), &edits, StudyError::SplitWithoutBins { .. });
+    assert!(message.contains("\"s\""), "{message}");
+}
+
+#[test]
+fn the_private_optimizer_is_for_the_private_head() {
+    let given = "private_optimizer = { kind = \"momentum\", learning_rate = 1.0, momentum = 0.9 }";
+    refused!(&split(), &[(given, "")], StudyError::PrivateOptimizerMissing);
+    let edits = [("[federation]", &format!("{given}\n[federation]") as &str)];
+    refused!(MLP, &edits, StudyError::PrivateOptimizerUnused);
+    let edits = [
+        ("widths = [8]", "widths = [8]\nhead_gradient = \"hybrid-and-private\""),
+        ("private_loss = \"direct\"", ""),
+    ];
+    refused!(&split(), &edits, StudyError::PrivateOptimizerUnused);
+    parse_edited(&split(), &[edits[0], edits[1], (given, "")]).unwrap();
+}
+
+#[test]
+fn a_head_gets_the_loss_that_fits_its_gradient() {
+    let hybrid = ("widths = [8]", "widths = [8]\nhead_gradient = \"hybrid-and-private\"");
+    refused!(&split(), &[hybrid], StudyError::HybridHeadWithDirectLoss);
+    refused!(&split(), &[("private_loss = \"direct\"", "")], StudyError::PrivateHeadWithDifferenceLoss);
+}
+
+#[test]
+fn no_part_of_a_split_model_stays_untrained() {
+    let message =
+        refused!(&split(), &[("\"fusiondp\"", "\"dp-sgd\"")], StudyError::SplitPartUntrained { .. });
+    assert!(message.contains("the tower"), "{message}");
+    let message =
+        refused!(&split(), &[("\"fusiondp\"", "\"non-private\"")], StudyError::SplitPartUntrained { .. });
+    assert!(message.contains("the head"), "{message}");
+    parse_edited(&split(), &[("\"fusiondp\"", "\"hybrid-only\"")]).unwrap();
+}
+
+#[test]
+fn feature_dp_draws_declared_noise() {
+    let mode = ("\"fusiondp\"", "\"feature-dp\"");
+    refused!(MLP, &[mode], StudyError::DeclaredNoiseMissing { kind: "onnx" });
+    parse_edited(MLP, &[mode, ("kind = \"onnx\"", "kind = \"declared-noise\"")]).unwrap();
+}
+
+#[test]
+fn a_hybrid_view_needs_an_imputer() {
+    refused!(MLP, &[("[imputer]\nkind = \"onnx\"", "")], StudyError::ImputerMissing { mode: Mode::FusionDp });
+    parse_edited(&split(), &[("[imputer]\nkind = \"onnx\"", "")]).unwrap();
+}
+
+#[test]
+fn calibrated_is_without_consistency() {
+    let mode = ("\"fusiondp\"", "\"calibrated\"");
+    refused!(MLP, &[mode], StudyError::CalibratedWithConsistency { .. });
+    let plain = ("consistency_weight = 0.5", "");
+    parse_edited(MLP, &[mode, plain]).unwrap();
+    let direct = ("consistency_weight = 0.5", "private_loss = \"direct\"");
+    refused!(MLP, &[mode, direct], StudyError::PrivateLossOfMode { mode: Mode::Calibrated, .. });
+}
+
+#[test]
+fn the_direct_loss_knows_no_consistency() {
+    let direct = ("consistency_weight = 0.5", "consistency_weight = 0.5\nprivate_loss = \"direct\"");
+    refused!(MLP, &[direct], StudyError::DirectWithConsistency { .. });
+    let dp_sgd = ("\"fusiondp\"", "\"dp-sgd\"");
+    refused!(MLP, &[dp_sgd], StudyError::DirectWithConsistency { .. });
+    let difference = ("consistency_weight = 0.5", "private_loss = \"difference\"");
+    refused!(MLP, &[dp_sgd, difference], StudyError::PrivateLossOfMode { mode: Mode::DpSgd, .. });
+}
+
+#[test]
+fn consistency_needs_a_hidden_layer_that_sees_sensitive_columns() {
+    let edits = [
+        ("widths = [8]", "widths = [8]\nhead_gradient = \"hybrid-and-private\""),
+        ("private_loss = \"direct\"", "consistency_weight = 0.5"),
+    ];
+    refused!(&split(), &edits, StudyError::ConsistencyWithoutEffect { model: "split", .. });
+    let linear = ("kind = \"mlp\"\nwidths = [8]", "kind = \"linear\"");
+    refused!(MLP, &[linear], StudyError::ConsistencyWithoutEffect { model: "linear", .. });
+    parse_edited(MLP, &[linear, ("consistency_weight = 0.5", "")]).unwrap();
+}
+
+#[test]
+fn warm_up_leaves_private_rounds_and_has_something_to_do() {
+    refused!(MLP, &[("warmup_rounds = 2", "warmup_rounds = 10")], StudyError::WarmupAboveRounds { .. });
+    parse_edited(MLP, &[("warmup_rounds = 2", "warmup_rounds = 9")]).unwrap();
+    let edits = [("\"fusiondp\"", "\"dp-sgd\""), ("consistency_weight = 0.5", "")];
+    refused!(MLP, &edits, StudyError::WarmupWithoutPublicPart { warmup: 2 });
+    parse_edited(MLP, &[edits[0], edits[1], ("warmup_rounds = 2", ""), ("public_batch_size = 32", "")])
+        .unwrap();
+}
+
+#[test]
+fn local_steps_need_a_rate_and_plain_averaging() {
+    let steps = ("expected_batch_size = 16", "expected_batch_size = 16\nlocal_steps = 3");
+    let rate = ("public_batch_size = 32", "public_batch_size = 32\nlocal_learning_rate = 0.1");
+    refused!(MLP, &[steps], StudyError::LocalRateMissing { local_steps: 3 });
+    refused!(MLP, &[rate], StudyError::LocalRateUnused);
+    parse_edited(MLP, &[steps, rate]).unwrap();
+    for optimizer in [
+        "{ kind = \"adam\", learning_rate = 0.1 }",
+        "{ kind = \"momentum\", learning_rate = 0.1, momentum = 0.9 }",
+        "{ kind = \"sgd\", learning_rate = 0.1, weight_decay = 0.1 }",
+    ] {
+        let other = ("{ kind = \"sgd\", learning_rate = 0.1 }", optimizer);
+        refused!(MLP, &[steps, rate, other], StudyError::AveragingOptimizer { field: "optimizer" });
+    }
+    let message =
+        refused!(&split(), &[steps, rate], StudyError::AveragingOptimizer { field: "private_optimizer" });
+    assert!(message.contains("private_optimizer = {"), "{message}");
+}
+
+#[test]
+fn optimizers_and_averaging_stay_in_range() {
+    let optimizer = "{ kind = \"sgd\", learning_rate = 0.1 }";
+    refused!(MLP, &[(optimizer, "{ kind = \"sgd\", learning_rate = 0.0 }")], StudyError::Optimizer { .. });
+    refused!(MLP, &[(optimizer, "{ kind = \"adam\", learning_rate = inf }")], StudyError::Optimizer { .. });
+    for averaging in ["{ kind = \"ema\", decay = 1.0 }", "{ kind = \"tail\", from = -0.1 }"] {
+        let edits = [("[federation]", &format!("averaging = {averaging}\n[federation]") as &str)];
+        refused!(MLP, &edits, StudyError::Optimizer { field: "averaging", .. });
+    }
+    let edits = [("[federation]", "schedule = \"exponential\"\n[federation]")];
+    refused!(MLP, &edits, StudyError::Syntax { .. });
+}
+
+#[test]
+fn numbers_out_of_range_are_refused_by_name() {
+    for (from, to, field) in [
+        ("consistency_weight = 0.5", "consistency_weight = -0.5", "fusion.consistency_weight"),
+        ("consistency_weight = 0.5", "calibration_weight = nan", "fusion.calibration_weight"),
+        ("consistency_weight = 0.5", "representation_scale = 0.0", "fusion.representation_scale"),
+        ("\nrounds = 10", "\nrounds = 0", "training.rounds"),
+        ("\nrounds = 10", "\nrounds = 100001", "training.rounds"),
+        ("expected_batch_size = 16", "expected_batch_size = 0", "training.expected_batch_size"),
+        ("public_batch_size = 32", "", "training.public_batch_size"),
+        (
+            "public_batch_size = 32",
+            "public_batch_size = 9\nmax_weight_norm = -1.0",
+            "training.max_weight_norm",
+        ),
+        ("min_sites = 2", "min_sites = 0", "federation.min_sites"),
+        ("min_sites = 2", "min_sites = 2\nround_timeout_s = 0", "federation.round_timeout_s"),
+        ("min_sites = 2", "min_sites = 2\nmax_overlap = 0", "federation.max_overlap"),
+        ("min_sites = 2", "min_sites = 2\nmax_round_attempts = 0", "federation.max_round_attempts"),
+        ("name = \"small\"", "name = \" \"", "study.name"),
+        ("clip_norm = 1.0", "clip_norm = 1e-31", "privacy.clip_norm"),
+        (TARGET, "target = { noise_multiplier = 0.0009 }", "privacy.target.noise_multiplier"),
+        (TARGET, "target = { noise_multiplier = 1e7 }", "privacy.target.noise_multiplier"),
+    ] {
+        let message = refused!(MLP, &[(from, to)], StudyError::OutOfRange { .. });
+        assert!(message.starts_with(field), "{message}");
+    }
+    let edits = [
+        ("\nrounds = 10", "\nrounds = 100000"),
+        ("expected_batch_size = 16", "expected_batch_size = 16\nlocal_steps = 11\nlocal_learning_rate = 0.1"),
+    ];
+    refused!(MLP, &edits, StudyError::TooManySteps { steps: 1_100_000 });
+}
+
+#[test]
+fn named_sites_suffice_and_differ() {
+    let sites = |list: &'static str| [("min_sites = 2", list)];
+    let text = "min_sites = 2\nsites = [\"a\"]";
+    refused!(MLP, &sites(text), StudyError::FewerSitesThanNeeded { listed: 1, needed: 2 });
+    let text = "min_sites = 2\nsites = [\"a\", \"b\", \"a\"]";
+    refused!(MLP, &sites(text), StudyError::DuplicateSite { .. });
+    parse_edited(MLP, &sites("min_sites = 2\nsites = [\"a\", \"b\"]")).unwrap();
+}
+
+#[test]
+fn released_metrics_have_a_cohort() {
+    refused!(MLP, &[("final_cohort = \"test\"", "")], StudyError::CohortMissing);
+    let curve = ("final_cohort = \"test\"", "final_cohort = \"test\"\nevery_rounds = 5");
+    refused!(MLP, &[curve], StudyError::CurveCohortMissing { every_rounds: 5 });
+    let none = "[evaluation]\nrelease = \"summary\"\nfinal_cohort = \"test\"";
+    assert_eq!(parse_edited(MLP, &[(none, "")]).unwrap().evaluation, Evaluation::default());
+}
+
+#[test]
+fn unprotected_training_is_not_submitted() {
+    let edits = [("\"fusiondp\"", "\"non-private\""), ("kind = \"onnx\"", PINNED)];
+    let study = parse_edited(MLP, &edits).unwrap();
+    assert!(matches!(study.validate_for_submission(), Err(StudyError::NonPrivateSubmitted)));
+}
+
+#[test]
+fn modes_say_what_they_compute() {
+    for mode in Mode::ALL {
+        let name = mode.as_str();
+        assert_eq!(serde_json::to_string(&mode).unwrap(), format!("\"{name}\""));
+        assert!(mode.has_public_part() || mode.has_private_part(), "{name}");
+    }
+    let study = parse_edited(MLP, &[("\"fusiondp\"", "\"hybrid-only\"")]).unwrap();
+    assert_eq!(study.warmup_rounds(), study.training.rounds);
+}
+
+#[test]
+fn a_document_is_its_bytes() {
+    let document = StudyDocument::from_bytes(MLP.as_bytes()).unwrap();
+    assert_eq!(document.text(), MLP);
+    assert_eq!(document.digest(), fusiondp_dp::Digest::of(MLP.as_bytes()));
+    assert!(document.id().as_str().starts_with("small-"));
+    let commented = StudyDocument::from_bytes(format!("{MLP}# a comment\n").as_bytes()).unwrap();
+    assert_eq!(commented.study(), document.study());
+    assert_ne!(commented.id(), document.id());
+}
+
+#[test]
+fn documents_that_are_no_text_or_too_long_are_refused() {
+    assert!(matches!(StudyDocument::from_bytes(b"\xff"), Err(StudyError::NotUtf8 { .. })));
+    let long = format!("{MLP}#{}", " ".repeat(MAX_STUDY_BYTES));
+    assert!(matches!(StudyDocument::from_bytes(long.as_bytes()), Err(StudyError::TooLong { .. })));
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_the_reader_panic(text in "[\\PC\n]{0,200}") {
+        proptest::prop_assert!(Study::parse(&text).is_err());
+    }
+
+    #[test]
+    fn no_cut_document_makes_the_reader_panic(cut in 0..MLP.len()) {
+        // The document ends in its one mandatory list, so no proper prefix but the missing last newline is a study.
+        proptest::prop_assert!(Study::parse(&MLP[..cut]).is_err() || cut == MLP.len() - 1);
+    }
+}

@@ -1,0 +1,169 @@
+//! Checks across the sections of a study: each misuse has its own error.
+
+use std::collections::HashSet;
+
+use fusiondp_learn::encode::Encoder;
+use fusiondp_learn::model::{HeadGradient, Model, ModelSpec, PrivateLoss};
+use fusiondp_learn::optimiser::OptimizerSpec;
+use fusiondp_learn::schema::{Role, Schema};
+
+use super::range::{Check, within};
+use super::{ImputerSpec, Mode, Study, StudyError, Training};
+
+impl Study {
+    /// Checks the sections one by one and against each other.
+    ///
+    /// # Errors
+    /// The first defect; its message names section, field, value and remedy.
+    pub fn validate(&self) -> Check {
+        self.study.validate()?;
+        self.validate_schema()?;
+        self.fusion.validate()?;
+        self.validate_unit_column()?;
+        self.validate_model()?;
+        self.validate_imputer()?;
+        self.validate_consistency()?;
+        self.privacy.validate()?;
+        self.training.validate()?;
+        self.validate_batches_and_warmup()?;
+        self.validate_optimizers()?;
+        self.federation.validate()?;
+        self.evaluation.validate()
+    }
+
+    /// What holds in addition for a study that leaves the simulator. Includes [`Study::validate`].
+    ///
+    /// # Errors
+    /// As [`Study::validate`]; and the mode `non-private`, and an ONNX imputer without a digest.
+    pub fn validate_for_submission(&self) -> Check {
+        self.validate()?;
+        if self.fusion.mode == Mode::NonPrivate {
+            return Err(StudyError::NonPrivateSubmitted);
+        }
+        if matches!(self.imputer, ImputerSpec::Onnx { sha256: None }) {
+            return Err(StudyError::ImputerUnpinned);
+        }
+        Ok(())
+    }
+
+    fn validate_schema(&self) -> Check {
+        if let Some(column) = label_declared_sensitive(&self.schema) {
+            return Err(StudyError::LabelDeclaredSensitive { column });
+        }
+        self.schema.validate()?;
+        if self.fusion.mode.has_private_part() && self.schema.sensitive().next().is_none() {
+            return Err(StudyError::NoSensitiveColumn { mode: self.fusion.mode });
+        }
+        Ok(())
+    }
+
+    fn validate_unit_column(&self) -> Check {
+        match (&self.privacy.unit_column, self.schema.unit_id()) {
+            (Some(named), Some(declared)) if *named == declared.name => Ok(()),
+            (Some(named), _) => Err(StudyError::UnitColumnUnknown { column: named.clone() }),
+            (None, Some(declared)) => Err(StudyError::UnitColumnUnused { column: declared.name.clone() }),
+            (None, None) => Ok(()),
+        }
+    }
+
+    fn validate_model(&self) -> Check {
+        if let ModelSpec::Split { head_gradient, .. } = &self.model {
+            self.validate_split(*head_gradient)?;
+        }
+        let encoder = Encoder::new(&self.schema, &self.model)?;
+        Model::new(&self.model, encoder.input_shape())?;
+        Ok(())
+    }
+
+    fn validate_split(&self, head_gradient: HeadGradient) -> Check {
+        let binless = self.schema.sensitive().find(|column| !column.effective_transform().is_discrete());
+        if let Some(column) = binless {
+            return Err(StudyError::SplitWithoutBins { column: column.name.clone() });
+        }
+        let mode = self.fusion.mode;
+        if !mode.has_public_part() {
+            let remedy = "mode = \"fusiondp\" with private_loss = \"direct\", or kind = \"mlp\"";
+            return Err(StudyError::SplitPartUntrained { mode, part: "the tower", remedy });
+        }
+        match (head_gradient, self.fusion.private_loss()) {
+            (HeadGradient::PrivateOnly, _) if mode == Mode::NonPrivate => {
+                let remedy = "head_gradient = \"hybrid-and-private\"";
+                Err(StudyError::SplitPartUntrained { mode, part: "the head", remedy })
+            }
+            // Without a private part the tower alone is a model of the public columns, and no loss is in force.
+            _ if !mode.has_private_part() => Ok(()),
+            (HeadGradient::HybridAndPrivate, PrivateLoss::Direct) => {
+                Err(StudyError::HybridHeadWithDirectLoss)
+            }
+            (HeadGradient::PrivateOnly, PrivateLoss::Difference) => {
+                Err(StudyError::PrivateHeadWithDifferenceLoss)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn validate_imputer(&self) -> Check {
+        let mode = self.fusion.mode;
+        if mode == Mode::FeatureDp && self.imputer != (ImputerSpec::DeclaredNoise {}) {
+            return Err(StudyError::DeclaredNoiseMissing { kind: self.imputer.kind() });
+        }
+        if self.uses_imputer() && self.imputer == (ImputerSpec::None {}) {
+            return Err(StudyError::ImputerMissing { mode });
+        }
+        Ok(())
+    }
+
+    fn validate_consistency(&self) -> Check {
+        let weight = self.fusion.consistency_weight;
+        let model = match self.model {
+            ModelSpec::Mlp { .. } => return Ok(()),
+            ModelSpec::Linear {} => "linear",
+            ModelSpec::Split { .. } => "split",
+        };
+        if weight > 0.0 { Err(StudyError::ConsistencyWithoutEffect { weight, model }) } else { Ok(()) }
+    }
+
+    fn validate_batches_and_warmup(&self) -> Check {
+        let (mode, training, warmup) = (self.fusion.mode, &self.training, self.fusion.warmup_rounds);
+        if mode.has_public_part() {
+            let range = 1..=Training::MAX_PUBLIC_BATCH;
+            within("training.public_batch_size", training.public_batch_size, range, "1 to 1,048,576")?;
+        } else if warmup > 0 {
+            return Err(StudyError::WarmupWithoutPublicPart { warmup });
+        }
+        if mode.has_private_part() && warmup >= training.rounds {
+            return Err(StudyError::WarmupAboveRounds { warmup, rounds: training.rounds });
+        }
+        Ok(())
+    }
+
+    fn validate_optimizers(&self) -> Check {
+        match (self.has_private_head(), &self.training.private_optimizer) {
+            (true, None) => return Err(StudyError::PrivateOptimizerMissing),
+            (false, Some(_)) => return Err(StudyError::PrivateOptimizerUnused),
+            _ => {}
+        }
+        let given = [("optimizer", Some(&self.training.optimizer))];
+        let private = [("private_optimizer", self.training.private_optimizer.as_ref())];
+        for (field, optimizer) in given.into_iter().chain(private) {
+            let Some(optimizer) = optimizer else { continue };
+            optimizer.validate().map_err(|source| StudyError::Optimizer { field, source })?;
+            if self.training.local_steps > 1 && !is_plain(optimizer) {
+                return Err(StudyError::AveragingOptimizer { field });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn label_declared_sensitive(schema: &Schema) -> Option<String> {
+    let names =
+        |role| schema.columns.iter().filter(move |column| column.role == role).map(|column| &column.name);
+    let labels: HashSet<_> = names(Role::Label).collect();
+    names(Role::Sensitive).find(|name| labels.contains(name)).cloned()
+}
+
+/// Averaging adds the mean difference at a fixed rate: any state or decay would act on differences, not gradients.
+fn is_plain(optimizer: &OptimizerSpec) -> bool {
+    matches!(optimizer, OptimizerSpec::Sgd { weight_decay, .. } if *weight_decay == 0.0)
+}
