@@ -1,0 +1,82 @@
+//! What a list of events costs.
+//!
+//! Two independent accountants compute an upper bound on epsilon at a given delta:
+//!
+//! * [`PldAccountant`] composes discretized privacy loss distributions and is tight to about 0.01 %;
+//! * [`RdpAccountant`] composes Rényi divergences and is looser, at times better for tiny losses.
+//!
+//! [`epsilon`] reports the smaller of the two valid bounds, [`calibrate_noise`] inverts it.
+//!
+//! # Dominating pairs of one step
+//!
+//! With noise multiplier `s` and sampling probability `q`, in units of the clip norm:
+//!
+//! * `zero_out`: `N(0, s²)` against `(1-q) N(0, s²) + q N(1, s²)`, both directions composed separately, then the larger
+//!   epsilon (Zhu, Dong, Wang 2022; Lebeda et al. 2024 on why the directions must not be mixed);
+//! * `replace`: `(1-q) N(0, s²) + q N(-1, s²)` against `(1-q) N(0, s²) + q N(1, s²)`, its own mirror image.
+//!
+//! Both grow with `q` and fall with `s`. Unlike steps compose, adaptively and across studies.
+//!
+//! That these pairs dominate every pair of contributions `a`, `b` of norm at most 1, in any dimension:
+//!
+//! 1. The other units' sample shifts both outputs alike, and the hockey-stick divergence is jointly convex, so the worst
+//!    case is a fixed shift, without loss zero: `(1-q) N_0 + q N_a` against `(1-q) N_0 + q N_b`.
+//! 2. For `γ = e^ε >= 1` its divergence is `q E[(1 - γ Y_b - c Y_0)₊]` under `N_a`, with `c = (1-q)(γ-1)/q >= 0` and the
+//!    likelihood ratios `Y = e^(G - Var G/2)`, where `G_b`, `G_0` are jointly normal with variances `|a-b|²/s²`, `|a|²/s²` and
+//!    covariance `(|a|² - <a,b>)/s²`. For `γ < 1` exchange the two distributions.
+//! 3. The expectation of a convex function of a nonnegative combination of such ratios grows with every entry of the
+//!    covariance (Kahane 1985, convexity inequality). All three are largest for `|a| = 1`, `b = -a`: the pair of `replace`.
+//!    With `b = 0` or `a = 0` they are largest at norm 1: the pairs of `zero_out`.
+//!
+//! # Rounding
+//!
+//! Every approximation errs upwards: discretization, truncated tails, sums and transforms in floating point. A bound that
+//! cannot be established is [`Epsilon::INFINITE`], never a guess. Results are rounded up to 24 significant bits, so that
+//! machines whose last bits differ agree.
+
+mod calibration;
+mod composition;
+mod error;
+mod pld;
+mod rdp;
+mod search;
+
+pub use calibration::calibrate_noise;
+pub use error::AccountantError;
+pub use pld::PldAccountant;
+pub use rdp::RdpAccountant;
+
+use crate::{
+    event::DpEvent,
+    params::{Delta, Epsilon, NeighboringRelation},
+};
+
+/// Computes an upper bound on the privacy loss of events that compose in sequence.
+pub trait PrivacyAccountant {
+    /// An epsilon such that all `events` together are `(epsilon, delta)`-differentially private under `relation`.
+    ///
+    /// No events cost nothing.
+    ///
+    /// # Errors
+    /// [`AccountantError`] if the events cannot be accounted for; they must not be treated as free then.
+    fn epsilon(
+        &self,
+        events: &[DpEvent],
+        delta: Delta,
+        relation: NeighboringRelation,
+    ) -> Result<Epsilon, AccountantError>;
+}
+
+/// The smaller of the bounds of [`PldAccountant`] and [`RdpAccountant`].
+///
+/// # Errors
+/// As [`PrivacyAccountant::epsilon`].
+pub fn epsilon(
+    events: &[DpEvent],
+    delta: Delta,
+    relation: NeighboringRelation,
+) -> Result<Epsilon, AccountantError> {
+    let pld = PldAccountant::default().epsilon(events, delta, relation)?;
+    let rdp = RdpAccountant.epsilon(events, delta, relation)?;
+    Ok(pld.min(rdp))
+}

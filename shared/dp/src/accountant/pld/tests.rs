@@ -1,0 +1,233 @@
+#![allow(clippy::unwrap_used)]
+
+use std::num::NonZeroU32;
+
+use super::*;
+use crate::{
+    normal::Tail,
+    params::{NoiseMultiplier, SamplingProbability},
+};
+
+fn event(noise: f64, q: f64, steps: u32) -> DpEvent {
+    DpEvent::PoissonSampledGaussian {
+        noise_multiplier: NoiseMultiplier::new(noise).unwrap(),
+        sampling_probability: SamplingProbability::new(q).unwrap(),
+        steps: NonZeroU32::new(steps).unwrap(),
+    }
+}
+
+fn pld(events: &[DpEvent], delta: f64, relation: NeighboringRelation) -> f64 {
+    PldAccountant::default().epsilon(events, Delta::new(delta).unwrap(), relation).unwrap().get()
+}
+
+/// Logarithm of the normal distribution's upper tail; far out by its asymptotic series, to 1e-10.
+fn log_tail(z: f64) -> f64 {
+    if z < 25.0 {
+        return Tail::at(z).mass_above().ln();
+    }
+    let w = (z * z).recip();
+    let series = 1.0 - w * (1.0 - 3.0 * w * (1.0 - 5.0 * w * (1.0 - 7.0 * w)));
+    -0.5 * z * z - (z * (2.0 * std::f64::consts::PI).sqrt()).ln() + series.ln()
+}
+
+/// The exact epsilon of the Gaussian mechanism with sensitivity over deviation `mu` (Balle, Wang 2018, Theorem 8).
+fn analytic_gaussian(mu: f64, delta: f64) -> f64 {
+    let curve = |epsilon: f64| {
+        let scaled = (epsilon + log_tail(0.5 * mu + epsilon / mu)).exp();
+        Tail::at(epsilon / mu - 0.5 * mu).mass_above() - scaled
+    };
+    let (mut low, mut high) = (0.0, 10.0 * mu * mu + 40.0 * mu);
+    for _ in 0..200 {
+        let middle = 0.5 * (low + high);
+        if curve(middle) > delta { low = middle } else { high = middle }
+    }
+    low
+}
+
+#[test]
+fn nothing_costs_nothing() {
+    assert_eq!(pld(&[], 1e-5, NeighboringRelation::ZeroOut), 0.0);
+}
+
+#[test]
+fn what_delta_pays_for_alone_costs_nothing() {
+    assert_eq!(pld(&[event(1.0, 1e-9, 10)], 1e-5, NeighboringRelation::Replace), 0.0);
+}
+
+/// Without sampling, composed steps are one Gaussian mechanism: certified truth for both relations.
+#[test]
+fn without_sampling_the_bound_is_tight_and_never_below_the_truth() {
+    for (noise, steps, delta) in [
+        (1.0, 1, 1e-5),
+        (5.0, 100, 1e-6),
+        (0.3, 1, 1e-8),
+        (40.0, 3, 1e-5),
+        (2.0, 4000, 1e-9),
+        (1e-3, 1, 1e-5),
+    ] {
+        for (relation, sensitivity) in
+            [(NeighboringRelation::ZeroOut, 1.0), (NeighboringRelation::Replace, 2.0)]
+        {
+            let truth = analytic_gaussian(sensitivity * f64::from(steps).sqrt() / noise, delta);
+            let bound = pld(&[event(noise, 1.0, steps)], delta, relation);
+            assert!(
+                bound >= truth - 1e-9 * (1.0 + truth),
+                "{noise} {steps} {relation}: {bound} below {truth}"
+            );
+            assert!(bound <= truth * 1.0002 + 1e-6, "{noise} {steps} {relation}: {bound} far above {truth}");
+        }
+    }
+}
+
+#[test]
+fn a_finer_grid_is_never_above_a_coarser_one() {
+    for (noise, q, steps, delta) in
+        [(1.047, 0.00895, 1451, 1e-5), (0.7, 0.02, 30, 1e-6), (8.0, 0.2, 500, 1e-8)]
+    {
+        for relation in NeighboringRelation::ALL {
+            let on_grid = |interval: f64| {
+                let accountant = PldAccountant::with_interval(interval).unwrap();
+                let delta = Delta::new(delta).unwrap();
+                accountant.epsilon(&[event(noise, q, steps)], delta, relation).unwrap().get()
+            };
+            let bounds = [4e-3, 1e-3, 2.5e-4].map(on_grid);
+            assert!(
+                bounds[0] >= bounds[1] - 1e-9 && bounds[1] >= bounds[2] - 1e-9,
+                "{noise} {relation}: {bounds:?}"
+            );
+        }
+    }
+}
+
+/// One sampled step has a closed curve: certified truth for every direction.
+#[test]
+fn one_sampled_step_is_tight_and_never_below_the_truth() {
+    for (noise, q, delta) in
+        [(19.9, 0.056, 1e-6), (0.65, 0.049, 1e-8), (8.5, 0.23, 1e-5), (1.98, 0.01, 1e-5), (1.0, 0.5, 1e-3)]
+    {
+        for direction in [Direction::Remove, Direction::Add, Direction::Replace] {
+            let composition = Composition::of(&[event(noise, q, 1)]).unwrap();
+            let pair = DominatingPair::new(&composition.parts[0], direction);
+            let exact_delta = |epsilon: f64| {
+                let (edge, top) = (pair.edge(pair.value_at(epsilon)), pair.edge(f64::INFINITY));
+                pair.first_mass(&edge, &top).value - epsilon.exp() * pair.second_mass(&edge, &top).value
+            };
+            let bound = Steps::of(&composition, direction, delta).epsilon(None, Epsilon::ZERO).unwrap().get();
+            assert!(
+                exact_delta(bound) <= delta * (1.0 + 1e-12),
+                "{noise} {q} {direction:?}: {bound} is too low"
+            );
+            let below = bound * (1.0 - 3e-4);
+            assert!(exact_delta(below) > delta, "{noise} {q} {direction:?}: {bound} is not tight");
+        }
+    }
+}
+
+/// A grid with a quarter of the adaptive interval contains its points, so it can only lower the bound.
+#[test]
+fn the_adaptive_bound_is_close_above_that_of_a_four_times_finer_grid() {
+    let cases = [
+        (vec![event(1.047, 128.0 / 14293.0, 1451)], 1e-5),
+        (vec![event(0.7, 0.001, 2000)], 1e-5),
+        (vec![event(1.2, 0.02, 500), event(2.4, 0.05, 300)], 1e-6),
+        (vec![event(8.142, 0.0005, 50_000)], 1e-6),
+        (vec![event(3.6, 0.21, 10_000)], 1e-6),
+        (vec![event(18.9, 0.00048, 10_000)], 1e-6),
+        (vec![event(0.733, 0.00049, 100)], 1e-5),
+    ];
+    for (events, delta) in cases {
+        let composition = Composition::of(&events).unwrap();
+        for direction in [Direction::Remove, Direction::Add, Direction::Replace] {
+            let steps = Steps::of(&composition, direction, delta);
+            let (bound, interval) = steps.epsilon_adaptive(Epsilon::ZERO);
+            let finer = TiltedGrid::new(&steps, interval / 4.0).epsilon(MOST_POINTS.1);
+            let gap = bound.get() - finer.get();
+            assert!(gap >= -1e-9, "{events:?} {direction:?}: {bound} below {finer}");
+            assert!(gap <= 1e-3 * bound.get(), "{events:?} {direction:?}: {bound} far above {finer}");
+        }
+    }
+}
+
+/// The hockey-stick divergence in the plane of two contributions, by a sum over a square grid.
+fn planar_delta(shift: f64, q: f64, (a, b): ([f64; 2], [f64; 2]), epsilon: f64) -> f64 {
+    const SPACING: f64 = 0.04;
+    let density = |y: [f64; 2], mean: [f64; 2]| {
+        let square = (y[0] - shift * mean[0]).powi(2) + (y[1] - shift * mean[1]).powi(2);
+        (-0.5 * square).exp() / (2.0 * std::f64::consts::PI)
+    };
+    let excess = |y: [f64; 2]| {
+        let rest = (1.0 - q) * density(y, [0.0, 0.0]);
+        (rest + q * density(y, a) - epsilon.exp() * (rest + q * density(y, b))).max(0.0)
+    };
+    let points = || (-180..=180).map(|i| f64::from(i) * SPACING);
+    points().flat_map(|u| points().map(move |v| [u, v])).map(excess).sum::<f64>() * SPACING * SPACING
+}
+
+#[test]
+fn opposite_contributions_of_full_norm_cost_most() {
+    for (shift, q, epsilon) in [(0.7, 0.2, 0.1), (1.1, 0.05, 0.3), (1.0, 0.6, 0.8), (0.5, 0.9, -0.3)] {
+        let unit = |angle: f64, norm: f64| [norm * angle.cos(), norm * angle.sin()];
+        let most = planar_delta(shift, q, (unit(0.0, 1.0), unit(std::f64::consts::PI, 1.0)), epsilon);
+        for (first, angle, second) in
+            [(1.0, 2.5, 1.0), (1.0, 1.5, 1.0), (0.5, 3.1, 1.0), (1.0, 3.1, 0.3), (1.0, 0.5, 0.9)]
+        {
+            let other = planar_delta(shift, q, (unit(0.0, first), unit(angle, second)), epsilon);
+            assert!(
+                other <= most + 1e-6,
+                "shift {shift}, q {q}: {first} {angle} {second} costs {other} over {most}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_order_and_grouping_of_events_do_not_matter() {
+    let (a, b) = (event(1.2, 0.02, 100), event(2.4, 0.05, 300));
+    let once = pld(&[a, b], 1e-6, NeighboringRelation::Replace);
+    assert_eq!(pld(&[b, a], 1e-6, NeighboringRelation::Replace), once);
+    let split = [event(1.2, 0.02, 60), b, event(1.2, 0.02, 40)];
+    assert_eq!(pld(&split, 1e-6, NeighboringRelation::Replace), once);
+}
+
+#[test]
+fn more_of_anything_costs_more() {
+    for relation in NeighboringRelation::ALL {
+        let base = pld(&[event(1.5, 0.02, 200)], 1e-6, relation);
+        assert!(pld(&[event(1.5, 0.02, 220)], 1e-6, relation) > base);
+        assert!(pld(&[event(1.5, 0.022, 200)], 1e-6, relation) > base);
+        assert!(pld(&[event(1.4, 0.02, 200)], 1e-6, relation) > base);
+        assert!(pld(&[event(1.5, 0.02, 200)], 1e-7, relation) > base);
+        assert!(pld(&[event(1.5, 0.02, 200), event(50.0, 0.001, 1)], 1e-6, relation) >= base - 1e-3 * base);
+    }
+}
+
+#[test]
+fn extreme_parameters_give_a_bound_or_infinity() {
+    for (noise, q, steps) in [
+        (1e-3, 0.5, 10),
+        (1e-200, 0.5, 1),
+        (1e200, 1.0, u32::MAX),
+        (30.0, 1e-4, u32::MAX),
+        (0.05, 0.999_999, 3),
+    ] {
+        for relation in NeighboringRelation::ALL {
+            for delta in [1e-300, 1e-15, 0.4] {
+                let epsilon = pld(&[event(noise, q, steps)], delta, relation);
+                assert!(epsilon >= 0.0, "{noise} {q} {steps} {delta}: {epsilon}");
+            }
+        }
+    }
+    // A unit that is nearly in the clear: sampled with probability 1/2, each time with noise of a thousandth.
+    assert!(pld(&[event(1e-3, 0.5, 10)], 1e-5, NeighboringRelation::ZeroOut) > 1e5);
+}
+
+#[test]
+fn a_bad_interval_is_an_error() {
+    for interval in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        assert!(PldAccountant::with_interval(interval).is_err());
+    }
+    let fine = PldAccountant::with_interval(1e-12).unwrap();
+    let result =
+        fine.epsilon(&[event(1.0, 0.5, 10)], Delta::new(1e-5).unwrap(), NeighboringRelation::Replace);
+    assert!(matches!(result, Err(AccountantError::GridTooLarge { .. })), "{result:?}");
+}

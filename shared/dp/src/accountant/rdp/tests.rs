@@ -1,0 +1,52 @@
+#![allow(clippy::unwrap_used)]
+
+use std::num::NonZeroU32;
+
+use super::*;
+use crate::params::{NoiseMultiplier, SamplingProbability};
+
+fn event(noise: f64, q: f64, steps: u32) -> DpEvent {
+    DpEvent::PoissonSampledGaussian {
+        noise_multiplier: NoiseMultiplier::new(noise).unwrap(),
+        sampling_probability: SamplingProbability::new(q).unwrap(),
+        steps: NonZeroU32::new(steps).unwrap(),
+    }
+}
+
+fn rdp(events: &[DpEvent], delta: f64, relation: NeighboringRelation) -> f64 {
+    RdpAccountant.epsilon(events, Delta::new(delta).unwrap(), relation).unwrap().get()
+}
+
+#[test]
+fn nothing_costs_nothing() {
+    assert_eq!(rdp(&[], 1e-5, NeighboringRelation::Replace), 0.0);
+}
+
+/// The check figure of the specification, and a replacement costs more than a removal.
+#[test]
+fn check_figure() {
+    let events = [event(1.04736, 128.0 / 14293.0, 1451)];
+    let zero_out = rdp(&events, 1e-5, NeighboringRelation::ZeroOut);
+    assert!((zero_out / 1.9945 - 1.0).abs() < 0.005, "{zero_out}");
+    assert!(rdp(&events, 1e-5, NeighboringRelation::Replace) > zero_out);
+}
+
+#[test]
+fn extreme_parameters_give_a_bound_or_infinity() {
+    for (noise, q, steps) in [(1e-3, 0.5, 10), (1e-200, 0.5, 1), (1e200, 1.0, u32::MAX), (1.0, 1e-300, 5)] {
+        for relation in NeighboringRelation::ALL {
+            let epsilon = rdp(&[event(noise, q, steps)], 1e-6, relation);
+            assert!(epsilon >= 0.0, "{noise} {q} {steps}: {epsilon}");
+        }
+    }
+    assert!(rdp(&[event(1e-3, 0.5, 10)], 1e-6, NeighboringRelation::ZeroOut) > 1e5);
+}
+
+#[test]
+fn the_conversion_is_the_maximum_of_its_kernel() {
+    for tilt in [0.1_f64, 1.0, 37.0, 1e6] {
+        let at_maximum = (1.0 / tilt).ln_1p();
+        let value = -(-at_maximum).exp_m1() * (-tilt * at_maximum).exp();
+        assert!((conversion(tilt) - value.ln()).abs() < 1e-8 * (1.0 + value.ln().abs()), "{tilt}");
+    }
+}

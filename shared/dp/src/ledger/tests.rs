@@ -1,0 +1,304 @@
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    convert::Infallible,
+    num::NonZeroU32,
+    pin::pin,
+    task::{Context, Poll, Waker},
+};
+
+use super::*;
+use crate::{
+    params::{ClipNorm, NoiseMultiplier, SamplingProbability},
+    random::SecureRng,
+};
+
+/// Keeps entries in memory.
+#[derive(Default)]
+struct MemoryStore(Vec<LedgerEntry>);
+
+impl LedgerStore for MemoryStore {
+    type Error = Infallible;
+
+    async fn append(&mut self, entries: &[LedgerEntry]) -> Result<(), Infallible> {
+        self.0.extend_from_slice(entries);
+        Ok(())
+    }
+}
+
+/// Never stores anything.
+struct FailingStore;
+
+impl LedgerStore for FailingStore {
+    type Error = std::io::Error;
+
+    async fn append(&mut self, _: &[LedgerEntry]) -> std::io::Result<()> {
+        Err(std::io::Error::other("disk full"))
+    }
+}
+
+/// Never answers.
+struct HangingStore;
+
+impl LedgerStore for HangingStore {
+    type Error = Infallible;
+
+    async fn append(&mut self, _: &[LedgerEntry]) -> Result<(), Infallible> {
+        std::future::pending().await
+    }
+}
+
+fn now<F: Future>(future: F) -> Option<F::Output> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => None,
+    }
+}
+
+fn event(noise: f64, steps: u32) -> DpEvent {
+    DpEvent::PoissonSampledGaussian {
+        noise_multiplier: NoiseMultiplier::new(noise).unwrap(),
+        sampling_probability: SamplingProbability::new(0.01).unwrap(),
+        steps: NonZeroU32::new(steps).unwrap(),
+    }
+}
+
+fn request(time_ms: u64) -> ChargeRequest {
+    ChargeRequest {
+        time_ms,
+        data_set: Digest::of(b"data"),
+        study: "sepsis".to_owned(),
+        study_digest: Digest::of(b"study"),
+        round: 7,
+        local_step: 0,
+        event: event(1.5, 1),
+        clip_norm: ClipNorm::new(0.7).unwrap(),
+        unit: "patient".to_owned(),
+        units: 14_293,
+        model_digest: Digest::of(b"model"),
+        update_id: UpdateId::from_bytes([9; 16]),
+    }
+}
+
+fn charge(ledger: &mut Ledger, requests: Vec<ChargeRequest>) -> Vec<CommittedCharge> {
+    now(ledger.charge(requests, &mut MemoryStore::default())).unwrap().unwrap()
+}
+
+fn ledger(times: &[u64]) -> Ledger {
+    let mut ledger = Ledger::open(Vec::new()).unwrap();
+    drop(charge(&mut ledger, times.iter().map(|&time| request(time)).collect()));
+    ledger
+}
+
+#[test]
+fn a_charge_is_stored_then_permitted() {
+    let (mut ledger, mut store) = (Ledger::open(Vec::new()).unwrap(), MemoryStore::default());
+    assert_eq!(ledger.head(), Digest::of(b"fusiondp/ledger-genesis/v1"));
+    let charges = now(ledger.charge(vec![request(5), request(5)], &mut store)).unwrap().unwrap();
+    assert_eq!(charges.len(), 2);
+    assert_eq!(ledger.entries(), store.0);
+    assert_eq!(charges[1].entry(), &store.0[1]);
+    assert_eq!(charges[1].event(), event(1.5, 1));
+    assert_eq!(charges[1].clip_norm().get(), 0.7);
+    assert_eq!(store.0[1].previous(), store.0[0].hash());
+    assert_eq!(Ledger::open(store.0).unwrap().head(), ledger.head());
+}
+
+#[test]
+fn dropping_a_charge_refunds_nothing() {
+    let mut ledger = ledger(&[1]);
+    drop(charge(&mut ledger, vec![request(2)]));
+    assert_eq!(ledger.entries().len(), 2);
+}
+
+#[test]
+fn a_failing_store_leaves_everything_as_it_was() {
+    let mut ledger = ledger(&[1]);
+    let head = ledger.head();
+    let error = now(ledger.charge(vec![request(2)], &mut FailingStore)).unwrap().unwrap_err();
+    assert!(matches!(error, ChargeError::Store(_)), "{error}");
+    assert_eq!((ledger.head(), ledger.entries().len()), (head, 1));
+    assert_eq!(charge(&mut ledger, vec![request(2)])[0].entry().sequence(), 1);
+}
+
+#[test]
+fn an_interrupted_charge_leaves_the_ledger_in_doubt() {
+    let mut ledger = ledger(&[1]);
+    assert!(now(ledger.charge(vec![request(2)], &mut HangingStore)).is_none());
+    let error = now(ledger.charge(vec![request(2)], &mut MemoryStore::default())).unwrap().unwrap_err();
+    assert!(matches!(error, ChargeError::InDoubt));
+    assert_eq!(ledger.entries().len(), 1);
+}
+
+#[test]
+fn a_clock_that_runs_backwards_is_refused_and_nothing_is_written() {
+    let (mut ledger, mut store) = (ledger(&[100]), MemoryStore::default());
+    for batch in [vec![request(99)], vec![request(101), request(100)]] {
+        let error = now(ledger.charge(batch, &mut store)).unwrap().unwrap_err();
+        assert!(matches!(error, ChargeError::Refused(LedgerError::TimeBackwards { .. })));
+    }
+    assert!(store.0.is_empty());
+    assert_eq!(ledger.entries().len(), 1);
+}
+
+#[test]
+fn an_empty_batch_touches_nothing() {
+    let mut ledger = ledger(&[1]);
+    assert!(now(ledger.charge(Vec::new(), &mut FailingStore)).unwrap().unwrap().is_empty());
+}
+
+#[test]
+fn texts_are_limited() {
+    let mut ledger = ledger(&[1]);
+    let long = ChargeRequest { unit: "x".repeat(1025), ..request(2) };
+    let error = now(ledger.charge(vec![long], &mut MemoryStore::default())).unwrap().unwrap_err();
+    assert!(matches!(error, ChargeError::Refused(LedgerError::TextTooLong { field: "unit", .. })));
+}
+
+#[test]
+fn canonical_json_round_trips_bit_for_bit() {
+    let mut ledger = Ledger::open(Vec::new()).unwrap();
+    let odd = ChargeRequest { event: event(0.1 + 0.2, 1), time_ms: u64::MAX, ..request(0) };
+    drop(charge(&mut ledger, vec![odd]));
+    let json = ledger.entries()[0].canonical_json();
+    let parsed: LedgerEntry = serde_json::from_str(&json).unwrap();
+    assert_eq!(parsed, ledger.entries()[0]);
+    assert_eq!(parsed.canonical_json(), json);
+    assert!(Ledger::open(vec![parsed]).is_ok());
+    assert!(serde_json::from_str::<LedgerEntry>(&json.replacen('{', "{\"extra\":1,", 1)).is_err());
+}
+
+/// The encoding is a promise to other implementations; here it is put together from the documented table alone.
+#[test]
+fn the_hash_follows_the_documented_bytes() {
+    let ledger = ledger(&[1_700_000_000_000]);
+    let mut bytes = Vec::new();
+    let mut put = |field: &[u8]| {
+        bytes.extend_from_slice(&(field.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(field);
+    };
+    put(b"fusiondp/ledger-entry/v1");
+    put(&[0; 8]);
+    put(Digest::of(b"fusiondp/ledger-genesis/v1").as_bytes());
+    put(&1_700_000_000_000_u64.to_le_bytes());
+    put(Digest::of(b"data").as_bytes());
+    put(b"sepsis");
+    put(Digest::of(b"study").as_bytes());
+    put(&[7, 0, 0, 0]);
+    put(&[0; 4]);
+    put(b"poisson_sampled_gaussian");
+    put(&1.5_f64.to_bits().to_le_bytes());
+    put(&0.01_f64.to_bits().to_le_bytes());
+    put(&[1, 0, 0, 0]);
+    put(&0.7_f64.to_bits().to_le_bytes());
+    put(b"patient");
+    put(&14_293_u64.to_le_bytes());
+    put(Digest::of(b"model").as_bytes());
+    put(&[9; 16]);
+    assert_eq!(ledger.head(), Digest::of(&bytes));
+}
+
+/// Changes every leaf of an entry's JSON in turn; none goes unnoticed.
+#[test]
+fn every_changed_field_is_detected() {
+    let entries = ledger(&[10, 20, 30]).entries().to_vec();
+    let edits = [
+        ("\"sequence\":1", "\"sequence\":2"),
+        ("\"time_ms\":20", "\"time_ms\":21"),
+        ("sepsis", "sepsiS"),
+        ("\"round\":7", "\"round\":8"),
+        ("\"local_step\":0", "\"local_step\":1"),
+        ("\"noise_multiplier\":1.5", "\"noise_multiplier\":1.5000000000000002"),
+        ("\"sampling_probability\":0.01", "\"sampling_probability\":0.009"),
+        ("\"steps\":1", "\"steps\":2"),
+        ("\"clip_norm\":0.7", "\"clip_norm\":0.8"),
+        ("patient", "visit"),
+        ("\"units\":14293", "\"units\":14294"),
+        ("\"update_id\":\"09", "\"update_id\":\"08"),
+    ];
+    let digest_fields = ["previous", "data_set", "study_digest", "model_digest", "hash"];
+    let mut changed: Vec<String> = Vec::new();
+    let json = entries[1].canonical_json();
+    for (from, to) in edits {
+        assert!(json.contains(from), "{from} in {json}");
+        changed.push(json.replacen(from, to, 1));
+    }
+    for field in digest_fields {
+        let place = json.find(&format!("\"{field}\":\"")).unwrap() + field.len() + 4;
+        let flipped = if json.as_bytes()[place] == b'0' { "1" } else { "0" };
+        changed.push(format!("{}{flipped}{}", &json[..place], &json[place + 1..]));
+    }
+    for text in changed {
+        let mut tampered = entries.clone();
+        tampered[1] = serde_json::from_str(&text).unwrap();
+        assert_ne!(tampered[1], entries[1], "{text}");
+        assert!(Ledger::open(tampered).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn an_entry_rehashed_after_a_change_breaks_the_next_link() {
+    let mut entries = ledger(&[10, 20, 30]).entries().to_vec();
+    let cheaper = ChargeRequest { event: event(100.0, 1), ..request(20) };
+    entries[1] = LedgerEntry::following(Some(&entries[0]), cheaper).unwrap();
+    assert_eq!(Ledger::open(entries).unwrap_err(), LedgerError::Link { sequence: 2 });
+}
+
+#[test]
+fn deletion_reordering_and_repetition_are_detected() {
+    let entries = ledger(&[10, 10, 10, 10]).entries().to_vec();
+    for removed in 0..3 {
+        let mut rest = entries.clone();
+        rest.remove(removed);
+        assert!(Ledger::open(rest).is_err(), "without entry {removed}");
+    }
+    for first in 0..3 {
+        let mut swapped = entries.clone();
+        swapped.swap(first, first + 1);
+        assert!(Ledger::open(swapped).is_err(), "entries {first} swapped");
+        let mut repeated = entries.clone();
+        repeated.insert(first, entries[first].clone());
+        assert!(Ledger::open(repeated).is_err(), "entry {first} repeated");
+    }
+}
+
+#[test]
+fn a_mirror_follows_all_or_nothing_and_sees_a_cut_end() {
+    let entries = ledger(&[10, 20, 30]).entries().to_vec();
+    let mut mirror = Ledger::open(entries[..1].to_vec()).unwrap();
+    assert!(mirror.mirror(vec![entries[2].clone()]).is_err());
+    assert!(mirror.mirror(vec![entries[1].clone(), entries[1].clone()]).is_err());
+    assert_eq!(mirror.entries().len(), 1);
+    mirror.mirror(entries[1..].to_vec()).unwrap();
+    assert_ne!(Ledger::open(entries[..2].to_vec()).unwrap().head(), mirror.head());
+}
+
+#[test]
+fn events_are_selected_and_merged() {
+    let mut ledger = Ledger::open(Vec::new()).unwrap();
+    let other_data = Digest::of(b"other");
+    drop(charge(
+        &mut ledger,
+        vec![
+            request(1),
+            ChargeRequest { data_set: other_data, event: event(9.0, 1), ..request(1) },
+            ChargeRequest { round: 8, event: event(1.5, u32::MAX - 1), ..request(2) },
+            ChargeRequest { round: 9, ..request(3) },
+            ChargeRequest { study: "bank".to_owned(), event: event(2.0, 4), ..request(4) },
+        ],
+    ));
+    let data = Digest::of(b"data");
+    assert_eq!(ledger.events(data), [event(1.5, u32::MAX), event(1.5, 1), event(2.0, 4)]);
+    assert_eq!(ledger.study_events("bank", data), [event(2.0, 4)]);
+    assert_eq!(ledger.events(other_data), [event(9.0, 1)]);
+    assert!(ledger.study_events("bank", other_data).is_empty());
+}
+
+#[test]
+fn update_ids_are_random_and_have_a_text_form() {
+    let mut rng = SecureRng::seeded_for_simulation(1, 1);
+    let (a, b) = (UpdateId::random(&mut rng), UpdateId::random(&mut rng));
+    assert_ne!(a, b);
+    assert_eq!(a.to_string().len(), 32);
+    assert_eq!(a.to_string().parse::<UpdateId>().unwrap(), a);
+}
