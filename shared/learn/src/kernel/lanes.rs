@@ -1,0 +1,113 @@
+//! Vectors of a scalar type, for whichever instruction set a kernel was dispatched to.
+
+use pulp::Simd;
+
+/// A scalar type with vectors.
+pub trait Lanes: Copy {
+    /// A vector register's worth of values.
+    type Vector<S: Simd>: Copy;
+
+    /// Values in a vector.
+    fn lanes<S: Simd>() -> usize;
+
+    /// The same value in every lane.
+    fn splat<S: Simd>(simd: S, value: Self) -> Self::Vector<S>;
+
+    /// `a + b`.
+    fn plus<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
+
+    /// `a b + c`, rounded once where the machine has fused products.
+    fn fused<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>, c: Self::Vector<S>)
+    -> Self::Vector<S>;
+
+    /// Sum over the lanes.
+    fn total<S: Simd>(simd: S, value: Self::Vector<S>) -> Self;
+
+    /// The whole vectors at the start of a slice.
+    fn whole<S: Simd>(values: &[Self]) -> &[Self::Vector<S>]
+    where
+        Self: Sized;
+
+    /// At most one vector of values; zeros beyond.
+    fn load<S: Simd>(simd: S, values: &[Self]) -> Self::Vector<S>
+    where
+        Self: Sized;
+
+    /// As many lanes as `target` has values.
+    fn store<S: Simd>(simd: S, target: &mut [Self], value: Self::Vector<S>)
+    where
+        Self: Sized;
+}
+
+macro_rules! lanes {
+    ($scalar:ty, $vector:ident, $count:ident, $splat:ident, $add:ident, $mul_add:ident, $total:ident, $whole:ident, $load:ident, $store:ident) => {
+        impl Lanes for $scalar {
+            type Vector<S: Simd> = S::$vector;
+
+            #[inline(always)]
+            fn lanes<S: Simd>() -> usize {
+                S::$count
+            }
+
+            #[inline(always)]
+            fn splat<S: Simd>(simd: S, value: Self) -> S::$vector {
+                simd.$splat(value)
+            }
+
+            #[inline(always)]
+            fn plus<S: Simd>(simd: S, a: S::$vector, b: S::$vector) -> S::$vector {
+                simd.$add(a, b)
+            }
+
+            #[inline(always)]
+            fn fused<S: Simd>(simd: S, a: S::$vector, b: S::$vector, c: S::$vector) -> S::$vector {
+                simd.$mul_add(a, b, c)
+            }
+
+            #[inline(always)]
+            fn total<S: Simd>(simd: S, value: S::$vector) -> Self {
+                simd.$total(value)
+            }
+
+            #[inline(always)]
+            fn whole<S: Simd>(values: &[Self]) -> &[S::$vector] {
+                S::$whole(values).0
+            }
+
+            #[inline(always)]
+            fn load<S: Simd>(simd: S, values: &[Self]) -> S::$vector {
+                simd.$load(values)
+            }
+
+            #[inline(always)]
+            fn store<S: Simd>(simd: S, target: &mut [Self], value: S::$vector) {
+                simd.$store(target, value);
+            }
+        }
+    };
+}
+
+lanes!(
+    f32,
+    f32s,
+    F32_LANES,
+    splat_f32s,
+    add_f32s,
+    mul_add_f32s,
+    reduce_sum_f32s,
+    as_simd_f32s,
+    partial_load_f32s,
+    partial_store_f32s
+);
+lanes!(
+    f64,
+    f64s,
+    F64_LANES,
+    splat_f64s,
+    add_f64s,
+    mul_add_f64s,
+    reduce_sum_f64s,
+    as_simd_f64s,
+    partial_load_f64s,
+    partial_store_f64s
+);

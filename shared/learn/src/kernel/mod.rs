@@ -1,0 +1,11 @@
+//! Numeric kernels: matrix products and elementwise functions, one thread.
+
+pub(crate) mod gelu;
+pub(crate) mod lanes;
+mod matmul;
+mod matrix;
+mod reduce;
+
+pub(crate) use matmul::{Accumulate, matmul};
+pub(crate) use matrix::{Matrix, transpose};
+pub(crate) use reduce::{axpy, dot, dot_wide, subtract, sum};

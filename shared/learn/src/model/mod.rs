@@ -1,0 +1,251 @@
+//! Models: a logit from encoded input, and the gradients that training needs.
+//!
+//! | file | what |
+//! |---|---|
+//! | `spec` | what a study says of its model |
+//! | `view`, `batch` | encoded input: N records in one view, U privacy units in both |
+//! | `loss`, `objective` | cross-entropy on logits; the private loss and its constants |
+//! | `public` | mean gradient of the hybrid view, without clipping |
+//! | `private/` | per-unit ghost norms and clipped gradients |
+//!
+//! Passes write into a [`Workspace`], which is kept between steps.
+
+mod batch;
+mod error;
+mod head;
+mod loss;
+mod objective;
+mod private;
+mod public;
+mod spec;
+mod view;
+mod workspace;
+
+use std::ops::Range;
+
+use ndarray::Array2;
+
+use self::head::Head;
+use crate::kernel::Matrix;
+use crate::network::{Dropout, DropoutSeed, Mlp, Normalization, Tape};
+use crate::real::Real;
+
+pub use crate::network::{ParameterLayout, Tensor};
+pub use batch::PairedBatch;
+pub use error::ModelError;
+pub use loss::{cross_entropy, residual, sigmoid};
+pub use objective::{PrivateLoss, PrivateObjective};
+pub use spec::{HeadGradient, InputShape, ModelSpec};
+pub use view::View;
+use workspace::Grams;
+pub use workspace::Workspace;
+
+/// A model without its parameters: it interprets a flat parameter vector `[P]`. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Model {
+    spec: ModelSpec,
+    shape: InputShape,
+    tower: Mlp,
+    head: Option<Head>,
+    layout: ParameterLayout,
+    public: Range<usize>,
+    private: Range<usize>,
+    dropout: f64,
+}
+
+impl Model {
+    /// A model of this architecture for encoded input of this shape.
+    ///
+    /// Parameters of `linear` and `mlp` are named as in [`Mlp::new`]; those of `split` are `tower.L.0.weight` and so on,
+    /// then `head.<j>` `[bins_j]` per sensitive feature j.
+    ///
+    /// # Errors
+    /// A width of 0, a dropout rate outside `[0, 1)`, bins for a model that has no sensitive head, none for one that has.
+    pub fn new(spec: &ModelSpec, shape: InputShape) -> Result<Self, ModelError> {
+        let (kind, widths, layer_norm, dropout) = match spec {
+            ModelSpec::Linear {} => ("linear", &[][..], false, 0.0),
+            ModelSpec::Mlp { widths, layer_norm, dropout } => ("mlp", &widths[..], *layer_norm, *dropout),
+            ModelSpec::Split { widths, layer_norm, dropout, .. } => {
+                ("split", &widths[..], *layer_norm, *dropout)
+            }
+        };
+        Dropout::new(dropout, DropoutSeed(0))?;
+        let normalization = if layer_norm { Normalization::Layer } else { Normalization::None };
+        let tower = Mlp::new(shape.dense, widths, 1, normalization)?;
+        let head = match spec {
+            ModelSpec::Split { .. } => Some(Head::new(&shape)?),
+            _ if shape.bins.is_empty() => None,
+            _ => return Err(ModelError::UnexpectedBins { kind, features: shape.bins.len() }),
+        };
+        let layout = layout(&tower, head.as_ref());
+        let (public, private) = ranges(spec, tower.parameters(), layout.total());
+        Ok(Self { spec: spec.clone(), shape, tower, head, layout, public, private, dropout })
+    }
+
+    /// The architecture.
+    pub fn spec(&self) -> &ModelSpec {
+        &self.spec
+    }
+
+    /// Widths of the encoded input.
+    pub fn input_shape(&self) -> &InputShape {
+        &self.shape
+    }
+
+    /// Names, shapes and places of the parameters.
+    pub fn layout(&self) -> &ParameterLayout {
+        &self.layout
+    }
+
+    /// Number of parameters P.
+    pub fn parameters(&self) -> usize {
+        self.layout.total()
+    }
+
+    /// Coordinates that take the public gradient: all, but for a `split` model whose head learns from the private gradient
+    /// alone only the tower.
+    pub fn public_range(&self) -> Range<usize> {
+        self.public.clone()
+    }
+
+    /// Coordinates that take the private gradient: all, but for a `split` model only the head.
+    pub fn private_range(&self) -> Range<usize> {
+        self.private.clone()
+    }
+
+    /// Width of the last hidden layer; of the dense input where there is none.
+    pub fn hidden_width(&self) -> usize {
+        self.tower.hidden_width()
+    }
+
+    /// Initial parameters, a function of the seed alone on every platform (see [`Mlp::initialise`]); a head starts at zero.
+    pub fn initialise<F: Real>(&self, seed: u64) -> Vec<F> {
+        let mut params = vec![F::zero(); self.parameters()];
+        self.tower.initialise(seed, &mut params);
+        params
+    }
+
+    /// Logits `[N]` of a view, without dropout.
+    ///
+    /// # Errors
+    /// Parameters or a view that do not fit the model.
+    pub fn logits<F: Real>(
+        &self,
+        params: &[F],
+        view: &View<F>,
+        workspace: &mut Workspace<F>,
+    ) -> Result<Vec<F>, ModelError> {
+        let dense = self.check_view("bins of the view", params, view)?;
+        let mut logits = Vec::with_capacity(view.rows());
+        self.tower_logits(params, dense, &mut workspace.real, &mut logits);
+        self.add_head(params, view, &mut logits);
+        Ok(logits)
+    }
+
+    /// Last hidden layer `[N, H]` of a view, without dropout; the dense input for a model without hidden layers.
+    ///
+    /// # Errors
+    /// Parameters or a view that do not fit the model.
+    pub fn hidden<F: Real>(
+        &self,
+        params: &[F],
+        view: &View<F>,
+        workspace: &mut Workspace<F>,
+    ) -> Result<Array2<F>, ModelError> {
+        let dense = self.check_view("bins of the view", params, view)?;
+        let mut copy = Array2::zeros((view.rows(), self.hidden_width()));
+        let mut target = copy.iter_mut();
+        for block in blocks(view.rows()) {
+            let block = dense.slice(block);
+            self.tower.run(self.tower_params(params), block, None, &mut workspace.real);
+            let hidden = workspace.real.hidden().unwrap_or(block.values());
+            target.by_ref().zip(hidden).for_each(|(to, &from)| *to = from);
+        }
+        Ok(copy)
+    }
+
+    /// Logits of the tower alone, without dropout.
+    fn tower_logits<F: Real>(
+        &self,
+        params: &[F],
+        dense: Matrix<'_, F>,
+        tape: &mut Tape<F>,
+        logits: &mut Vec<F>,
+    ) {
+        logits.clear();
+        for block in blocks(dense.rows()) {
+            self.tower.run(self.tower_params(params), dense.slice(block), None, tape);
+            logits.extend_from_slice(tape.output());
+        }
+    }
+
+    /// The tower's part of a parameter vector, which comes first.
+    fn tower_params<'p, F>(&self, params: &'p [F]) -> &'p [F] {
+        &params[..self.tower.parameters()]
+    }
+
+    /// Adds the sensitive head, if there is one, to the tower's output.
+    fn add_head<F: Real>(&self, params: &[F], view: &View<F>, logits: &mut [F]) {
+        if let Some(head) = &self.head {
+            head.add_logits(&params[self.tower.parameters()..], view.bins.view(), logits);
+        }
+    }
+
+    /// Checks parameters and a view, and lends the dense values.
+    fn check_view<'v, F: Real>(
+        &self,
+        what: &'static str,
+        params: &[F],
+        view: &'v View<F>,
+    ) -> Result<Matrix<'v, F>, ModelError> {
+        check_length("parameter vector", self.parameters(), params.len())?;
+        let dense = self.tower.check(self.tower_params(params), view.dense.view())?;
+        if let Some(head) = &self.head {
+            check_length(what, view.rows(), view.bins.nrows())?;
+            check_length("bins of a record", head.bins().len(), view.bins.ncols())?;
+            head.check(view.bins.view())?;
+        }
+        Ok(dense)
+    }
+}
+
+/// Rows that pass through the network at once, so that their activations stay in the second-level cache.
+const BLOCK: usize = 256;
+
+/// Consecutive ranges of at most [`BLOCK`] rows.
+fn blocks(rows: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..rows).step_by(BLOCK).map(move |start| start..rows.min(start + BLOCK))
+}
+
+/// An error unless both lengths agree.
+fn check_length(what: &'static str, expected: usize, found: usize) -> Result<(), ModelError> {
+    if expected == found { Ok(()) } else { Err(ModelError::Length { what, expected, found }) }
+}
+
+/// An error unless there is one label, 0 or 1, per row.
+fn check_labels<F: Real>(labels: &[F], rows: usize) -> Result<(), ModelError> {
+    check_length("labels", rows, labels.len())?;
+    match labels.iter().position(|&label| label != F::zero() && label != F::one()) {
+        Some(row) => Err(ModelError::Label { row }),
+        None => Ok(()),
+    }
+}
+
+fn layout(tower: &Mlp, head: Option<&Head>) -> ParameterLayout {
+    let Some(head) = head else { return tower.layout().clone() };
+    let mut layout = ParameterLayout::default();
+    layout.extend("tower.", tower.layout());
+    for (feature, &bins) in head.bins().iter().enumerate() {
+        layout.push(format!("head.{feature}"), vec![bins]);
+    }
+    layout
+}
+
+/// Coordinates of the public and of the private gradient.
+fn ranges(spec: &ModelSpec, tower: usize, total: usize) -> (Range<usize>, Range<usize>) {
+    match spec {
+        ModelSpec::Linear {} | ModelSpec::Mlp { .. } => (0..total, 0..total),
+        ModelSpec::Split { head_gradient: HeadGradient::PrivateOnly, .. } => (0..tower, tower..total),
+        ModelSpec::Split { head_gradient: HeadGradient::HybridAndPrivate, .. } => (0..total, tower..total),
+    }
+}

@@ -1,0 +1,127 @@
+//! Ghost norms.
+
+use std::ops::Range;
+
+use super::Checked;
+use super::factors::{Factor, Factors};
+use crate::kernel::{Accumulate, Matrix, dot_wide, matmul, transpose};
+use crate::model::{Grams, Model, Workspace};
+use crate::real::Real;
+
+impl Model {
+    /// Norm of the gradient of the unit with these rows.
+    pub(super) fn unit_norm<F: Real>(
+        &self,
+        batch: &Checked<'_, F>,
+        rows: Range<usize>,
+        workspace: &mut Workspace<F>,
+    ) -> f64 {
+        // Taken out so that factors may borrow the rest of the workspace.
+        let mut grams = std::mem::take(&mut workspace.grams);
+        let mut total = 0.0;
+        for (index, layer) in self.tower.layers().iter().enumerate() {
+            let (outputs, inputs) = (layer.outputs, layer.inputs);
+            let factors = self.linear_factors(index, batch, workspace);
+            total += match factors {
+                _ if rows.len() != 1 => gram_norm(&factors, &rows, (outputs, inputs), &mut grams),
+                Factors::Direct(factor) => direct_norm(factor.rows(&rows, outputs, inputs)),
+                Factors::Paired(pair) => paired_norm(pair.map(|factor| factor.rows(&rows, outputs, inputs))),
+            };
+            if layer.norm.is_some() {
+                let factors = self.norm_factors(index, batch, workspace);
+                total += elementwise_norm(&factors, &rows, outputs, &mut grams.left);
+            }
+        }
+        workspace.grams = grams;
+        // A tiny negative sum can only be rounding of a zero gradient; `max` would turn NaN into 0.
+        if total < 0.0 { 0.0 } else { total.sqrt() }
+    }
+}
+
+/// `|b|^2 (|a|^2 + 1)` of one record.
+fn direct_norm<F: Real>(factor: Factor<'_, F>) -> f64 {
+    squared(factor.left) * (squared(factor.right) + 1.0)
+}
+
+/// Squared norm of `b_r (a_r - a_h)^T + s a_h^T` and of the bias gradient `s` of one record, with `s = b_r + b_h`.
+fn paired_norm<F: Real>([difference, sum]: [Factor<'_, F>; 2]) -> f64 {
+    let own =
+        squared(difference.left) * squared(difference.right) + squared(sum.left) * (squared(sum.right) + 1.0);
+    own + 2.0 * dot_wide(difference.left, sum.left) * dot_wide(difference.right, sum.right)
+}
+
+/// Squared norm of a unit of several records: `sum_{t,t'} <left_t, left_t'> <right_t, right_t'>` over rows and factors.
+///
+/// Inner products come from matrix products of at most [`BLOCK`] rows, so memory does not grow with the unit.
+fn gram_norm<F: Real>(
+    factors: &Factors<'_, F>,
+    rows: &Range<usize>,
+    (outputs, inputs): (usize, usize),
+    grams: &mut Grams<F>,
+) -> f64 {
+    let factors = factors.as_slice();
+    let mut total = 0.0;
+    for (i, first) in factors.iter().enumerate() {
+        for second in &factors[i..] {
+            // Pairs of unlike factors occur in both orders.
+            let weight = if std::ptr::eq(first, second) { 1.0 } else { 2.0 };
+            for a in blocks(rows) {
+                for b in blocks(rows) {
+                    let (a, b) = (first.rows(&a, outputs, inputs), second.rows(&b, outputs, inputs));
+                    total += weight * gram_product(a, b, (outputs, inputs), grams);
+                }
+            }
+        }
+    }
+    total
+}
+
+/// Rows of a Gram block.
+const BLOCK: usize = 256;
+
+fn blocks(rows: &Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
+    let end = rows.end;
+    rows.clone().step_by(BLOCK).map(move |start| start..end.min(start + BLOCK))
+}
+
+/// `sum_{t,t'} <a.left_t, b.left_t'> (<a.right_t, b.right_t'> + 1 if both are constant)`.
+fn gram_product<F: Real>(
+    a: Factor<'_, F>,
+    b: Factor<'_, F>,
+    (outputs, inputs): (usize, usize),
+    grams: &mut Grams<F>,
+) -> f64 {
+    let (m, n) = (a.left.len() / outputs, b.left.len() / outputs);
+    gram(a.left, b.left, outputs, &mut grams.transposed, &mut grams.left);
+    gram(a.right, b.right, inputs, &mut grams.transposed, &mut grams.right);
+    let constant = if a.constant && b.constant { 1.0 } else { 0.0 };
+    let products = grams.left[..m * n].iter().zip(&grams.right[..m * n]);
+    products.map(|(left, right)| left.wide() * (right.wide() + constant)).sum()
+}
+
+fn gram<F: Real>(a: &[F], b: &[F], width: usize, transposed: &mut Vec<F>, into: &mut Vec<F>) {
+    let (m, n) = (a.len() / width, b.len() / width);
+    into.resize(m * n, F::zero());
+    transpose(b, n, width, transposed);
+    matmul(Matrix::new(a, m, width), Matrix::new(transposed, width, n), into, Accumulate::Replace);
+}
+
+/// Squared norm of the gain gradient `sum_t left_t * right_t` and the shift gradient `sum_t left_t` of a unit.
+fn elementwise_norm<F: Real>(
+    factors: &Factors<'_, F>,
+    rows: &Range<usize>,
+    width: usize,
+    scratch: &mut Vec<F>,
+) -> f64 {
+    scratch.clear();
+    scratch.resize(2 * width, F::zero());
+    let (gain, shift) = scratch.split_at_mut(width);
+    for factor in factors.as_slice() {
+        super::gradients::add_elementwise(factor.rows(rows, width, width), gain, shift);
+    }
+    squared(gain) + squared(shift)
+}
+
+fn squared<F: Real>(values: &[F]) -> f64 {
+    dot_wide(values, values)
+}

@@ -1,0 +1,123 @@
+//! Export of the trained model.
+
+use std::collections::BTreeMap;
+
+use super::{
+    OnnxError, features,
+    graph::{Graph, Value},
+    layers,
+};
+use crate::{
+    encode::{ColumnEncoder, Encoder},
+    model::Model,
+    schema::Schema,
+};
+
+/// Name of the output that holds the log-odds.
+const LOGIT: &str = "logit";
+/// Name of the output that holds the probability.
+const PROBABILITY: &str = "probability";
+
+/// The trained model as an ONNX file that reads raw columns.
+///
+/// One input `[N, 1]` per feature column, named like the column and in schema order: float32, NaN where missing, for
+/// continuous and binary columns; string, "" where missing, for categorical ones. Values are clipped to the
+/// declared range where the schema says so, an unknown word counts as missing, and everything else is the caller's
+/// to refuse. Outputs `logit` and `probability`, float32 `[N, 1]`.
+///
+/// `params` are the model's P parameters; `metadata` is stored in the file and must be fit for publication.
+///
+/// # Errors
+/// The schema is invalid or encodes to another shape than the model's input, a parameter is not finite, or a column
+/// is named like an output.
+pub fn export_model(
+    schema: &Schema,
+    model: &Model,
+    params: &[f32],
+    metadata: &BTreeMap<String, String>,
+) -> Result<Vec<u8>, OnnxError> {
+    let encoder = Encoder::new(schema, model.spec())?;
+    check(&encoder, model, params)?;
+    let mut graph = Graph::new("fusiondp-model", [LOGIT, PROBABILITY])?;
+    let logit = logit(&mut graph, schema, &encoder, model, params)?;
+    let probability = graph.apply("Sigmoid", &[&logit]);
+    graph.output(LOGIT, &logit, 1);
+    graph.output(PROBABILITY, &probability, 1);
+    Ok(graph.finish(metadata))
+}
+
+/// Declares one input per feature column in schema order and returns them in the order of `columns`.
+pub(super) fn inputs<'c>(
+    graph: &mut Graph,
+    schema: &Schema,
+    columns: &[&'c ColumnEncoder],
+) -> Result<Vec<(&'c ColumnEncoder, Value)>, OnnxError> {
+    let place = |column: &ColumnEncoder| schema.columns.iter().position(|other| other.name == column.name());
+    let mut order: Vec<usize> = (0..columns.len()).collect();
+    order.sort_by_key(|&index| place(columns[index]));
+    let values = graph.inputs(order.iter().map(|&i| (columns[i].name(), features::element(columns[i]))))?;
+    let mut placed: Vec<(usize, Value)> = order.into_iter().zip(values).collect();
+    placed.sort_by_key(|(index, _)| *index);
+    Ok(placed.into_iter().map(|(index, value)| (columns[index], value)).collect())
+}
+
+/// Refuses parameters that a file must not hold.
+pub(super) fn check_finite(params: &[f32]) -> Result<(), OnnxError> {
+    match params.iter().position(|value| !value.is_finite()) {
+        Some(index) => Err(OnnxError::NotFinite { index }),
+        None => Ok(()),
+    }
+}
+
+fn check(encoder: &Encoder, model: &Model, params: &[f32]) -> Result<(), OnnxError> {
+    let (encoded, shape) = (encoder.input_shape(), model.input_shape());
+    if encoded.dense != shape.dense {
+        return Err(OnnxError::Shape {
+            what: "dense model inputs",
+            found: shape.dense,
+            wanted: encoded.dense,
+        });
+    }
+    if encoded.bins != shape.bins {
+        let (found, wanted) = (shape.bins.iter().sum(), encoded.bins.iter().sum());
+        return Err(OnnxError::Shape { what: "bins of the sensitive head", found, wanted });
+    }
+    if params.len() != model.parameters() {
+        return Err(OnnxError::Shape { what: "parameters", found: params.len(), wanted: model.parameters() });
+    }
+    check_finite(params)
+}
+
+fn logit(
+    graph: &mut Graph,
+    schema: &Schema,
+    encoder: &Encoder,
+    model: &Model,
+    params: &[f32],
+) -> Result<Value, OnnxError> {
+    let columns: Vec<&ColumnEncoder> =
+        encoder.public_columns().iter().chain(encoder.sensitive_columns()).collect();
+    let inputs = inputs(graph, schema, &columns)?;
+    let dense = if encoder.is_split() { encoder.public_columns().len() } else { columns.len() };
+    let (dense, sliced) = inputs.split_at(dense);
+    let input = features::dense_block(graph, dense.iter().map(|(column, value)| (*column, value)));
+    let prefix = if encoder.is_split() { "tower." } else { "" };
+    let mut logit = layers::network(graph, model.layout(), prefix, params, &input)?;
+    for (index, (column, value)) in sliced.iter().enumerate() {
+        let weights = head(model, params, index)?;
+        let weights = graph.floats(&[weights.len()], weights);
+        let slot = features::slot(graph, column, value);
+        let term = graph.apply("Gather", &[&weights, &slot]);
+        logit = graph.apply("Add", &[&logit, &term]);
+    }
+    Ok(logit)
+}
+
+fn head<'p>(model: &Model, params: &'p [f32], index: usize) -> Result<&'p [f32], OnnxError> {
+    let tensor = model.layout().get(&format!("head.{index}"));
+    tensor.and_then(|tensor| params.get(tensor.range())).ok_or(OnnxError::Shape {
+        what: "tensors of the sensitive head",
+        found: index,
+        wanted: index + 1,
+    })
+}

@@ -1,0 +1,236 @@
+//! One server step: from the sites' releases to new parameters.
+//!
+//! Post-processing of released values, pure, and a function of the *set* of contributions: private sums are added as
+//! integers, and floating-point sums run in an order that follows from the contributions' contents, so the order in which
+//! sites reported does not show in the result.
+
+mod aggregate;
+mod error;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+
+use crate::model::Model;
+use crate::optimiser::{Averager, Optimizer, Reader, Writer};
+
+pub use error::ServerError;
+pub use settings::ServerSettings;
+
+/// What a site released in a round of gradients.
+///
+/// Has no `Debug`: it is large, and releases do not belong in logs.
+#[derive(Clone)]
+pub struct SiteContribution {
+    /// Privacy units at the site, N_k; public.
+    pub units: u64,
+    /// Records at the site, the weight of its public gradient; public.
+    pub records: u64,
+    /// Mean public gradient over [`Model::public_range`].
+    pub public_gradient: Vec<f32>,
+    /// Noised sum of clipped private gradients over [`Model::private_range`], in grid steps; `None` in warm-up rounds.
+    pub private_sum: Option<Vec<i64>>,
+}
+
+/// What a site released in a round of local steps.
+///
+/// Has no `Debug`, as [`SiteContribution`].
+#[derive(Clone)]
+pub struct SiteDifference {
+    /// Privacy units at the site, the weight of its difference; public.
+    pub units: u64,
+    /// Parameters after the local steps minus parameters before, `[P]`.
+    pub difference: Vec<f32>,
+}
+
+/// Units of private sums.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PrivateScale {
+    /// Size of a grid step; finite and above 0.
+    pub grid_step: f64,
+    /// Sampling probability q of the secret Poisson sample, `(0, 1]`.
+    pub sampling_probability: f64,
+}
+
+/// Parameters and everything that the next step depends on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServerState {
+    settings: ServerSettings,
+    public: Range<usize>,
+    private: Range<usize>,
+    parameters: Vec<f32>,
+    optimizer: Optimizer,
+    /// Steps the coordinates that no public gradient reaches.
+    private_optimizer: Optimizer,
+    averager: Averager,
+    rounds_applied: u32,
+}
+
+/// First bytes of a stored state, the last of them its version.
+const MAGIC: [u8; 4] = *b"FSV1";
+
+impl ServerState {
+    /// The state before the first round.
+    ///
+    /// # Errors
+    /// Settings outside their ranges or that do not fit the model, or parameters of another length or not finite.
+    pub fn new(model: &Model, settings: ServerSettings, parameters: Vec<f32>) -> Result<Self, ServerError> {
+        settings.validate(model)?;
+        error::check_length("parameter vector", model.parameters(), parameters.len())?;
+        if parameters.iter().any(|p| !p.is_finite()) {
+            return Err(ServerError::NotFinite { what: "parameter vector" });
+        }
+        let public = model.public_range();
+        let rest = model.parameters() - public.len();
+        Ok(Self {
+            optimizer: Optimizer::new(&settings.optimizer, public.len())?,
+            private_optimizer: Optimizer::new(settings.private_optimizer(), rest)?,
+            averager: Averager::new(settings.averaging, model.parameters())?,
+            public,
+            private: model.private_range(),
+            settings,
+            parameters,
+            rounds_applied: 0,
+        })
+    }
+
+    /// Parameters after the last applied round, `[P]`.
+    pub fn parameters(&self) -> &[f32] {
+        &self.parameters
+    }
+
+    /// The average of iterates that the settings ask for; the last parameters where there is none.
+    pub fn final_parameters(&self) -> Vec<f32> {
+        self.averager.average().unwrap_or_else(|| self.parameters.clone())
+    }
+
+    /// Number of rounds applied.
+    pub fn rounds_applied(&self) -> u32 {
+        self.rounds_applied
+    }
+
+    /// Applies one round of gradients: `g = g_pub + alpha g_priv`, then the optimizer.
+    ///
+    /// `g_pub = sum_k records_k g_k / sum_k records_k`, `g_priv = sum_k S_k * grid_step / (q * sum_k units_k)` over the
+    /// contributing sites. In a warm-up round no contribution has a private sum, and coordinates without public
+    /// gradient stay as they are. `round` counts from 1.
+    ///
+    /// # Errors
+    /// A round other than the next one, no contributions, contributions that do not fit the model or each other, or
+    /// values that are not finite. The state has not changed then.
+    pub fn apply_gradients(
+        &mut self,
+        round: u32,
+        contributions: &[SiteContribution],
+        scale: &PrivateScale,
+    ) -> Result<(), ServerError> {
+        self.check_round(round)?;
+        let public = aggregate::public_mean(contributions, self.public.len())?;
+        let private = aggregate::private_mean(contributions, self.private.len(), scale)?;
+        let gradient = self.direction(&public, private.as_deref());
+        if gradient.iter().any(|g| !g.is_finite()) {
+            return Err(ServerError::NotFinite { what: "aggregated gradient" });
+        }
+        let mut next = self.clone();
+        let factor = self.settings.schedule.factor(round, self.settings.rounds);
+        let (reached, rest) = next.parameters.split_at_mut(self.public.end);
+        next.optimizer.step(reached, &gradient[..self.public.end], factor)?;
+        if private.is_some() && !rest.is_empty() {
+            next.private_optimizer.step(rest, &gradient[self.public.end..], factor)?;
+        }
+        next.finish_round(round)?;
+        *self = next;
+        Ok(())
+    }
+
+    /// Applies one round of model differences: adds their mean, weighted by units (FedAvg). The optimizer has no part in it.
+    ///
+    /// # Errors
+    /// As [`Self::apply_gradients`].
+    pub fn apply_differences(
+        &mut self,
+        round: u32,
+        contributions: &[SiteDifference],
+    ) -> Result<(), ServerError> {
+        self.check_round(round)?;
+        let mean = aggregate::difference_mean(contributions, self.parameters.len())?;
+        let mut next = self.clone();
+        for (p, d) in next.parameters.iter_mut().zip(&mean) {
+            *p = (f64::from(*p) + d) as f32;
+        }
+        next.finish_round(round)?;
+        *self = next;
+        Ok(())
+    }
+
+    /// The state as bytes, exact and versioned; settings are not part of it.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut writer = Writer::new(MAGIC);
+        writer.u64(u64::from(self.rounds_applied));
+        writer.f32s(&self.parameters);
+        writer.bytes(&self.optimizer.to_bytes());
+        writer.bytes(&self.private_optimizer.to_bytes());
+        writer.bytes(&self.averager.to_bytes());
+        writer.finish()
+    }
+
+    /// Restores what [`Self::to_bytes`] wrote, under the same model and settings.
+    ///
+    /// # Errors
+    /// Bytes of another version, model or settings.
+    pub fn from_bytes(model: &Model, settings: ServerSettings, bytes: &[u8]) -> Result<Self, ServerError> {
+        let mut reader = Reader::new(MAGIC, bytes)?;
+        let rounds_applied = reader.u64()?;
+        let mut state = Self::new(model, settings, reader.f32s()?)?;
+        let fresh = (state.optimizer.clone(), state.private_optimizer.clone());
+        state.rounds_applied =
+            u32::try_from(rounds_applied).map_err(|_| ServerError::unexpected("rounds applied"))?;
+        state.optimizer = Optimizer::from_bytes(&state.settings.optimizer, reader.bytes()?)?;
+        state.private_optimizer = Optimizer::from_bytes(state.settings.private_optimizer(), reader.bytes()?)?;
+        state.averager = Averager::from_bytes(state.settings.averaging, model.parameters(), reader.bytes()?)?;
+        reader.finish()?;
+        if (state.optimizer.length(), state.private_optimizer.length())
+            != (fresh.0.length(), fresh.1.length())
+        {
+            return Err(ServerError::unexpected("optimizer length"));
+        }
+        Ok(state)
+    }
+
+    /// `g_pub + alpha g_priv` over all coordinates.
+    fn direction(&self, public: &[f64], private: Option<&[f64]>) -> Vec<f32> {
+        let mut gradient = vec![0.0; self.parameters.len()];
+        gradient[self.public.clone()].copy_from_slice(public);
+        if let Some(private) = private {
+            for (g, p) in gradient[self.private.clone()].iter_mut().zip(private) {
+                *g += self.settings.calibration_weight * p;
+            }
+        }
+        gradient.into_iter().map(|g| g as f32).collect()
+    }
+
+    /// Projection, averaging and the round count.
+    fn finish_round(&mut self, round: u32) -> Result<(), ServerError> {
+        if let Some(limit) = self.settings.max_weight_norm {
+            aggregate::project(&mut self.parameters, limit);
+        }
+        if self.parameters.iter().any(|p| !p.is_finite()) {
+            return Err(ServerError::NotFinite { what: "new parameter vector" });
+        }
+        self.averager.add(&self.parameters, round, self.settings.rounds)?;
+        self.rounds_applied = round;
+        Ok(())
+    }
+
+    fn check_round(&self, round: u32) -> Result<(), ServerError> {
+        let expected = self.rounds_applied + 1;
+        if round != expected {
+            return Err(ServerError::Round { round, expected });
+        }
+        if round > self.settings.rounds {
+            return Err(ServerError::Finished { rounds: self.settings.rounds });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,114 @@
+//! Sums over sites whose result does not depend on the order of the sites.
+
+use std::cmp::Ordering;
+
+use super::error::check_length;
+use super::{PrivateScale, ServerError, SiteContribution, SiteDifference};
+
+/// `sum_k records_k g_k / sum_k records_k`.
+pub(super) fn public_mean(
+    contributions: &[SiteContribution],
+    length: usize,
+) -> Result<Vec<f64>, ServerError> {
+    let parts = contributions.iter().map(|c| (c.records, &c.public_gradient[..])).collect();
+    weighted_mean("public gradient", "records", parts, length)
+}
+
+/// `sum_k units_k d_k / sum_k units_k`.
+pub(super) fn difference_mean(
+    contributions: &[SiteDifference],
+    length: usize,
+) -> Result<Vec<f64>, ServerError> {
+    let parts = contributions.iter().map(|c| (c.units, &c.difference[..])).collect();
+    weighted_mean("model difference", "units", parts, length)
+}
+
+/// `sum_k S_k * grid_step / (q * sum_k units_k)`; `None` in a warm-up round.
+pub(super) fn private_mean(
+    contributions: &[SiteContribution],
+    length: usize,
+    scale: &PrivateScale,
+) -> Result<Option<Vec<f64>>, ServerError> {
+    let sums: Vec<&[i64]> = contributions.iter().filter_map(|c| c.private_sum.as_deref()).collect();
+    if sums.is_empty() {
+        return Ok(None);
+    }
+    if sums.len() != contributions.len() {
+        return Err(ServerError::MixedWarmup { with: sums.len(), all: contributions.len() });
+    }
+    let units: u128 = contributions.iter().map(|c| u128::from(c.units)).sum();
+    if units == 0 {
+        return Err(ServerError::NoWeight { what: "units" });
+    }
+    let factor = scale.factor(units)?;
+    // Exact: fewer than 2^64 terms below 2^63 in magnitude.
+    let mut total = vec![0_i128; length];
+    for sum in sums {
+        check_length("private sum", length, sum.len())?;
+        total.iter_mut().zip(sum).for_each(|(total, &value)| *total += i128::from(value));
+    }
+    Ok(Some(total.into_iter().map(|value| value as f64 * factor).collect()))
+}
+
+impl PrivateScale {
+    /// Factor from summed grid steps to the mean gradient of `units` units.
+    fn factor(&self, units: u128) -> Result<f64, ServerError> {
+        let (step, q) = (self.grid_step, self.sampling_probability);
+        if !(step > 0.0 && step.is_finite()) {
+            return Err(ServerError::Setting {
+                field: "grid_step",
+                value: step,
+                range: "finite and above 0",
+            });
+        }
+        if !(q > 0.0 && q <= 1.0) {
+            let range = "above 0 and at most 1";
+            return Err(ServerError::Setting { field: "sampling_probability", value: q, range });
+        }
+        Ok(step / (q * units as f64))
+    }
+}
+
+/// Scales a vector down to Euclidean norm `limit` if it is longer.
+pub(super) fn project(params: &mut [f32], limit: f64) {
+    let norm = params.iter().map(|&p| f64::from(p) * f64::from(p)).sum::<f64>().sqrt();
+    if norm > limit {
+        let factor = limit / norm;
+        params.iter_mut().for_each(|p| *p = (f64::from(*p) * factor) as f32);
+    }
+}
+
+/// Mean of vectors with integer weights. They are added in the order of weight, then of values, which does not depend on
+/// the order in which they are given.
+fn weighted_mean(
+    what: &'static str,
+    weights: &'static str,
+    mut parts: Vec<(u64, &[f32])>,
+    length: usize,
+) -> Result<Vec<f64>, ServerError> {
+    for (_, values) in &parts {
+        check_length(what, length, values.len())?;
+        if values.iter().any(|value| !value.is_finite()) {
+            return Err(ServerError::NotFinite { what });
+        }
+    }
+    let total: u128 = parts.iter().map(|&(weight, _)| u128::from(weight)).sum();
+    if total == 0 {
+        return Err(ServerError::NoWeight { what: weights });
+    }
+    parts.sort_by(compare);
+    let mut mean = vec![0.0; length];
+    for (weight, values) in parts {
+        let weight = weight as f64 / total as f64;
+        mean.iter_mut().zip(values).for_each(|(mean, &value)| *mean += weight * f64::from(value));
+    }
+    Ok(mean)
+}
+
+fn compare(a: &(u64, &[f32]), b: &(u64, &[f32])) -> Ordering {
+    let values = || {
+        let mut pairs = a.1.iter().zip(b.1).map(|(a, b)| a.total_cmp(b));
+        pairs.find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
+    };
+    a.0.cmp(&b.0).then_with(values)
+}

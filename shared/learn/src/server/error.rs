@@ -1,0 +1,87 @@
+//! Why a server step was refused.
+
+use crate::optimiser::{CodecError, OptimizerError};
+
+/// Why a server step was refused.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum ServerError {
+    /// The optimizer or the averager refused.
+    #[error(transparent)]
+    Optimizer(#[from] OptimizerError),
+    /// Stored bytes that are not a state of this study.
+    #[error("stored server state cannot be restored")]
+    State(#[from] CodecError),
+    /// A setting outside its range.
+    #[error("{field} is {value}: it must be {range}")]
+    Setting {
+        /// Name of the setting.
+        field: &'static str,
+        /// The value given.
+        value: f64,
+        /// The range.
+        range: &'static str,
+    },
+    /// A private optimizer for a model whose parameters all take a public gradient.
+    #[error(
+        "private_optimizer is set, but every parameter of this model takes a public gradient: remove it, or use a split model \
+         with head_gradient = \"private-only\""
+    )]
+    PrivateOptimizer,
+    /// A round out of turn.
+    #[error("round {round} cannot be applied: the next one is {expected}")]
+    Round {
+        /// The round given.
+        round: u32,
+        /// The round that is next.
+        expected: u32,
+    },
+    /// A round after the last.
+    #[error("the study's {rounds} rounds have all been applied")]
+    Finished {
+        /// Rounds of the study.
+        rounds: u32,
+    },
+    /// A round without contributions, or with none that has weight.
+    #[error("no contribution has a positive number of {what}: a round needs at least one")]
+    NoWeight {
+        /// Units or records.
+        what: &'static str,
+    },
+    /// A vector of another length.
+    #[error("{what} has {found} values, the model needs {expected}")]
+    Length {
+        /// Which vector.
+        what: &'static str,
+        /// The length needed.
+        expected: usize,
+        /// The length given.
+        found: usize,
+    },
+    /// Some sites sent a private sum and some did not.
+    #[error(
+        "{with} of {all} contributions have a private sum: a round has it from all sites or, in warm-up, from none"
+    )]
+    MixedWarmup {
+        /// Contributions with a private sum.
+        with: usize,
+        /// All contributions.
+        all: usize,
+    },
+    /// A value that is not a finite number.
+    #[error("{what} holds a value that is not finite")]
+    NotFinite {
+        /// Which vector.
+        what: &'static str,
+    },
+}
+
+impl ServerError {
+    pub(super) fn unexpected(what: &'static str) -> Self {
+        Self::State(CodecError::Unexpected { what })
+    }
+}
+
+/// An error unless both lengths agree.
+pub(super) fn check_length(what: &'static str, expected: usize, found: usize) -> Result<(), ServerError> {
+    if expected == found { Ok(()) } else { Err(ServerError::Length { what, expected, found }) }
+}

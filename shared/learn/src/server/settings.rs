@@ -1,0 +1,61 @@
+//! What a study says of the server's step.
+
+use serde::{Deserialize, Serialize};
+
+use super::ServerError;
+use crate::model::Model;
+use crate::optimiser::{Averaging, OptimizerSpec, Schedule};
+
+/// Settings of the server's step, fixed for a study.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerSettings {
+    /// Steps the coordinates that take a public gradient.
+    pub optimizer: OptimizerSpec,
+    /// Steps the others, that is a split head which takes the private gradient alone; `None`: as `optimizer`.
+    #[serde(default)]
+    pub private_optimizer: Option<OptimizerSpec>,
+    /// Schedule of both learning rates.
+    #[serde(default)]
+    pub schedule: Schedule,
+    /// Average of the iterates that becomes the final model.
+    #[serde(default)]
+    pub averaging: Averaging,
+    /// Weight alpha of the private gradient; finite, at least 0.
+    pub calibration_weight: f64,
+    /// Radius of the ball to which parameters are projected after each round; above 0.
+    #[serde(default)]
+    pub max_weight_norm: Option<f64>,
+    /// Rounds of the study, warm-up included; at least 1.
+    pub rounds: u32,
+}
+
+impl ServerSettings {
+    /// Checks every setting, and that they fit the model.
+    ///
+    /// # Errors
+    /// The first setting outside its range.
+    pub fn validate(&self, model: &Model) -> Result<(), ServerError> {
+        self.optimizer.validate()?;
+        self.averaging.validate()?;
+        if let Some(optimizer) = &self.private_optimizer {
+            optimizer.validate()?;
+            if model.public_range().len() == model.parameters() {
+                return Err(ServerError::PrivateOptimizer);
+            }
+        }
+        let check = |fits: bool, field, value, range| {
+            if fits { Ok(()) } else { Err(ServerError::Setting { field, value, range }) }
+        };
+        let alpha = self.calibration_weight;
+        check(alpha >= 0.0 && alpha.is_finite(), "calibration_weight", alpha, "finite and at least 0")?;
+        let limit = self.max_weight_norm.unwrap_or(1.0);
+        check(limit > 0.0 && limit.is_finite(), "max_weight_norm", limit, "finite and above 0")?;
+        check(self.rounds > 0, "rounds", f64::from(self.rounds), "at least 1")
+    }
+
+    /// The optimizer of the coordinates that no public gradient reaches.
+    pub fn private_optimizer(&self) -> &OptimizerSpec {
+        self.private_optimizer.as_ref().unwrap_or(&self.optimizer)
+    }
+}

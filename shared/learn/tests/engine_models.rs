@@ -1,0 +1,96 @@
+//! What a study may say of a model, and what its parameters look like.
+#![allow(clippy::unwrap_used)]
+
+mod engine_support;
+
+use engine_support::*;
+use fusiondp_learn::model::{HeadGradient, InputShape, Model, ModelError, ModelSpec, Tensor, Workspace};
+use fusiondp_learn::network::NetworkError;
+
+#[test]
+fn a_spec_reads_from_a_study_file_with_its_defaults() {
+    let spec: ModelSpec = toml::from_str("kind = \"split\"\nwidths = [128, 128]\ndropout = 0.4").unwrap();
+    let expected = ModelSpec::Split {
+        widths: vec![128, 128],
+        layer_norm: true,
+        dropout: 0.4,
+        head_gradient: HeadGradient::PrivateOnly,
+    };
+    assert_eq!(spec, expected);
+    let spec: ModelSpec = toml::from_str("kind = \"linear\"").unwrap();
+    assert_eq!(spec, ModelSpec::Linear {});
+    assert!(toml::from_str::<ModelSpec>("kind = \"mlp\"\nwidths = [4]\nheads = 2").is_err());
+}
+
+#[test]
+fn a_split_model_keeps_its_head_behind_its_tower() {
+    let (_, model) = models().swap_remove(4);
+    let names: Vec<&str> = model.layout().iter().map(Tensor::name).collect();
+    assert_eq!(names[..2], ["tower.L.0.weight", "tower.L.0.bias"]);
+    assert_eq!(names[names.len() - 3..], ["head.0", "head.1", "head.2"]);
+    let head = model.private_range();
+    assert_eq!(head.len(), 9);
+    assert_eq!(model.public_range(), 0..head.start);
+    assert_eq!(head.end, model.parameters());
+    assert_eq!(model.layout().get("head.1").unwrap().range(), head.start + 3..head.start + 5);
+    let (_, hybrid) = models().swap_remove(5);
+    assert_eq!(hybrid.public_range(), 0..hybrid.parameters());
+    assert!(model.initialise::<f32>(5)[head].iter().all(|&weight| weight == 0.0));
+}
+
+#[test]
+fn head_weights_add_to_the_towers_logit() {
+    let (_, model) = models().swap_remove(4);
+    let params: Vec<f64> = parameters(&model, 2);
+    let view = view(&model, 10, 3);
+    let head = model.private_range();
+    let mut without = params.clone();
+    without[head.clone()].fill(0.0);
+    let mut workspace = Workspace::default();
+    let with = model.logits(&params, &view, &mut workspace).unwrap();
+    let tower = model.logits(&without, &view, &mut workspace).unwrap();
+    for row in 0..10 {
+        let offsets = [0, 3, 5];
+        let added: f64 =
+            (0..3).map(|j| params[head.start + offsets[j] + usize::from(view.bins[[row, j]])]).sum();
+        assert!((with[row] - tower[row] - added).abs() < 1e-14);
+    }
+}
+
+#[test]
+fn the_sepsis_network_has_its_known_size() {
+    let spec = ModelSpec::Mlp { widths: vec![64, 128, 64], layer_norm: true, dropout: 0.0 };
+    let model = Model::new(&spec, InputShape { dense: 36, bins: vec![] }).unwrap();
+    assert_eq!(model.parameters(), 36 * 64 + 64 * 128 + 128 * 64 + 64 + 3 * (64 + 128 + 64) + 1);
+    assert_eq!(model.hidden_width(), 64);
+}
+
+#[test]
+fn initial_parameters_are_pinned() {
+    // A change here changes every study's starting point: these bits must be the same on every platform.
+    let spec = ModelSpec::Mlp { widths: vec![3], layer_norm: true, dropout: 0.0 };
+    let model = Model::new(&spec, InputShape { dense: 2, bins: vec![] }).unwrap();
+    let bits: Vec<u32> = model.initialise::<f32>(42)[..4].iter().map(|p| p.to_bits()).collect();
+    assert_eq!(bits, PINNED);
+}
+
+const PINNED: [u32; 4] = [1_048_818_936, 1_059_259_489, 3_184_652_119, 1_043_886_095];
+
+#[test]
+fn shapes_that_do_not_fit_are_refused() {
+    let build = |spec: &ModelSpec, dense, bins: &[usize]| {
+        Model::new(spec, InputShape { dense, bins: bins.to_vec() }).unwrap_err()
+    };
+    let mlp = |dropout| ModelSpec::Mlp { widths: vec![4], layer_norm: true, dropout };
+    let split = ModelSpec::Split {
+        widths: vec![4],
+        layer_norm: true,
+        dropout: 0.0,
+        head_gradient: HeadGradient::PrivateOnly,
+    };
+    assert!(matches!(build(&mlp(0.0), 0, &[]), ModelError::Network(NetworkError::ZeroWidth { .. })));
+    assert!(matches!(build(&mlp(1.0), 2, &[]), ModelError::Network(NetworkError::DropoutRate { .. })));
+    assert_eq!(build(&mlp(0.0), 2, &[3]), ModelError::UnexpectedBins { kind: "mlp", features: 1 });
+    assert_eq!(build(&split, 2, &[]), ModelError::NoSensitiveFeature);
+    assert_eq!(build(&split, 2, &[3, 0]), ModelError::BinCount { feature: 1, bins: 0 });
+}

@@ -1,0 +1,150 @@
+//! Models and batches for the engine's tests.
+#![allow(dead_code, clippy::unwrap_used)]
+
+use fusiondp_learn::model::{
+    HeadGradient, InputShape, Model, ModelSpec, PairedBatch, PrivateLoss, PrivateObjective, View, Workspace,
+};
+use fusiondp_learn::real::Real;
+use ndarray::Array2;
+
+/// Deterministic values: a 64-bit linear congruential generator, high bits.
+pub(crate) struct Values(u64);
+
+impl Values {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x1234_5678)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 33
+    }
+
+    /// Uniform on [-1, 1).
+    pub(crate) fn real(&mut self) -> f64 {
+        self.next() as f64 / 2.0_f64.powi(30) - 1.0
+    }
+
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        self.next() as usize % bound
+    }
+}
+
+/// A model of every kind and mode.
+pub(crate) fn models() -> Vec<(&'static str, Model)> {
+    let mlp = |widths: &[usize], layer_norm, dropout| ModelSpec::Mlp {
+        widths: widths.to_vec(),
+        layer_norm,
+        dropout,
+    };
+    let split = |head_gradient| ModelSpec::Split {
+        widths: vec![6, 5],
+        layer_norm: true,
+        dropout: 0.3,
+        head_gradient,
+    };
+    let dense = InputShape { dense: 5, bins: vec![] };
+    let binned = InputShape { dense: 5, bins: vec![3, 2, 4] };
+    [
+        ("linear", ModelSpec::Linear {}, &dense),
+        ("mlp", mlp(&[7, 6], true, 0.4), &dense),
+        ("mlp without LayerNorm", mlp(&[7, 6], false, 0.4), &dense),
+        ("mlp of one hidden layer", mlp(&[4], true, 0.0), &dense),
+        ("split, private head", split(HeadGradient::PrivateOnly), &binned),
+        ("split, hybrid and private head", split(HeadGradient::HybridAndPrivate), &binned),
+    ]
+    .map(|(name, spec, shape)| (name, Model::new(&spec, shape.clone()).unwrap()))
+    .into()
+}
+
+/// Objectives of every form that matters.
+pub(crate) fn objectives() -> Vec<(&'static str, PrivateObjective)> {
+    let difference = |consistency_weight, representation_scale, representation_clip| PrivateObjective {
+        loss: PrivateLoss::Difference,
+        consistency_weight,
+        representation_scale,
+        representation_clip,
+    };
+    vec![
+        ("direct", PrivateObjective::direct()),
+        ("difference", difference(0.0, 1.0, false)),
+        ("difference, consistency", difference(0.7, 0.9, false)),
+        // Random views are about 1 apart: some records lie beyond the clip and some within.
+        ("difference, clipped consistency", difference(0.7, 1.1, true)),
+    ]
+}
+
+/// Parameters away from the special values of the initialization.
+pub(crate) fn parameters<F: Real>(model: &Model, seed: u64) -> Vec<F> {
+    let mut values = Values::new(seed);
+    let initial: Vec<f64> = model.initialise(seed);
+    initial.into_iter().map(|p| F::of(p + 0.4 * values.real())).collect()
+}
+
+/// A view of random records.
+pub(crate) fn view<F: Real>(model: &Model, rows: usize, seed: u64) -> View<F> {
+    let (mut values, shape) = (Values::new(seed), model.input_shape());
+    View {
+        dense: Array2::from_shape_fn((rows, shape.dense), |_| F::of(2.0 * values.real())),
+        bins: Array2::from_shape_fn((rows, shape.bins.len()), |(_, j)| values.below(shape.bins[j]) as u16),
+    }
+}
+
+pub(crate) fn labels<F: Real>(rows: usize, seed: u64) -> Vec<F> {
+    let mut values = Values::new(seed ^ 0xabc);
+    (0..rows).map(|_| F::of(values.below(2) as f64)).collect()
+}
+
+/// A batch of units of these sizes; the public features of a split model are the same in both views.
+pub(crate) fn batch<F: Real>(model: &Model, sizes: &[usize], seed: u64) -> PairedBatch<F> {
+    let mut unit_offsets = vec![0];
+    for size in sizes {
+        unit_offsets.push(unit_offsets.last().unwrap() + size);
+    }
+    let rows = *unit_offsets.last().unwrap();
+    let real = view(model, rows, seed);
+    let mut hybrid = view(model, rows, seed + 1);
+    if !model.input_shape().bins.is_empty() {
+        hybrid.dense = real.dense.clone();
+    }
+    PairedBatch { real, hybrid, labels: labels(rows, seed), unit_offsets }
+}
+
+/// The units of a batch at these positions, as a batch.
+pub(crate) fn pick<F: Real>(model: &Model, batch: &PairedBatch<F>, units: &[usize]) -> PairedBatch<F> {
+    let mut picked = PairedBatch::empty(model.input_shape());
+    let mut rows = Vec::new();
+    for &unit in units {
+        rows.extend(batch.unit_offsets[unit]..batch.unit_offsets[unit + 1]);
+        picked.unit_offsets.push(rows.len());
+    }
+    batch.real.select(&rows, &mut picked.real);
+    batch.hybrid.select(&rows, &mut picked.hybrid);
+    picked.labels = rows.iter().map(|&row| batch.labels[row]).collect();
+    picked
+}
+
+/// Every unit's clipped gradient.
+pub(crate) fn gradients<F: Real>(
+    model: &Model,
+    params: &[F],
+    batch: &PairedBatch<F>,
+    objective: &PrivateObjective,
+    clip_norm: f64,
+) -> Vec<Vec<F>> {
+    let mut all = Vec::new();
+    let mut workspace = Workspace::default();
+    let sink = |unit: usize, gradient: &[F]| {
+        assert_eq!(unit, all.len());
+        all.push(gradient.to_vec());
+    };
+    model.private_gradients(params, batch, objective, clip_norm, &mut workspace, sink).unwrap();
+    all
+}
+
+pub(crate) fn norm<F: Real>(gradient: &[F]) -> f64 {
+    gradient.iter().map(|g| g.wide() * g.wide()).sum::<f64>().sqrt()
+}
+
+/// A clip norm that clips nothing.
+pub(crate) const UNCLIPPED: f64 = 1e12;
