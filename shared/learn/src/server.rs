@@ -60,8 +60,9 @@ pub struct ServerState {
     public: Range<usize>,
     private: Range<usize>,
     parameters: Vec<f32>,
+    /// Steps the coordinates before the head.
     optimizer: Optimizer,
-    /// Steps the coordinates that no public gradient reaches.
+    /// Steps the head of a split model, the coordinates from `private.start`; empty for other models.
     private_optimizer: Optimizer,
     averager: Averager,
     rounds_applied: u32,
@@ -81,13 +82,12 @@ impl ServerState {
         if parameters.iter().any(|p| !p.is_finite()) {
             return Err(ServerError::NotFinite { what: "parameter vector" });
         }
-        let public = model.public_range();
-        let rest = model.parameters() - public.len();
+        let head = settings::head(model);
         Ok(Self {
-            optimizer: Optimizer::new(&settings.optimizer, public.len())?,
-            private_optimizer: Optimizer::new(settings.private_optimizer(), rest)?,
+            optimizer: Optimizer::new(&settings.optimizer, head.start)?,
+            private_optimizer: Optimizer::new(settings.private_optimizer(), head.len())?,
             averager: Averager::new(settings.averaging, model.parameters())?,
-            public,
+            public: model.public_range(),
             private: model.private_range(),
             settings,
             parameters,
@@ -134,10 +134,12 @@ impl ServerState {
         }
         let mut next = self.clone();
         let factor = self.settings.schedule.factor(round, self.settings.rounds);
-        let (reached, rest) = next.parameters.split_at_mut(self.public.end);
-        next.optimizer.step(reached, &gradient[..self.public.end], factor)?;
-        if private.is_some() && !rest.is_empty() {
-            next.private_optimizer.step(rest, &gradient[self.public.end..], factor)?;
+        let head_start = next.optimizer.length();
+        let (body, head) = next.parameters.split_at_mut(head_start);
+        next.optimizer.step(body, &gradient[..head_start], factor)?;
+        let head_has_gradient = private.is_some() || self.public.end > head_start;
+        if head_has_gradient && !head.is_empty() {
+            next.private_optimizer.step(head, &gradient[head_start..], factor)?;
         }
         next.finish_round(round)?;
         *self = next;

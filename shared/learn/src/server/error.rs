@@ -21,10 +21,9 @@ pub enum ServerError {
         /// The range.
         range: &'static str,
     },
-    /// A private optimizer for a model whose parameters all take a public gradient.
+    /// A private optimizer for a model without a head.
     #[error(
-        "private_optimizer is set, but every parameter of this model takes a public gradient: remove it, or use a split model \
-         with head_gradient = \"private-only\""
+        "private_optimizer is set, but this model has no sensitive head: remove it, or use a split model"
     )]
     PrivateOptimizer,
     /// A round out of turn.

@@ -1,5 +1,7 @@
 //! What a study says of the server's step.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use super::ServerError;
@@ -10,9 +12,9 @@ use crate::optimiser::{Averaging, OptimizerSpec, Schedule};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServerSettings {
-    /// Steps the coordinates that take a public gradient.
+    /// Steps every coordinate but a split model's head.
     pub optimizer: OptimizerSpec,
-    /// Steps the others, that is a split head which takes the private gradient alone; `None`: as `optimizer`.
+    /// Steps the head of a split model, whose few noised weights want another rate; `None`: as `optimizer`.
     #[serde(default)]
     pub private_optimizer: Option<OptimizerSpec>,
     /// Schedule of both learning rates.
@@ -40,7 +42,7 @@ impl ServerSettings {
         self.averaging.validate()?;
         if let Some(optimizer) = &self.private_optimizer {
             optimizer.validate()?;
-            if model.public_range().len() == model.parameters() {
+            if head(model).is_empty() {
                 return Err(ServerError::PrivateOptimizer);
             }
         }
@@ -54,8 +56,14 @@ impl ServerSettings {
         check(self.rounds > 0, "rounds", f64::from(self.rounds), "at least 1")
     }
 
-    /// The optimizer of the coordinates that no public gradient reaches.
+    /// The optimizer of a split model's head.
     pub fn private_optimizer(&self) -> &OptimizerSpec {
         self.private_optimizer.as_ref().unwrap_or(&self.optimizer)
     }
+}
+
+/// The coordinates of a split model's head; empty, at the end, for models whose private gradient reaches everything.
+pub(super) fn head(model: &Model) -> Range<usize> {
+    let private = model.private_range();
+    if private.start == 0 { model.parameters()..model.parameters() } else { private }
 }

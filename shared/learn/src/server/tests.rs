@@ -96,6 +96,16 @@ fn a_head_that_takes_both_gradients_is_stepped_once() {
 }
 
 #[test]
+fn a_head_that_takes_both_gradients_has_its_own_rate_in_warm_up_too() {
+    let model = split(HeadGradient::HybridAndPrivate);
+    let mut settings = settings();
+    settings.private_optimizer = Some(OptimizerSpec::Sgd { learning_rate: 0.25, weight_decay: 0.0 });
+    let mut state = ServerState::new(&model, settings, vec![0.0; 4]).unwrap();
+    state.apply_gradients(1, &[site(1, 1, &[1.0, 0.0, 1.0, 0.0], None)], &SCALE).unwrap();
+    assert_eq!(state.parameters(), [-1.0, 0.0, -0.25, 0.0]);
+}
+
+#[test]
 fn rounds_apply_once_and_in_turn() {
     let mut state = ServerState::new(&linear(), settings(), vec![0.0; 3]).unwrap();
     let contribution = [site(1, 1, &[0.0; 3], None)];

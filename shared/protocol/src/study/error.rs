@@ -112,16 +112,15 @@ pub enum StudyError {
         /// The sensitive column.
         column: String,
     },
-    /// The head that takes private gradients has no optimizer.
+    /// The head has no optimizer.
     #[error(
-        "[model] kind = \"split\" with head_gradient = \"private-only\" needs [training] private_optimizer for its head; \
-         add private_optimizer = {{ kind = \"momentum\", learning_rate = 1.0, momentum = 0.9 }}"
+        "[model] kind = \"split\" needs [training] private_optimizer for its head, whose few noised weights want another \
+         rate than the tower; add private_optimizer = {{ kind = \"momentum\", learning_rate = 1.0, momentum = 0.9 }}"
     )]
     PrivateOptimizerMissing,
     /// No coordinate would use the private optimizer.
     #[error(
-        "[training] private_optimizer is given, but every coordinate of this model takes the public gradient and \
-         [training] optimizer; remove private_optimizer"
+        "[training] private_optimizer is for the head of a split model and this model has none; remove private_optimizer"
     )]
     PrivateOptimizerUnused,
     /// The hybrid head gets a gradient that the direct loss does not complete.

@@ -121,6 +121,11 @@ impl Study {
         }
     }
 
+    /// Whether the model is a tower with a sensitive head.
+    pub fn has_head(&self) -> bool {
+        matches!(self.model, ModelSpec::Split { .. })
+    }
+
     /// Whether the model is a tower whose sensitive head takes private gradients only.
     pub fn has_private_head(&self) -> bool {
         matches!(self.model, ModelSpec::Split { head_gradient: HeadGradient::PrivateOnly, .. })

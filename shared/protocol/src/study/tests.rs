@@ -182,17 +182,17 @@ fn a_split_model_needs_bins() {
 }
 
 #[test]
-fn the_private_optimizer_is_for_the_private_head() {
+fn the_private_optimizer_is_for_the_head_of_a_split_model() {
     let given = "private_optimizer = { kind = \"momentum\", learning_rate = 1.0, momentum = 0.9 }";
     refused!(&split(), &[(given, "")], StudyError::PrivateOptimizerMissing);
     let edits = [("[federation]", &format!("{given}\n[federation]") as &str)];
     refused!(MLP, &edits, StudyError::PrivateOptimizerUnused);
-    let edits = [
+    let hybrid = [
         ("widths = [8]", "widths = [8]\nhead_gradient = \"hybrid-and-private\""),
         ("private_loss = \"direct\"", ""),
     ];
-    refused!(&split(), &edits, StudyError::PrivateOptimizerUnused);
-    parse_edited(&split(), &[edits[0], edits[1], (given, "")]).unwrap();
+    parse_edited(&split(), &hybrid).unwrap();
+    refused!(&split(), &[hybrid[0], hybrid[1], (given, "")], StudyError::PrivateOptimizerMissing);
 }
 
 #[test]

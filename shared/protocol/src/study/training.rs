@@ -25,9 +25,9 @@ pub struct Training {
     /// public part.
     #[serde(default)]
     pub public_batch_size: u32,
-    /// Server optimizer of every coordinate that takes the public gradient, and of all of them in `dp-sgd`.
+    /// Server optimizer of every coordinate but a split model's head.
     pub optimizer: OptimizerSpec,
-    /// Server optimizer of a split model's head that takes private gradients only; needed there and refused elsewhere.
+    /// Server optimizer of a split model's head; needed there and refused elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub private_optimizer: Option<OptimizerSpec>,
     /// How the learning rate falls over the rounds.

@@ -138,7 +138,7 @@ impl Study {
     }
 
     fn validate_optimizers(&self) -> Check {
-        match (self.has_private_head(), &self.training.private_optimizer) {
+        match (self.has_head(), &self.training.private_optimizer) {
             (true, None) => return Err(StudyError::PrivateOptimizerMissing),
             (false, Some(_)) => return Err(StudyError::PrivateOptimizerUnused),
             _ => {}
