@@ -6,12 +6,11 @@ use super::OptimizerError;
 use super::codec::{Reader, Writer};
 
 /// Which average of the iterates becomes the final model.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Averaging {
-    /// The last iterate.
-    #[default]
-    None,
+    /// The last iterate. Has braces because a bare variant would let unknown fields pass.
+    None {},
     /// Exponential moving average, corrected for its start (as Adam's means are).
     Ema {
         /// Weight of the past per round, `[0, 1)`.
@@ -24,6 +23,12 @@ pub enum Averaging {
     },
 }
 
+impl Default for Averaging {
+    fn default() -> Self {
+        Self::None {}
+    }
+}
+
 impl Averaging {
     /// Checks the settings.
     ///
@@ -31,7 +36,7 @@ impl Averaging {
     /// A share outside `[0, 1)`.
     pub fn validate(&self) -> Result<(), OptimizerError> {
         let (field, value) = match *self {
-            Self::None => return Ok(()),
+            Self::None {} => return Ok(()),
             Self::Ema { decay } => ("averaging decay", decay),
             Self::Tail { from } => ("averaging from", from),
         };
@@ -60,7 +65,7 @@ impl Averager {
     /// A setting outside its range.
     pub fn new(averaging: Averaging, length: usize) -> Result<Self, OptimizerError> {
         averaging.validate()?;
-        let length = if averaging == Averaging::None { 0 } else { length };
+        let length = if matches!(averaging, Averaging::None {}) { 0 } else { length };
         Ok(Self { averaging, weight: 0.0, sum: vec![0.0; length] })
     }
 
@@ -70,7 +75,7 @@ impl Averager {
     /// A vector of another length.
     pub fn add(&mut self, params: &[f32], round: u32, rounds: u32) -> Result<(), OptimizerError> {
         let (keep, take) = match self.averaging {
-            Averaging::None => return Ok(()),
+            Averaging::None {} => return Ok(()),
             Averaging::Ema { decay } => (decay, 1.0 - decay),
             Averaging::Tail { from } if f64::from(round) <= from * f64::from(rounds) => return Ok(()),
             Averaging::Tail { .. } => (1.0, 1.0),

@@ -119,7 +119,7 @@ fn averages_are_what_they_say() {
         }
         averager.average()
     };
-    assert_eq!(run(Averaging::None), None);
+    assert_eq!(run(Averaging::None {}), None);
     assert_eq!(run(Averaging::Tail { from: 0.5 }), Some(vec![3.5]));
     assert_eq!(run(Averaging::Tail { from: 0.0 }), Some(vec![2.5]));
     let ema = (0.125 * 1.0 + 0.25 * 2.0 + 0.5 * 3.0 + 4.0) / 1.875;
@@ -134,5 +134,5 @@ fn a_restored_averager_is_equal() {
     averager.add(&[0.1, 0.7], 1, 5).unwrap();
     assert_eq!(Averager::from_bytes(averaging, 2, &averager.to_bytes()).unwrap(), averager);
     assert!(Averager::from_bytes(averaging, 3, &averager.to_bytes()).is_err());
-    assert!(Averager::from_bytes(Averaging::None, 2, &averager.to_bytes()).is_err());
+    assert!(Averager::from_bytes(Averaging::None {}, 2, &averager.to_bytes()).is_err());
 }

@@ -20,7 +20,7 @@ fn settings() -> ServerSettings {
         optimizer: OptimizerSpec::Sgd { learning_rate: 1.0, weight_decay: 0.0 },
         private_optimizer: None,
         schedule: Schedule::Constant,
-        averaging: Averaging::None,
+        averaging: Averaging::None {},
         calibration_weight: 2.0,
         max_weight_norm: None,
         rounds: 3,

@@ -297,6 +297,8 @@ fn optimizers_and_averaging_stay_in_range() {
         let edits = [("[federation]", &format!("averaging = {averaging}\n[federation]") as &str)];
         refused!(MLP, &edits, StudyError::Optimizer { field: "averaging", .. });
     }
+    let edits = [("[federation]", "averaging = { kind = \"none\", decay = 0.9 }\n[federation]")];
+    refused!(MLP, &edits, StudyError::Syntax { .. });
     let edits = [("[federation]", "schedule = \"exponential\"\n[federation]")];
     refused!(MLP, &edits, StudyError::Syntax { .. });
 }
