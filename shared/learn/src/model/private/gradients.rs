@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::Checked;
 use super::factors::{Factor, Factors};
-use crate::kernel::{Accumulate, Matrix, axpy, matmul};
+use crate::kernel::{Accumulate, Matrix, axpy, dot_wide, matmul};
 use crate::model::{Model, Workspace};
 use crate::network::Layer;
 use crate::real::Real;
@@ -39,6 +39,17 @@ impl Model {
             }
         }
         workspace.unit = gradient;
+    }
+}
+
+/// Scales a gradient that is longer than `clip_norm` back to it.
+///
+/// Products over the rows of a unit cancel, and what single precision loses then differs between the Gram form of the norm
+/// and the gradient as written.
+pub(super) fn shrink_into_ball<F: Real>(gradient: &mut [F], clip_norm: f64) {
+    let norm = dot_wide(gradient, gradient).sqrt();
+    if norm > clip_norm {
+        scale(F::of(clip_norm / norm), gradient);
     }
 }
 

@@ -89,7 +89,13 @@ impl Model {
         self.each_unit(params, batch, &checked, workspace, |unit, part, rows, workspace| {
             let norm = self.unit_norm(part, rows.clone(), workspace);
             match clip_factor(norm, clip_norm) {
-                Some(factor) => self.write_unit(part, rows, factor, workspace),
+                Some(factor) => {
+                    let records = rows.len();
+                    self.write_unit(part, rows, factor, workspace);
+                    if records > 1 {
+                        gradients::shrink_into_ball(&mut workspace.unit, clip_norm);
+                    }
+                }
                 None => workspace.unit.fill(F::zero()),
             }
             sink(unit, &workspace.unit);
