@@ -1,0 +1,35 @@
+//! One evaluation task, from policy to report.
+
+use std::sync::Arc;
+
+use fusiondp_protocol::messages::EvaluationTask;
+
+use super::SiteAgent;
+use crate::error::TaskError;
+use crate::evaluate::evaluate;
+use crate::transport::Link;
+use crate::transport::link::WantedModel;
+
+impl SiteAgent {
+    /// Answers an evaluation task: reports metrics, or returns why not.
+    pub(super) async fn evaluate(&mut self, link: &mut Link, task: EvaluationTask) -> Result<(), TaskError> {
+        let session = self.session(&task.study_id, task.study_digest).await?;
+        let permit = self.policy.permit_metrics(session.study())?;
+        let cohort = self.cohort(&session, &task.cohort).await?;
+        let wanted = WantedModel {
+            study: task.study_id.clone(),
+            version: task.model_version,
+            digest: task.model_digest,
+            parameters: session.model().parameters(),
+        };
+        let params = link.fetch_model(&wanted).await?;
+        let session = Arc::clone(&session);
+        let work = move || evaluate(permit, &task, session.model(), &params, &cohort);
+        let report = self.workers.run(work).await??;
+        let (study, cohort, model_version) =
+            (report.study_id.clone(), report.cohort.clone(), report.model_version);
+        link.submit_evaluation(report).await?;
+        tracing::info!(study = %study, cohort = %cohort, model_version, "metrics sent");
+        Ok(())
+    }
+}

@@ -1,0 +1,299 @@
+//! The orchestrator: connects, takes assignments, answers each, and knows nothing itself.
+//!
+//! ```text
+//!            +--> connect, register --+        wait, jittered, forever; a message says why
+//!            |                        v
+//!   connection lost <------- next assignment <---------+
+//!                              |    |    |             |
+//!                        enrolment round evaluation    |   each ends in an answer: result, refusal or failure
+//!                              +----+----+-------------+
+//! ```
+//!
+//! * [`enrolment`]: checks a study against data, imputers and policy
+//! * [`round`]: one training task from plan to receipt
+//! * [`evaluation`]: one evaluation task
+
+mod enrolment;
+mod evaluation;
+mod round;
+mod sessions;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fusiondp_dp::Digest;
+use fusiondp_protocol::ids::StudyId;
+use fusiondp_protocol::messages::{Assignment, Decline, DeclinedTask, Limits};
+use fusiondp_runtime::clock::Clock;
+use fusiondp_runtime::retry::Backoff;
+use fusiondp_runtime::shutdown::Shutdown;
+use tokio::sync::Mutex;
+
+use crate::data::DataSource;
+use crate::data::identity::DeclaredIdentity;
+use crate::error::TaskError;
+use crate::imputer::ImputerProvider;
+use crate::imputer::cache::ImputationCache;
+use crate::policy::{Budget, EpsilonMeter, Policy, PolicyLimits, Purpose};
+use crate::random::RandomSource;
+use crate::store::{SiteLedger, Store, ledger::SiteLedgerError};
+use crate::train::session::SessionSources;
+use crate::transport::{Connector, Link, TransportError};
+use crate::workers::Workers;
+use sessions::Sessions;
+
+/// First and longest wait before connecting again.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(60));
+
+/// First and longest wait after a task that was not done, so that one that is handed out again and again costs little.
+const CALM: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
+
+/// What an agent is told.
+#[derive(Debug, Clone)]
+pub struct SiteSettings {
+    /// What the site permits.
+    pub policy: PolicyLimits,
+    /// Identity that the site declares for its data.
+    pub identity: Option<DeclaredIdentity>,
+    /// What the site is willing to take from the coordinator.
+    pub limits: Limits,
+    /// Longest wait of one poll, in milliseconds.
+    pub poll_wait_ms: u32,
+}
+
+/// What an agent is made of. Agents of one process may share workers, meter and imputers.
+pub struct SiteParts {
+    /// What the agent is told.
+    pub settings: SiteSettings,
+    /// The site's records.
+    pub source: Arc<dyn DataSource>,
+    /// The site's imputers.
+    pub imputers: Arc<ImputerProvider>,
+    /// Ledger, outbox and studies.
+    pub store: Arc<Store>,
+    /// How to reach the coordinator.
+    pub connector: Arc<dyn Connector>,
+    /// Where randomness comes from.
+    pub random: RandomSource,
+    /// Epsilons, each computed once.
+    pub meter: Arc<EpsilonMeter>,
+    /// Bounds CPU work.
+    pub workers: Workers,
+    /// Ends the agent.
+    pub shutdown: Shutdown,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Why an agent ended.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The ledger cannot be used; nothing may be released.
+    #[error(transparent)]
+    Ledger(#[from] SiteLedgerError),
+}
+
+/// One site's agent.
+pub struct SiteAgent {
+    settings: SiteSettings,
+    policy: Policy,
+    sources: Arc<SessionSources>,
+    store: Arc<Store>,
+    connector: Arc<dyn Connector>,
+    random: RandomSource,
+    meter: Arc<EpsilonMeter>,
+    workers: Workers,
+    shutdown: Shutdown,
+    clock: Arc<dyn Clock>,
+    books: Arc<Mutex<Books>>,
+    sessions: Sessions,
+    verified_plans: BTreeSet<Digest>,
+}
+
+/// Ledger and budget, which change together.
+pub(crate) struct Books {
+    pub(crate) ledger: SiteLedger,
+    pub(crate) budget: Budget,
+}
+
+impl SiteSettings {
+    /// Default limits of the connection and a poll of half a minute, with this policy.
+    pub fn new(policy: PolicyLimits, identity: Option<DeclaredIdentity>) -> Self {
+        Self { policy, identity, limits: Limits::default(), poll_wait_ms: 30_000 }
+    }
+}
+
+impl SiteAgent {
+    /// Assembles an agent and verifies its ledger.
+    ///
+    /// # Errors
+    /// The ledger's chain is broken, or it cannot be read.
+    pub async fn new(parts: SiteParts) -> Result<Self, AgentError> {
+        let ledger = SiteLedger::open(Arc::clone(&parts.store)).await?;
+        let budget = Budget::new(Arc::clone(&parts.meter));
+        let sources = SessionSources {
+            source: parts.source,
+            imputers: parts.imputers,
+            cache: parts.store.cache_folder().map(ImputationCache::new),
+            identity: parts.settings.identity.clone(),
+        };
+        if parts.random.purpose() == Purpose::Simulation {
+            tracing::warn!("noise is reproducible: this agent simulates and protects nobody");
+        }
+        Ok(Self {
+            policy: Policy::new(parts.settings.policy.clone(), parts.random.purpose()),
+            settings: parts.settings,
+            sources: Arc::new(sources),
+            store: parts.store,
+            connector: parts.connector,
+            random: parts.random,
+            meter: parts.meter,
+            workers: parts.workers,
+            shutdown: parts.shutdown,
+            clock: parts.clock,
+            books: Arc::new(Mutex::new(Books { ledger, budget })),
+            sessions: Sessions::default(),
+            verified_plans: BTreeSet::new(),
+        })
+    }
+
+    /// Serves the coordinator until shutdown.
+    ///
+    /// # Errors
+    /// The ledger cannot be used any more; everything else is answered, logged and tried again.
+    pub async fn run(mut self) -> Result<(), AgentError> {
+        let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
+        while let Some(outcome) = self.connect().await {
+            let error = match outcome {
+                Ok(mut link) => {
+                    backoff.reset();
+                    match self.serve(&mut link).await? {
+                        Some(error) => error,
+                        None => break,
+                    }
+                }
+                Err(error) => error,
+            };
+            if !self.pause(&error, &mut backoff).await {
+                break;
+            }
+        }
+        tracing::info!("agent ended");
+        Ok(())
+    }
+
+    /// A registered connection; `None` on shutdown.
+    async fn connect(&self) -> Option<Result<Link, TransportError>> {
+        let link = Link::open(self.connector.as_ref(), self.settings.limits);
+        let link = self.shutdown.unless_triggered(link).await?;
+        if let Ok(link) = &link {
+            let registered = link.registered();
+            tracing::info!(site = %registered.site_id, consortium = registered.consortium, "registered with the coordinator");
+        }
+        Some(link)
+    }
+
+    /// Waits before the next attempt; false on shutdown.
+    async fn pause(&self, error: &TransportError, backoff: &mut Backoff) -> bool {
+        let wait = backoff.next_wait();
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        if error.needs_attention() {
+            tracing::error!(reason = %error, wait_ms, "no connection to the coordinator; somebody has to look at this");
+        } else {
+            tracing::warn!(reason = %error, wait_ms, "no connection to the coordinator; trying again");
+        }
+        self.shutdown.unless_triggered(tokio::time::sleep(wait)).await.is_some()
+    }
+
+    /// Takes assignments until the connection is lost (the error) or shutdown (`None`).
+    async fn serve(&mut self, link: &mut Link) -> Result<Option<TransportError>, AgentError> {
+        let mut calm = Backoff::new(CALM.0, CALM.1);
+        loop {
+            let next = link.next_assignment(self.settings.poll_wait_ms);
+            let assignment = match self.shutdown.unless_triggered(next).await {
+                None => return Ok(None),
+                Some(Err(error)) => return Ok(Some(error)),
+                Some(Ok(assignment)) => assignment,
+            };
+            let Some((study, task)) = subject(&assignment) else { continue };
+            let Err(error) = self.handle(link, assignment).await else {
+                calm.reset();
+                continue;
+            };
+            self.recover(&error).await?;
+            if let Some(lost) = self.answer(link, study, task, error).await {
+                return Ok(Some(lost));
+            }
+            if self.shutdown.unless_triggered(tokio::time::sleep(calm.next_wait())).await.is_none() {
+                return Ok(None);
+            }
+        }
+    }
+
+    async fn handle(&mut self, link: &mut Link, assignment: Assignment) -> Result<(), TaskError> {
+        match assignment {
+            Assignment::Idle => Ok(()),
+            Assignment::Enrolment(offer) => self.enrol(link, offer).await,
+            Assignment::Training(task) => self.train(link, task).await,
+            Assignment::Evaluation(task) => self.evaluate(link, task).await,
+        }
+    }
+
+    /// After a failure of the ledger the chain is read again from the disk, which alone is true.
+    async fn recover(&mut self, error: &TaskError) -> Result<(), AgentError> {
+        if matches!(error, TaskError::Ledger(_)) {
+            self.books.lock().await.ledger = SiteLedger::open(Arc::clone(&self.store)).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells the coordinator why a task is not done. Returns the error that makes a new connection necessary.
+    async fn answer(
+        &self,
+        link: &mut Link,
+        study_id: StudyId,
+        task: DeclinedTask,
+        error: TaskError,
+    ) -> Option<TransportError> {
+        let Some((kind, problem)) = error.decline() else {
+            return match error {
+                TaskError::Transport(TransportError::Refused(problem)) if !problem.is_retryable() => {
+                    tracing::warn!(study = %study_id, problem = %problem, "the coordinator did not take the answer");
+                    None
+                }
+                TaskError::Transport(error) => Some(error),
+                _ => None,
+            };
+        };
+        tracing::warn!(study = %study_id, ?kind, problem = %problem.kind, reason = error.local_text(), "declined");
+        let declined = link.decline(Decline { study_id, task, kind, problem }).await;
+        match declined {
+            Ok(()) => None,
+            Err(TransportError::Refused(problem)) => {
+                tracing::warn!(problem = %problem, "the coordinator did not take the answer");
+                None
+            }
+            Err(error) => Some(error),
+        }
+    }
+}
+
+/// What an assignment is about; `None` for an idle poll.
+fn subject(assignment: &Assignment) -> Option<(StudyId, DeclinedTask)> {
+    match assignment {
+        Assignment::Idle => None,
+        Assignment::Enrolment(offer) => Some((offer.study_id.clone(), DeclinedTask::Enrolment)),
+        Assignment::Training(task) => {
+            let declined = DeclinedTask::Training { round: task.round, attempt: task.attempt };
+            Some((task.plan.study_id.clone(), declined))
+        }
+        Assignment::Evaluation(task) => {
+            let declined = DeclinedTask::Evaluation { model_version: task.model_version };
+            Some((task.study_id.clone(), declined))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,248 @@
+//! One training task, from plan to receipt.
+
+use std::sync::Arc;
+
+use fusiondp_dp::{CommittedCharge, UpdateId};
+use fusiondp_protocol::messages::{LedgerMirror, TrainingTask, UpdateHeader, UpdateOutcome};
+use fusiondp_protocol::plan::SiteSize;
+
+use super::SiteAgent;
+use crate::error::TaskError;
+use crate::policy::meter::StepCounts;
+use crate::policy::{PublicPermit, ReleaseRequest, Spent};
+use crate::store::{SiteLedger, StoredUpdate, TaskKey};
+use crate::train::{RoundOutput, RoundWork, Session};
+use crate::transport::Link;
+use crate::transport::link::WantedModel;
+
+/// Charges of one update and the ledger as it stood after them.
+struct Charged {
+    update_id: UpdateId,
+    charges: Vec<CommittedCharge>,
+    books: Option<Bookkeeping>,
+}
+
+/// What the coordinator is to mirror, but for the epsilons.
+struct Bookkeeping {
+    entries: Vec<fusiondp_dp::LedgerEntry>,
+    head: fusiondp_dp::Digest,
+    study_steps: StepCounts,
+    data_steps: StepCounts,
+}
+
+impl SiteAgent {
+    /// Answers a training task: sends its update, or returns why not.
+    pub(super) async fn train(&mut self, link: &mut Link, task: TrainingTask) -> Result<(), TaskError> {
+        let key = TaskKey::of(&task);
+        if let Some(update) = self.store.update_of(&key).await? {
+            // Release once: whatever the reason for asking again, the answer is the same bytes.
+            tracing::info!(study = %key.study, round = key.round, sent_before = update.sent, "sending the stored update again");
+            return self.send(link, update).await;
+        }
+        self.discard_stale(&key).await?;
+        let session = self.session(&task.plan.study_id, task.plan.study_digest).await?;
+        self.verify_plan(&session, &task, link).await?;
+        let wanted = WantedModel {
+            study: task.plan.study_id.clone(),
+            version: task.model_version,
+            digest: task.model_digest,
+            parameters: session.model().parameters(),
+        };
+        let params = link.fetch_model(&wanted).await?;
+        let public = self.public_permit(&session)?;
+        let charged = self.charge(&session, &task).await?;
+        let update = self.compute(&session, &task, params, public, charged).await?;
+        let now_ms = self.clock.now_ms();
+        self.store.release_update(&key, &update.header, &update.payload, now_ms).await?;
+        self.send(link, update).await?;
+        self.foresee(&session, &task).await;
+        Ok(())
+    }
+
+    /// Computes the next round's epsilons while the coordinator aggregates, which is the longest part of a round. A
+    /// figure that is needed before it is ready is waited for, not computed twice.
+    async fn foresee(&self, session: &Session, task: &TrainingTask) {
+        let Some(event) =
+            task.plan.step_event().filter(|_| task.plan.is_private_round(task.round.saturating_add(1)))
+        else {
+            return;
+        };
+        let (mut study, mut data) = self.steps(session, &self.books.lock().await.ledger);
+        study.add(&event, u64::from(task.plan.local_steps));
+        data.add(&event, u64::from(task.plan.local_steps));
+        let (meter, delta, workers) = (Arc::clone(&self.meter), task.plan.delta, self.workers.clone());
+        // Whatever fails here fails again, and is reported, when the figure is needed.
+        tokio::spawn(
+            async move { workers.run(move || [study, data].map(|s| meter.spent(&s, delta).ok())).await },
+        );
+    }
+
+    /// Steps charged by the session's study, and by all studies, on its data.
+    fn steps(&self, session: &Session, ledger: &SiteLedger) -> (StepCounts, StepCounts) {
+        let data_set = session.identity().digest;
+        let study = ledger.study_events(session.document().id().as_str(), data_set);
+        (StepCounts::of(&study), StepCounts::of(&ledger.events(data_set)))
+    }
+
+    /// Refuses a task of an earlier round, and drops updates that nobody waits for any more.
+    async fn discard_stale(&self, key: &TaskKey) -> Result<(), TaskError> {
+        let newest = self.store.newest_round(&key.study).await?;
+        if key.round < newest {
+            return Err(TaskError::Stale { round: key.round, newest });
+        }
+        let discarded = self.store.discard_stale(key).await?;
+        if discarded > 0 {
+            tracing::info!(study = %key.study, discarded, "dropped updates of tasks that are over; their charges stay");
+        }
+        Ok(())
+    }
+
+    /// Verifies a plan once; later tasks repeat it.
+    async fn verify_plan(
+        &mut self,
+        session: &Arc<Session>,
+        task: &TrainingTask,
+        link: &Link,
+    ) -> Result<(), TaskError> {
+        let digest = task.plan.digest();
+        if self.verified_plans.contains(&digest) {
+            return Ok(());
+        }
+        let own = SiteSize {
+            site: link.registered().site_id.clone(),
+            units: session.units().count() as u64,
+            records: session.records() as u64,
+        };
+        let (session, plan) = (Arc::clone(session), task.plan.clone());
+        self.workers.run(move || plan.verify(session.document(), &own)).await??;
+        self.verified_plans.insert(digest);
+        tracing::info!(
+            study = %task.plan.study_id,
+            noise_multiplier = task.plan.noise_multiplier.map(fusiondp_dp::NoiseMultiplier::get),
+            epsilon_replace = task.plan.epsilon_replace.rounded_up(4),
+            "plan verified"
+        );
+        Ok(())
+    }
+
+    fn public_permit(&self, session: &Session) -> Result<Option<PublicPermit>, TaskError> {
+        let study = session.study();
+        if !study.fusion.mode.has_public_part() {
+            return Ok(None);
+        }
+        Ok(Some(self.policy.permit_public(study)?))
+    }
+
+    /// Permits and commits the charges of the task's private part; none in a round without one.
+    async fn charge(&self, session: &Arc<Session>, task: &TrainingTask) -> Result<Charged, TaskError> {
+        let update_id = self.random.update_id()?;
+        if !task.private_part {
+            return Ok(Charged { update_id, charges: Vec::new(), books: None });
+        }
+        let mut books = Arc::clone(&self.books).lock_owned().await;
+        let (policy, task, prepared) = (self.policy.clone(), task.clone(), Arc::clone(session));
+        let permit = move || {
+            let request = ReleaseRequest {
+                document: prepared.document(),
+                task: &task,
+                data: prepared.identity(),
+                units: prepared.units().count() as u64,
+            };
+            let events = books.ledger.events(request.data.digest);
+            let inner = &mut *books;
+            let permit = policy.permit_release(&request, inner.ledger.entries(), &events, &mut inner.budget);
+            (books, permit)
+        };
+        let (mut books, permit) = self.workers.run(permit).await?;
+        let charges = books.ledger.charge(permit?, update_id, self.clock.now_ms()).await?;
+        let (study_steps, data_steps) = self.steps(session, &books.ledger);
+        let bookkeeping = Bookkeeping {
+            entries: charges.iter().map(|charge| charge.entry().clone()).collect(),
+            head: books.ledger.head(),
+            study_steps,
+            data_steps,
+        };
+        Ok(Charged { update_id, charges, books: Some(bookkeeping) })
+    }
+
+    /// Computes the update and, beside it, the site's own epsilons.
+    async fn compute(
+        &self,
+        session: &Arc<Session>,
+        task: &TrainingTask,
+        params: Vec<f32>,
+        public: Option<PublicPermit>,
+        charged: Charged,
+    ) -> Result<StoredUpdate, TaskError> {
+        let Charged { update_id, charges, books } = charged;
+        let work = RoundWork { params, public, charges, random: self.random };
+        let (inner, its_task) = (Arc::clone(session), task.clone());
+        let gradient = self.workers.run(move || work.compute(&inner, &its_task));
+        let (output, ledger) = tokio::join!(gradient, self.mirror(task, books));
+        let output = output??;
+        let payload = output.payload.clone().into();
+        let header = header(session, task, update_id, &output, ledger?);
+        Ok(StoredUpdate { header, payload, sent: false })
+    }
+
+    async fn mirror(
+        &self,
+        task: &TrainingTask,
+        books: Option<Bookkeeping>,
+    ) -> Result<Option<LedgerMirror>, TaskError> {
+        let Some(books) = books else { return Ok(None) };
+        let (meter, delta) = (Arc::clone(&self.meter), task.plan.delta);
+        let Bookkeeping { entries, head, study_steps, data_steps } = books;
+        let figures = move || Ok((meter.spent(&study_steps, delta)?, meter.spent(&data_steps, delta)?));
+        let figures: Result<(Spent, Spent), fusiondp_dp::AccountantError> = self.workers.run(figures).await?;
+        let (study, data) = figures?;
+        Ok(Some(LedgerMirror {
+            entries,
+            head,
+            epsilon_replace: study.replace,
+            epsilon_zero_out: study.zero_out,
+            data_epsilon_replace: data.replace,
+            data_epsilon_zero_out: data.zero_out,
+        }))
+    }
+
+    /// Sends a stored update. A connection that breaks leaves it in the outbox.
+    async fn send(&self, link: &mut Link, update: StoredUpdate) -> Result<(), TaskError> {
+        let StoredUpdate { header, payload, .. } = update;
+        let (update_id, round, study) = (header.update_id, header.round, header.study_id.clone());
+        let outcome = link.submit_update(header, payload).await?;
+        self.store.mark_sent(update_id, self.clock.now_ms()).await?;
+        match outcome {
+            UpdateOutcome::Accepted | UpdateOutcome::Duplicate => {
+                tracing::debug!(study = %study, round, "update delivered");
+            }
+            UpdateOutcome::Late => {
+                tracing::warn!(study = %study, round, "the update came late; its charge stays");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn header(
+    session: &Session,
+    task: &TrainingTask,
+    update_id: UpdateId,
+    output: &RoundOutput,
+    ledger: Option<LedgerMirror>,
+) -> UpdateHeader {
+    UpdateHeader {
+        update_id,
+        study_id: task.plan.study_id.clone(),
+        round: task.round,
+        attempt: task.attempt,
+        model_version: task.model_version,
+        public_values: output.public_values,
+        private_values: output.private_values,
+        units: session.units().count() as u64,
+        records: session.records() as u64,
+        payload_digest: output.digest,
+        public_loss: output.public_loss,
+        ledger,
+    }
+}

@@ -1,0 +1,150 @@
+//! `fusiondp-site ledger show` and `verify`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Context;
+use fusiondp_dp::{AccountantError, Delta, Digest, DpEvent, Ledger, LedgerEntry};
+use jiff::Timestamp;
+use serde_json::json;
+
+use crate::config::SiteConfig;
+use crate::policy::meter::StepCounts;
+use crate::policy::{EpsilonMeter, Spent};
+use crate::store::Store;
+
+/// Decimals of an epsilon, rounded up.
+const DECIMALS: u32 = 4;
+
+/// What was spent by one study, or by all of them.
+struct Line {
+    data_set: Digest,
+    study: Option<String>,
+    releases: u64,
+    spent: Spent,
+}
+
+/// Prints entries and figures.
+pub(super) async fn show(config: &SiteConfig, delta: f64, json: bool) -> anyhow::Result<()> {
+    let delta = Delta::new(delta).context("--delta")?;
+    let store = Store::open_read_only(&config.state_dir).await?;
+    let ledger = Ledger::open(store.ledger_entries().await?).context("the ledger's hash chain is broken")?;
+    let unreleased = store.unreleased().await?;
+    let lines = lines(&ledger, delta)?;
+    if json {
+        return show_json(&ledger, &unreleased, delta, &lines);
+    }
+    show_tables(&ledger, &unreleased, delta, &lines);
+    Ok(())
+}
+
+fn show_json(
+    ledger: &Ledger,
+    unreleased: &BTreeSet<u64>,
+    delta: Delta,
+    lines: &[Line],
+) -> anyhow::Result<()> {
+    let entry =
+        |entry: &LedgerEntry| json!({ "entry": entry, "released": !unreleased.contains(&entry.sequence()) });
+    let document = json!({
+        "head": ledger.head(),
+        "delta": delta,
+        "entries": ledger.entries().iter().map(entry).collect::<Vec<_>>(),
+        "spent": lines.iter().map(line_json).collect::<Vec<_>>(),
+    });
+    println!("{}", serde_json::to_string_pretty(&document)?);
+    Ok(())
+}
+
+fn show_tables(ledger: &Ledger, unreleased: &BTreeSet<u64>, delta: Delta, lines: &[Line]) {
+    println!(
+        "{:>6}  {:20}  {:32}  {:>6}  {:>4}  {:>10}  {:>10}  {:>9}  update",
+        "entry", "time (UTC)", "study", "round", "step", "noise", "sampling", "clip norm"
+    );
+    for entry in ledger.entries() {
+        print_entry(entry, unreleased.contains(&entry.sequence()));
+    }
+    println!("\nspent at delta = {delta}, epsilons rounded up:");
+    for line in lines {
+        let study = line.study.as_deref().unwrap_or("all studies");
+        println!(
+            "  data set {}…  {study:32}  {:>7} releases  replace {:>10}  zero_out {:>10}",
+            &line.data_set.to_string()[..12],
+            line.releases,
+            figure(line.spent.replace),
+            figure(line.spent.zero_out),
+        );
+    }
+    let (entries, head) = (ledger.entries().len(), ledger.head());
+    println!("\n{entries} entries, {} charged without a release, head {head}", unreleased.len());
+}
+
+/// Verifies the chain.
+pub(super) async fn verify(config: &SiteConfig) -> anyhow::Result<()> {
+    let store = Store::open_read_only(&config.state_dir).await?;
+    let ledger = Ledger::open(store.ledger_entries().await?).context(
+        "the ledger's hash chain is broken; restore site.sqlite from a backup that holds the newest entries",
+    )?;
+    println!("the chain of {} entries holds; head {}", ledger.entries().len(), ledger.head());
+    Ok(())
+}
+
+/// Per data set: each study in order of first charge, then all of them.
+fn lines(ledger: &Ledger, delta: Delta) -> Result<Vec<Line>, AccountantError> {
+    let mut studies: BTreeMap<String, (Digest, Vec<String>)> = BTreeMap::new();
+    for entry in ledger.entries() {
+        let charge = entry.charge();
+        let (_, names) =
+            studies.entry(charge.data_set.to_string()).or_insert_with(|| (charge.data_set, Vec::new()));
+        if !names.contains(&charge.study) {
+            names.push(charge.study.clone());
+        }
+    }
+    let meter = EpsilonMeter::default();
+    let line = |data_set, study: Option<String>, events: Vec<DpEvent>| {
+        let releases = events.iter().map(|event| u64::from(event.steps().get())).sum();
+        let spent = meter.spent(&StepCounts::of(&events), delta)?;
+        Ok(Line { data_set, study, releases, spent })
+    };
+    let mut lines = Vec::new();
+    for (data_set, names) in studies.into_values() {
+        for study in names {
+            let events = ledger.study_events(&study, data_set);
+            lines.push(line(data_set, Some(study), events)?);
+        }
+        lines.push(line(data_set, None, ledger.events(data_set))?);
+    }
+    Ok(lines)
+}
+
+fn line_json(line: &Line) -> serde_json::Value {
+    json!({
+        "data_set": line.data_set,
+        "study": line.study,
+        "releases": line.releases,
+        "epsilon": { "replace": line.spent.replace, "zero_out": line.spent.zero_out },
+    })
+}
+
+fn print_entry(entry: &LedgerEntry, unreleased: bool) {
+    let charge = entry.charge();
+    let DpEvent::PoissonSampledGaussian { noise_multiplier, sampling_probability, .. } = charge.event;
+    let time = i64::try_from(charge.time_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    let time = time
+        .map_or_else(|| charge.time_ms.to_string(), |time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+    println!(
+        "{:>6}  {time:20}  {:32}  {:>6}  {:>4}  {:>10.6}  {:>10.6}  {:>9}  {}{}",
+        entry.sequence(),
+        charge.study,
+        charge.round,
+        charge.local_step,
+        noise_multiplier.get(),
+        sampling_probability.get(),
+        charge.clip_norm.get(),
+        charge.update_id,
+        if unreleased { "  never released" } else { "" },
+    );
+}
+
+fn figure(epsilon: fusiondp_dp::Epsilon) -> String {
+    if epsilon.is_finite() { format!("{:.4}", epsilon.rounded_up(DECIMALS)) } else { "infinity".to_owned() }
+}

@@ -1,0 +1,142 @@
+//! The command line, `fusiondp-site`.
+//!
+//! Exit codes: 0 done, 1 failed or something is wrong, 2 the command line itself is wrong.
+
+mod check;
+mod ledger;
+mod run;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::SiteConfig;
+
+/// Agent of one site in a FusionDP federation.
+///
+/// It dials out to the coordinator, computes its part of each round on the site's own records, and keeps the ledger of
+/// what was spent.
+#[derive(Debug, Parser)]
+#[command(name = "fusiondp-site", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the agent until SIGTERM or Ctrl-C.
+    ///
+    /// Example: fusiondp-site run --config /etc/fusiondp/site.toml
+    Run(ConfigArgs),
+    /// Checks configuration, certificate, data, imputers and the way to the coordinator; one line per item.
+    ///
+    /// Exit code 0 if everything is in order, else 1.
+    /// Example: fusiondp-site check --config site.toml --study sepsis.toml
+    Check(CheckArgs),
+    /// Shows or verifies the privacy ledger, also while the agent runs.
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
+}
+
+#[derive(Debug, Args)]
+struct ConfigArgs {
+    /// The site's configuration.
+    #[arg(long, short, env = "FUSIONDP_SITE_CONFIG", default_value = "site.toml", value_name = "FILE")]
+    config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct CheckArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// A study to check columns, imputer and policy against; reads the data in full.
+    #[arg(long, value_name = "STUDY.toml")]
+    study: Option<PathBuf>,
+    /// JSON instead of lines.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum LedgerCommand {
+    /// Lists every charge, and what was spent per data set and study.
+    ///
+    /// Example: fusiondp-site ledger show --config site.toml --delta 1e-6
+    Show(ShowArgs),
+    /// Verifies the hash chain; exit code 1 if it is broken.
+    Verify(ConfigArgs),
+}
+
+#[derive(Debug, Args)]
+struct ShowArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Delta at which epsilon is stated.
+    #[arg(long, default_value_t = 1e-5)]
+    delta: f64,
+    /// JSON instead of tables.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Parses the command line and runs it.
+pub fn main() -> ExitCode {
+    fusiondp_runtime::install_crypto_provider();
+    let cli = Cli::parse();
+    let outcome = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| runtime.block_on(dispatch(cli.command)));
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {}", plain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Run(args) => run::run(load(&args.config)?).await.map(|()| ExitCode::SUCCESS),
+        Command::Check(args) => check::check(args).await,
+        Command::Ledger(LedgerCommand::Show(args)) => {
+            ledger::show(&load(&args.config.config)?, args.delta, args.json).await.map(|()| ExitCode::SUCCESS)
+        }
+        Command::Ledger(LedgerCommand::Verify(args)) => {
+            ledger::verify(&load(&args.config)?).await.map(|()| ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn load(path: &Path) -> anyhow::Result<SiteConfig> {
+    Ok(SiteConfig::load(path)?)
+}
+
+/// An error and its causes in one line, each said once.
+fn plain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

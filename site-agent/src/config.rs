@@ -1,0 +1,195 @@
+//! The site's configuration file, `site.toml`.
+//!
+//! Strict: an unknown field, a wrong type or a value out of range is refused with the field's path before anything is
+//! opened. Paths are relative to the folder of the file. A variable `FUSIONDP_SITE__POLICY__MIN_UNITS=50` overrides
+//! `[policy] min_units`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use fusiondp_protocol::ids::CohortName;
+use fusiondp_runtime::config::{ConfigError, base_folder, load, resolve};
+use fusiondp_runtime::telemetry::TelemetryConfig;
+use fusiondp_runtime::tls::TlsFiles;
+use serde::Deserialize;
+
+use crate::data::identity::DeclaredIdentity;
+use crate::policy::PolicyLimits;
+
+/// Prefix of environment variables that override the file.
+pub const ENVIRONMENT_PREFIX: &str = "FUSIONDP_SITE";
+
+/// Everything an agent is told by its site.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SiteConfig {
+    /// Address of the coordinator, `https://host:port`.
+    pub coordinator: String,
+    /// Id in the coordinator's certificate.
+    pub coordinator_id: String,
+    /// Folder of the ledger, the outbox and the cache; created with mode 0700.
+    pub state_dir: PathBuf,
+    /// Certificates.
+    pub tls: TlsFiles,
+    /// Records.
+    pub data: DataConfig,
+    /// Where imputers are found.
+    #[serde(default)]
+    pub imputer: ImputerConfig,
+    /// What the site permits.
+    pub policy: PolicyLimits,
+    /// Logs.
+    #[serde(default)]
+    pub telemetry: TelemetryConfig,
+}
+
+/// The `[data]` section.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataConfig {
+    /// Records to train on, CSV.
+    pub train: PathBuf,
+    /// Name under which the ledger counts this data; see [`crate::data::identity`].
+    #[serde(default)]
+    pub identity: Option<DeclaredIdentity>,
+    /// Records to evaluate on, CSV, by cohort.
+    #[serde(default)]
+    pub cohorts: BTreeMap<CohortName, PathBuf>,
+}
+
+/// The `[imputer]` section.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImputerConfig {
+    /// Folder of ONNX files; the one with the study's SHA-256 is used, whatever its name.
+    #[serde(default)]
+    pub dir: Option<PathBuf>,
+    /// The ONNX Runtime library, if it is not where the agent looks on its own.
+    #[serde(default)]
+    pub onnx_runtime: Option<PathBuf>,
+    /// Files of imputed values: by the digest that the study pins, or `"*"` for any study.
+    #[serde(default)]
+    pub precomputed: BTreeMap<String, PathBuf>,
+    /// Output of the ONNX model that holds a feature: `"NAME"` or `"NAME[first:end]"`.
+    #[serde(default)]
+    pub outputs: BTreeMap<String, String>,
+}
+
+impl SiteConfig {
+    /// Reads the file, applies the environment, and makes paths absolute to the file's folder.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming file or variable, field, value problem and remedy.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let mut config: Self = load(path, ENVIRONMENT_PREFIX)?;
+        config.resolve_paths(&base_folder(path));
+        Ok(config)
+    }
+
+    fn resolve_paths(&mut self, base: &Path) {
+        self.tls = self.tls.resolved(base);
+        let single = [&mut self.state_dir, &mut self.data.train];
+        let optional = self.imputer.dir.iter_mut().chain(&mut self.imputer.onnx_runtime);
+        let mapped = self.data.cohorts.values_mut().chain(self.imputer.precomputed.values_mut());
+        for path in single.into_iter().chain(optional).chain(mapped) {
+            *path = resolve(base, path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const MINIMAL: &str = r#"
+coordinator = "https://localhost:7443"
+coordinator_id = "coordinator"
+state_dir = "state"
+[tls]
+ca = "ca.pem"
+certificate = "site.pem"
+key = "site.key"
+[data]
+train = "train.csv"
+cohorts = { val = "/data/val.csv" }
+[policy]
+max_epsilon_replace = 3.0
+max_epsilon_zero_out = 3.0
+allow_public_gradient = true
+allow_metrics = false
+"#;
+
+    fn read(text: &str) -> Result<SiteConfig, ConfigError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("site.toml");
+        std::fs::write(&path, text).unwrap();
+        let config = SiteConfig::load(&path)?;
+        assert_eq!(config.state_dir, folder.path().join("state"));
+        Ok(config)
+    }
+
+    #[test]
+    fn a_minimal_file_is_enough_and_paths_count_from_it() {
+        let config = read(MINIMAL).unwrap();
+        assert_eq!(config.data.cohorts.values().next().unwrap(), Path::new("/data/val.csv"));
+        assert!(config.tls.key.is_absolute());
+    }
+
+    #[test]
+    fn what_the_site_must_decide_has_no_default() {
+        for field in ["max_epsilon_replace", "max_epsilon_zero_out", "allow_public_gradient", "allow_metrics"]
+        {
+            let without: String = MINIMAL
+                .lines()
+                .filter(|line| !line.starts_with(field))
+                .map(|line| format!("{line}\n"))
+                .collect();
+            let error = read(&without).unwrap_err().to_string();
+            assert!(error.contains(field) && error.contains("policy"), "{error}");
+        }
+    }
+
+    #[test]
+    fn unknown_fields_and_wrong_types_are_named() {
+        for (from, to, named) in [
+            ("state_dir", "state_folder = \"x\"\nstate_dir", "state_folder"),
+            ("allow_metrics = false", "allow_metrics = \"no\"", "policy.allow_metrics"),
+            ("max_epsilon_replace = 3.0", "max_epsilon_replace = \"infinity\"", "max_epsilon_replace"),
+            ("max_epsilon_replace = 3.0", "max_epsilon_replace = -1.0", "max_epsilon_replace"),
+            (
+                "max_epsilon_zero_out",
+                "min_noise_multiplier = 0.0\nmax_epsilon_zero_out",
+                "min_noise_multiplier",
+            ),
+        ] {
+            let error = read(&MINIMAL.replacen(from, to, 1)).unwrap_err().to_string();
+            assert!(error.contains(named), "{named}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_file_of_a_kit_stands_once_its_four_decisions_are_made() {
+        let template =
+            concat!(env!("CARGO_MANIFEST_DIR"), "/../coordinator/src/provision/templates/site.toml");
+        let mut text = std::fs::read_to_string(template).unwrap();
+        for (placeholder, value) in
+            [("{{coordinator_url}}", "https://localhost:7443"), ("{{coordinator_id}}", "coordinator")]
+        {
+            text = text.replace(placeholder, value);
+        }
+        let undecided = read(&text).unwrap_err().to_string();
+        assert!(undecided.contains("policy"), "{undecided}");
+        // Every option that the kit shows is one that the agent knows.
+        let shown: String = text
+            .lines()
+            .map(|line| match line.strip_prefix('#') {
+                Some(option) if !option.starts_with(' ') && !option.is_empty() => format!("{option}\n"),
+                _ => format!("{line}\n"),
+            })
+            .collect();
+        let config = read(&shown).unwrap();
+        assert!(config.policy.public_columns.is_some() && config.imputer.onnx_runtime.is_some());
+        assert_eq!((config.data.cohorts.len(), config.imputer.outputs.len()), (2, 1));
+    }
+}

@@ -1,0 +1,130 @@
+//! Where a site's records come from.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use fusiondp_dp::Digest;
+use fusiondp_protocol::ids::CohortName;
+use fusiondp_protocol::study::Study;
+use fusiondp_runtime::clock::Clock;
+
+use super::csv::file_name;
+use super::dataset::ReadOptions;
+use super::{DataError, Dataset, Progress};
+
+/// Which of a site's records to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Records {
+    /// The records that are trained on.
+    Train,
+    /// A named cohort to evaluate on.
+    Cohort(CohortName),
+}
+
+/// A store of records. Blocking: callers stay off the async threads.
+pub trait DataSource: Send + Sync {
+    /// Reads records under a study's schema, grouped by the study's privacy unit.
+    ///
+    /// # Errors
+    /// [`DataError`] with file, line, column and remedy.
+    fn read(&self, records: &Records, study: &Study) -> Result<Dataset, DataError>;
+}
+
+/// Comma-separated files, one for training and one per cohort.
+pub struct CsvSource {
+    train: PathBuf,
+    cohorts: BTreeMap<CohortName, PathBuf>,
+    part: Option<Part>,
+    clock: Arc<dyn Clock>,
+}
+
+impl CsvSource {
+    /// A source of these files.
+    pub fn new(train: PathBuf, cohorts: BTreeMap<CohortName, PathBuf>, clock: Arc<dyn Clock>) -> Self {
+        Self { train, cohorts, part: None, clock }
+    }
+
+    /// Keeps one part of the units of every file, so that one hospital's files serve several simulated sites.
+    pub fn with_part(self, part: Part) -> Self {
+        Self { part: Some(part), ..self }
+    }
+
+    /// Every file with what it is for, training first.
+    pub fn files(&self) -> impl Iterator<Item = (String, &Path)> {
+        let cohorts = self.cohorts.iter().map(|(name, path)| (format!("cohort {name}"), path.as_path()));
+        std::iter::once(("train".to_owned(), self.train.as_path())).chain(cohorts)
+    }
+
+    fn path_of(&self, records: &Records) -> Result<&Path, DataError> {
+        match records {
+            Records::Train => Ok(&self.train),
+            Records::Cohort(name) => self
+                .cohorts
+                .get(name)
+                .map(PathBuf::as_path)
+                .ok_or_else(|| DataError::UnknownCohort { cohort: name.to_string() }),
+        }
+    }
+}
+
+impl DataSource for CsvSource {
+    fn read(&self, records: &Records, study: &Study) -> Result<Dataset, DataError> {
+        let path = self.path_of(records)?;
+        let options = ReadOptions {
+            schema: &study.schema,
+            unit_column: study.privacy.unit_column.as_deref(),
+            part: self.part,
+        };
+        let mut progress = Progress::start(Arc::clone(&self.clock), "reading records");
+        let dataset = Dataset::read(path, &options, &mut progress)?;
+        tracing::info!(
+            file = file_name(path),
+            records = dataset.records(),
+            units = dataset.units().count(),
+            "read records"
+        );
+        Ok(dataset)
+    }
+}
+
+/// One of several equal shares of a file's units, chosen by a hash of the unit id: a unit stays in its part whatever
+/// else is in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    index: u32,
+    of: u32,
+}
+
+impl Part {
+    /// Part `index` of `of`, counted from 0; `None` unless `index < of`.
+    pub fn new(index: u32, of: u32) -> Option<Self> {
+        (index < of).then_some(Self { index, of })
+    }
+
+    /// Index of the part, from 0.
+    pub fn index(self) -> u32 {
+        self.index
+    }
+
+    /// Number of parts.
+    pub fn of(self) -> u32 {
+        self.of
+    }
+
+    /// Whether a unit belongs to this part.
+    pub fn holds(self, unit_id: &str) -> bool {
+        let digest = Digest::of(unit_id.as_bytes());
+        let mut word = [0; 8];
+        word.copy_from_slice(&digest.as_bytes()[..8]);
+        u64::from_le_bytes(word) % u64::from(self.of) == u64::from(self.index)
+    }
+
+    /// Digest of this part of a file with that digest.
+    pub(crate) fn digest_of(self, file: Digest) -> Digest {
+        let mut bytes = file.as_bytes().to_vec();
+        bytes.extend(self.index.to_le_bytes());
+        bytes.extend(self.of.to_le_bytes());
+        Digest::of(&bytes)
+    }
+}

@@ -1,0 +1,242 @@
+//! What the site permits. Default deny: nothing leaves without a permit that only this module makes.
+//!
+//! * [`limits`]: the `[policy]` section of site.toml
+//! * [`Refusal`]: why the site will not
+//! * [`permit`]: permissions as values, each consumed by what it permits
+//! * [`budget`]: whether further events fit into the site's limits, over all studies on the same data
+//! * [`meter`]: epsilons of event lists, each computed once
+//!
+//! The order of a private release follows from types: [`Policy::permit_release`] gives a [`ReleasePermit`], which the
+//! site's ledger consumes for a committed charge, which the private step consumes for noise.
+
+pub mod budget;
+pub mod limits;
+pub mod meter;
+pub mod permit;
+mod refusal;
+
+use fusiondp_dp::{DpEvent, LedgerEntry};
+use fusiondp_protocol::messages::TrainingTask;
+use fusiondp_protocol::plan::Plan;
+use fusiondp_protocol::study::{MetricRelease, Mode, PrivacyTarget, Study, StudyDocument};
+
+pub use budget::Budget;
+pub use limits::PolicyLimits;
+pub use meter::{EpsilonMeter, Spent};
+pub use permit::{MetricsPermit, PublicPermit, ReleasePermit};
+pub use refusal::Refusal;
+
+use crate::data::identity::DataIdentity;
+use permit::ReleaseTerms;
+
+/// Unit recorded in the ledger where every record is a unit.
+pub const RECORD_UNIT: &str = "record";
+
+/// Whether the agent runs on real patients or simulates a federation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Real patients: noise from the operating system, no mode without protection.
+    Production,
+    /// A simulation in one process, which may train without protection to show what privacy costs.
+    Simulation,
+}
+
+/// The site's limits, ready to be asked.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    limits: PolicyLimits,
+    purpose: Purpose,
+}
+
+/// What a release is asked for with.
+pub struct ReleaseRequest<'a> {
+    /// The study.
+    pub document: &'a StudyDocument,
+    /// The task, whose plan has been verified.
+    pub task: &'a TrainingTask,
+    /// What the charge is counted against.
+    pub data: DataIdentity,
+    /// Privacy units of the site (N_k).
+    pub units: u64,
+}
+
+impl Policy {
+    /// A policy of these limits.
+    pub fn new(limits: PolicyLimits, purpose: Purpose) -> Self {
+        Self { limits, purpose }
+    }
+
+    /// The limits in force.
+    pub fn limits(&self) -> &PolicyLimits {
+        &self.limits
+    }
+
+    /// Whether the site takes part in a study at all. What depends on the plan is asked again with every task.
+    ///
+    /// # Errors
+    /// The [`Refusal`], naming limit, value and remedy.
+    pub fn check_study(&self, study: &Study, units: u64) -> Result<(), Refusal> {
+        self.check_mode(study)?;
+        self.check_columns(study)?;
+        if units < self.limits.min_units {
+            return Err(Refusal::TooFewUnits { units, limit: self.limits.min_units });
+        }
+        if !study.fusion.mode.has_private_part() {
+            return Ok(());
+        }
+        self.check_clip_norm(study.privacy.clip_norm)?;
+        match study.privacy.target {
+            PrivacyTarget::NoiseMultiplier { noise_multiplier } => self.check_noise(noise_multiplier),
+            PrivacyTarget::Epsilon { epsilon, relation } => self.limits.check_epsilon(relation, epsilon),
+        }
+    }
+
+    /// Whether charges on this data may be added to a ledger that holds these entries.
+    ///
+    /// # Errors
+    /// [`Refusal::DataSetUnknown`] when the ledger holds charges of other data and the site has not declared which data
+    /// this is; [`Refusal::UnitChanged`] when the same data was charged per another unit.
+    pub fn check_data(
+        &self,
+        entries: &[LedgerEntry],
+        data: DataIdentity,
+        study: &Study,
+    ) -> Result<(), Refusal> {
+        let unit = unit_name(study);
+        let mut of_this_data =
+            entries.iter().filter(|entry| entry.charge().data_set == data.digest).peekable();
+        if of_this_data.peek().is_none() && !data.declared && !entries.is_empty() {
+            return Err(Refusal::DataSetUnknown { data_set: data.digest });
+        }
+        match of_this_data.find(|entry| entry.charge().unit != unit) {
+            Some(entry) => {
+                Err(Refusal::UnitChanged { charged: entry.charge().unit.clone(), asked: unit.to_owned() })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Permits the private part of one task: its plan within the limits, and its events within the budget.
+    ///
+    /// # Errors
+    /// The [`Refusal`]. CPU work of milliseconds, at most a second, when the budget is evaluated.
+    pub fn permit_release(
+        &self,
+        request: &ReleaseRequest<'_>,
+        entries: &[LedgerEntry],
+        charged: &[DpEvent],
+        budget: &mut Budget,
+    ) -> Result<ReleasePermit, Refusal> {
+        let (study, plan) = (request.document.study(), &request.task.plan);
+        self.check_study(study, request.units)?;
+        self.check_data(entries, request.data, study)?;
+        let event = self.check_plan(plan)?;
+        budget.admit(&self.limits, charged, &planned(plan, request.task.round, event))?;
+        Ok(ReleasePermit::new(ReleaseTerms {
+            data_set: request.data.digest,
+            study: request.document.id().to_string(),
+            study_digest: request.document.digest(),
+            round: request.task.round,
+            local_steps: plan.local_steps,
+            event,
+            clip_norm: plan.clip_norm,
+            unit: unit_name(study).to_owned(),
+            units: request.units,
+            model_digest: request.task.model_digest,
+            charges_before: entries.len(),
+        }))
+    }
+
+    /// Permits a gradient of the hybrid view to leave without noise.
+    ///
+    /// # Errors
+    /// [`Refusal::PublicGradient`], or what [`Policy::check_study`] finds in mode and columns.
+    pub fn permit_public(&self, study: &Study) -> Result<PublicPermit, Refusal> {
+        self.check_mode(study)?;
+        self.check_columns(study)?;
+        Ok(PublicPermit::new())
+    }
+
+    /// Permits metrics in the clear to leave: the study and the site must both want it.
+    ///
+    /// # Errors
+    /// [`Refusal::Metrics`] or [`Refusal::MetricsNotInStudy`].
+    pub fn permit_metrics(&self, study: &Study) -> Result<MetricsPermit, Refusal> {
+        if study.evaluation.release != MetricRelease::Summary {
+            return Err(Refusal::MetricsNotInStudy);
+        }
+        if !self.limits.allow_metrics {
+            return Err(Refusal::Metrics);
+        }
+        Ok(MetricsPermit::new())
+    }
+
+    fn check_mode(&self, study: &Study) -> Result<(), Refusal> {
+        let mode = study.fusion.mode;
+        if mode == Mode::NonPrivate && self.purpose == Purpose::Production {
+            return Err(Refusal::NonPrivate);
+        }
+        if mode.has_public_part() && !self.limits.allow_public_gradient {
+            return Err(Refusal::PublicGradient);
+        }
+        Ok(())
+    }
+
+    fn check_columns(&self, study: &Study) -> Result<(), Refusal> {
+        let Some(permitted) = &self.limits.public_columns else {
+            return Ok(());
+        };
+        match study.schema.public().find(|column| !permitted.contains(&column.name)) {
+            Some(column) => Err(Refusal::ColumnNotPublic { column: column.name.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// The event of one step, if the plan is within the limits.
+    fn check_plan(&self, plan: &Plan) -> Result<DpEvent, Refusal> {
+        let event = plan.step_event().ok_or(Refusal::NoPrivatePart)?;
+        let DpEvent::PoissonSampledGaussian { noise_multiplier, sampling_probability, .. } = event;
+        self.check_clip_norm(plan.clip_norm)?;
+        self.check_noise(noise_multiplier)?;
+        match self.limits.max_sampling_probability {
+            Some(limit) if sampling_probability > limit => {
+                Err(Refusal::SamplingProbability { value: sampling_probability, limit })
+            }
+            _ => Ok(event),
+        }
+    }
+
+    fn check_clip_norm(&self, value: fusiondp_dp::ClipNorm) -> Result<(), Refusal> {
+        match self.limits.max_clip_norm {
+            Some(limit) if value > limit => Err(Refusal::ClipNorm { value, limit }),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_noise(&self, value: fusiondp_dp::NoiseMultiplier) -> Result<(), Refusal> {
+        match self.limits.min_noise_multiplier {
+            Some(limit) if value < limit => Err(Refusal::NoiseMultiplier { value, limit }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The unit that a study protects, as the ledger records it.
+pub fn unit_name(study: &Study) -> &str {
+    study.privacy.unit_column.as_deref().unwrap_or(RECORD_UNIT)
+}
+
+/// What a task needs now, and what the rest of its study would need.
+fn planned(plan: &Plan, round: u32, event: DpEvent) -> budget::Planned {
+    let rounds_left = u64::from(plan.rounds.saturating_sub(round)) + 1;
+    let now = u64::from(plan.local_steps);
+    budget::Planned {
+        event,
+        delta: plan.delta,
+        steps_now: now,
+        steps_to_the_end: now.saturating_mul(rounds_left),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,230 @@
+#![allow(clippy::unwrap_used)]
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use fusiondp_dp::{Delta, NeighboringRelation, NoiseMultiplier, SamplingProbability};
+use fusiondp_protocol::plan::{Plan, SiteSize};
+use fusiondp_protocol::problem::{Problem, ProblemType};
+use proptest::prelude::*;
+
+use super::budget::Planned;
+use super::meter::StepCounts;
+use super::*;
+use crate::data::identity::DataIdentity;
+use crate::testing::{DP_SGD, NOW_MS, document, limits};
+
+const DATA: DataIdentity = DataIdentity { digest: fusiondp_dp::Digest::from_bytes([3; 32]), declared: false };
+
+fn event(noise: f64, steps: u32) -> DpEvent {
+    DpEvent::PoissonSampledGaussian {
+        noise_multiplier: NoiseMultiplier::new(noise).unwrap(),
+        sampling_probability: SamplingProbability::new(0.1).unwrap(),
+        steps: NonZeroU32::new(steps).unwrap(),
+    }
+}
+
+fn policy(change: impl FnOnce(&mut PolicyLimits)) -> Policy {
+    let mut limits = limits();
+    change(&mut limits);
+    Policy::new(limits, Purpose::Production)
+}
+
+fn task(document: &StudyDocument) -> TrainingTask {
+    let size = SiteSize { site: "here".parse().unwrap(), units: 40, records: 40 };
+    let plan = Plan::derive(document, &[size]).unwrap();
+    TrainingTask {
+        plan,
+        round: 2,
+        model_version: 1,
+        model_digest: fusiondp_dp::Digest::of(b"model"),
+        attempt: 1,
+        private_part: true,
+        deadline_ms: NOW_MS,
+    }
+}
+
+/// What a site changes in its limits.
+type Change = fn(&mut PolicyLimits);
+
+/// Asks for the private part of a round of a study that charged nothing yet.
+fn ask(policy: &Policy, document: &StudyDocument, charged: &[DpEvent]) -> Result<ReleasePermit, Refusal> {
+    let request = ReleaseRequest { document, task: &task(document), data: DATA, units: 40 };
+    policy.permit_release(&request, &[], charged, &mut Budget::new(Arc::default()))
+}
+
+#[test]
+fn each_limit_refuses_by_name() {
+    let study = document(&[]);
+    assert!(ask(&policy(|_| {}), &study, &[]).is_ok());
+    let cases: [(&str, Change, ProblemType); 8] = [
+        (
+            "min_noise_multiplier",
+            |l| l.min_noise_multiplier = Some(NoiseMultiplier::new(1.6).unwrap()),
+            ProblemType::PolicyRefusal,
+        ),
+        (
+            "max_clip_norm",
+            |l| l.max_clip_norm = Some(fusiondp_dp::ClipNorm::new(0.4).unwrap()),
+            ProblemType::PolicyRefusal,
+        ),
+        (
+            "max_sampling_probability",
+            |l| l.max_sampling_probability = Some(SamplingProbability::new(0.2).unwrap()),
+            ProblemType::PolicyRefusal,
+        ),
+        ("min_units", |l| l.min_units = 41, ProblemType::PolicyRefusal),
+        ("allow_public_gradient", |l| l.allow_public_gradient = false, ProblemType::PolicyRefusal),
+        ("public_columns", |l| l.public_columns = Some(vec!["a".to_owned()]), ProblemType::PolicyRefusal),
+        (
+            "max_epsilon_replace",
+            |l| l.max_epsilon_replace = 0.1.try_into().unwrap(),
+            ProblemType::BudgetExceeded,
+        ),
+        (
+            "max_epsilon_zero_out",
+            |l| l.max_epsilon_zero_out = 0.1.try_into().unwrap(),
+            ProblemType::BudgetExceeded,
+        ),
+    ];
+    for (field, change, kind) in cases {
+        let refusal = ask(&policy(change), &study, &[]).err().unwrap();
+        let problem = Problem::from(&refusal);
+        assert!(problem.detail.contains(field), "{field}: {}", problem.detail);
+        assert_eq!(problem.kind, kind, "{field}");
+    }
+}
+
+#[test]
+fn limits_that_are_met_exactly_permit() {
+    let study = document(&[]);
+    let policy = policy(|limits| {
+        limits.min_noise_multiplier = Some(NoiseMultiplier::new(1.5).unwrap());
+        limits.max_clip_norm = Some(fusiondp_dp::ClipNorm::new(0.5).unwrap());
+        limits.max_sampling_probability = Some(SamplingProbability::new(0.3).unwrap());
+        limits.min_units = 40;
+        limits.public_columns = Some(vec!["c".to_owned(), "a".to_owned()]);
+    });
+    assert!(ask(&policy, &study, &[]).is_ok());
+}
+
+#[test]
+fn dp_sgd_needs_no_public_gradient_and_other_modes_do() {
+    let policy = policy(|limits| limits.allow_public_gradient = false);
+    assert!(ask(&policy, &document(DP_SGD), &[]).is_ok());
+    assert_eq!(policy.permit_public(document(&[]).study()).err(), Some(Refusal::PublicGradient));
+}
+
+#[test]
+fn non_private_runs_in_simulations_only() {
+    let study = document(&[
+        ("mode = \"fusiondp\"\nwarmup_rounds = 1", "mode = \"non-private\""),
+        ("kind = \"precomputed\"", "kind = \"none\""),
+    ]);
+    let production = Policy::new(limits(), Purpose::Production);
+    assert_eq!(production.check_study(study.study(), 40), Err(Refusal::NonPrivate));
+    assert_eq!(Policy::new(limits(), Purpose::Simulation).check_study(study.study(), 40), Ok(()));
+}
+
+#[test]
+fn metrics_need_both_consents() {
+    let silent = document(&[("release = \"summary\"\nfinal_cohort = \"test\"", "release = \"none\"")]);
+    let (open, closed) = (policy(|_| {}), policy(|limits| limits.allow_metrics = false));
+    assert!(open.permit_metrics(document(&[]).study()).is_ok());
+    assert_eq!(closed.permit_metrics(document(&[]).study()).err(), Some(Refusal::Metrics));
+    assert_eq!(open.permit_metrics(silent.study()).err(), Some(Refusal::MetricsNotInStudy));
+}
+
+#[test]
+fn a_target_above_the_limit_is_refused_before_there_is_a_plan() {
+    let study = document(&[("{ noise_multiplier = 1.5 }", "{ epsilon = 4.0, relation = \"replace\" }")]);
+    let policy = policy(|limits| limits.max_epsilon_replace = 3.0.try_into().unwrap());
+    let refusal = policy.check_study(study.study(), 40).unwrap_err();
+    assert!(matches!(refusal, Refusal::BudgetExceeded { relation: NeighboringRelation::Replace, .. }));
+    assert!(refusal.to_string().contains('4') && refusal.to_string().contains('3'), "{refusal}");
+}
+
+#[test]
+fn what_other_studies_spent_counts() {
+    let study = document(&[]);
+    let meter = EpsilonMeter::default();
+    let delta = Delta::new(1e-5).unwrap();
+    let alone = task(&study).plan.epsilon_replace;
+    let past = event(1.0, 60);
+    let spent = meter.epsilon(&StepCounts::of(&[past]), delta, NeighboringRelation::Replace).unwrap();
+    let limit = spent.max(alone).get() + 0.05;
+    let policy = policy(|limits| limits.max_epsilon_replace = limit.try_into().unwrap());
+    assert!(ask(&policy, &study, &[]).is_ok());
+    // One round of this study on top of the past fits, or not; the whole study certainly does not.
+    let mut counts = StepCounts::of(&[past]);
+    counts.add(&task(&study).plan.step_event().unwrap(), 1);
+    let needed = meter.epsilon(&counts, delta, NeighboringRelation::Replace).unwrap();
+    let refusal = ask(&policy, &study, &[past]);
+    assert!(needed.get() > limit, "the test's figures must exceed the limit");
+    assert!(matches!(refusal, Err(Refusal::BudgetExceeded { needed: found, .. }) if found == needed));
+}
+
+#[test]
+fn a_budget_is_used_to_its_last_whole_round() {
+    let meter = Arc::new(EpsilonMeter::default());
+    let delta = Delta::new(1e-5).unwrap();
+    let mut limits = limits();
+    let five = meter.epsilon(&StepCounts::of(&[event(1.5, 5)]), delta, NeighboringRelation::Replace).unwrap();
+    limits.max_epsilon_replace = five.get().try_into().unwrap();
+    let mut budget = Budget::new(Arc::clone(&meter));
+    for charged in 0..8_u32 {
+        let past: Vec<DpEvent> = (0..charged).map(|_| event(1.5, 1)).collect();
+        let planned =
+            Planned { event: event(1.5, 1), delta, steps_now: 1, steps_to_the_end: u64::from(8 - charged) };
+        assert_eq!(budget.admit(&limits, &past, &planned).is_ok(), charged < 5, "{charged}");
+    }
+}
+
+#[test]
+fn a_proof_does_not_outlive_its_limits_its_delta_or_its_steps() {
+    let (one, past) = (event(1.5, 1), []);
+    let delta = Delta::new(1e-5).unwrap();
+    let planned = Planned { event: one, delta, steps_now: 1, steps_to_the_end: 5 };
+    let mut budget = Budget::new(Arc::default());
+    budget.admit(&limits(), &past, &planned).unwrap();
+    let mut tight = limits();
+    tight.max_epsilon_zero_out = 0.01.try_into().unwrap();
+    assert!(budget.admit(&tight, &past, &planned).is_err());
+    budget.admit(&limits(), &past, &planned).unwrap();
+    let stricter = Planned { delta: Delta::new(1e-300).unwrap(), ..planned };
+    let mut between = limits();
+    let figure = |delta| {
+        EpsilonMeter::default()
+            .epsilon(&StepCounts::of(&[event(1.5, 5)]), delta, NeighboringRelation::Replace)
+            .unwrap()
+    };
+    between.max_epsilon_replace = figure(delta).get().try_into().unwrap();
+    budget.admit(&between, &past, &planned).unwrap();
+    assert!(budget.admit(&between, &past, &stricter).is_err());
+    // A repeated attempt beyond the proven five steps is evaluated and refused.
+    assert!(budget.admit(&between, &[event(1.5, 5)], &planned).is_err());
+}
+
+proptest! {
+    #[test]
+    fn canonical_counts_do_not_depend_on_order(steps in proptest::collection::vec((1_u32..5, 0_usize..3), 0..12)) {
+        let events: Vec<DpEvent> = steps.iter().map(|&(n, kind)| event([0.8, 1.5, 3.0][kind], n)).collect();
+        let mut reversed = events.clone();
+        reversed.reverse();
+        let counts = StepCounts::of(&events);
+        prop_assert_eq!(&counts, &StepCounts::of(&reversed));
+        prop_assert!(counts.within(&counts));
+        let total: u64 = counts.events().iter().map(|event| u64::from(event.steps().get())).sum();
+        prop_assert_eq!(total, steps.iter().map(|&(n, _)| u64::from(n)).sum::<u64>());
+        let mut more = counts.clone();
+        more.add(&event(0.8, 1), 1);
+        prop_assert!(counts.within(&more) && !more.within(&counts));
+    }
+}
+
+#[test]
+fn more_steps_than_one_event_counts_become_several() {
+    let mut counts = StepCounts::default();
+    counts.add(&event(1.0, 1), u64::from(u32::MAX) + 7);
+    let steps: Vec<u32> = counts.events().iter().map(|event| event.steps().get()).collect();
+    assert_eq!(steps, [u32::MAX, 7]);
+}

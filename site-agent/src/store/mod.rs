@@ -1,0 +1,116 @@
+//! What an agent must not forget: ledger, outbox and studies, in one SQLite file of the state folder.
+//!
+//! * [`ledger`]: the hash chain of charges, and the only way to add to it
+//! * [`outbox`]: updates from the moment they exist until the coordinator has them
+//! * [`studies`]: documents the site has enrolled with
+//!
+//! Every write is one named transaction that may run again. `synchronous = FULL`: what a function has returned from
+//! survives a power cut. SQL stands in this module and nowhere else.
+
+mod error;
+pub mod ledger;
+mod lock;
+pub mod outbox;
+pub mod studies;
+
+use std::path::{Path, PathBuf};
+
+use fusiondp_runtime::files::create_private_folder;
+use sqlx::migrate::Migrator;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{ConnectOptions, SqliteConnection};
+use tokio::sync::{Mutex, MutexGuard};
+
+pub use error::StoreError;
+pub use ledger::SiteLedger;
+pub use outbox::{StoredUpdate, TaskKey};
+pub use studies::EnrolledStudy;
+
+use lock::StateLock;
+
+/// The database's name in the state folder.
+pub const DATABASE_FILE: &str = "site.sqlite";
+
+/// Folder of derived data that may be deleted at any time.
+pub const CACHE_FOLDER: &str = "cache";
+
+static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+
+/// An agent's state. One agent at a time may hold a folder's.
+pub struct Store {
+    connection: Mutex<SqliteConnection>,
+    folder: Option<PathBuf>,
+    _lock: Option<StateLock>,
+}
+
+impl Store {
+    /// Opens the state folder for an agent, and makes it if it is new.
+    ///
+    /// # Errors
+    /// Another agent holds the folder; the folder or the database cannot be opened; the database is newer than this
+    /// program.
+    pub async fn open(folder: &Path) -> Result<Self, StoreError> {
+        create_private_folder(folder)?;
+        let lock = StateLock::take(folder)?;
+        let path = folder.join(DATABASE_FILE);
+        let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+        let mut connection = connect(options, &path).await?;
+        MIGRATIONS.run_direct(None, &mut connection, false).await?;
+        Ok(Self { connection: Mutex::new(connection), folder: Some(folder.to_owned()), _lock: Some(lock) })
+    }
+
+    /// Opens the state folder to read it, also while an agent runs.
+    ///
+    /// # Errors
+    /// There is no database, or it cannot be read.
+    pub async fn open_read_only(folder: &Path) -> Result<Self, StoreError> {
+        let path = folder.join(DATABASE_FILE);
+        if !path.is_file() {
+            return Err(StoreError::Missing { path });
+        }
+        let connection = connect(SqliteConnectOptions::new().filename(&path).read_only(true), &path).await?;
+        Ok(Self { connection: Mutex::new(connection), folder: None, _lock: None })
+    }
+
+    /// A state that ends with the process, for simulations and tests: the same statements, no file.
+    ///
+    /// # Errors
+    /// SQLite cannot be started.
+    pub async fn in_memory() -> Result<Self, StoreError> {
+        let mut connection =
+            connect(SqliteConnectOptions::new().in_memory(true), Path::new(":memory:")).await?;
+        MIGRATIONS.run_direct(None, &mut connection, false).await?;
+        Ok(Self { connection: Mutex::new(connection), folder: None, _lock: None })
+    }
+
+    /// Folder for derived data that may be deleted at any time; `None` without a state folder.
+    pub fn cache_folder(&self) -> Option<PathBuf> {
+        self.folder.as_ref().map(|folder| folder.join(CACHE_FOLDER))
+    }
+
+    async fn connection(&self) -> MutexGuard<'_, SqliteConnection> {
+        self.connection.lock().await
+    }
+}
+
+async fn connect(options: SqliteConnectOptions, path: &Path) -> Result<SqliteConnection, StoreError> {
+    let options = options
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .disable_statement_logging();
+    options.connect().await.map_err(|source| StoreError::Open { path: path.to_owned(), source })
+}
+
+/// A count as SQLite stores it. Counts of this crate are far below 2^63; a larger one saturates rather than wraps.
+fn integer(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// A stored count; a negative one is damage.
+fn count(column: &'static str, stored: i64) -> Result<u64, StoreError> {
+    u64::try_from(stored).map_err(|_| StoreError::damaged(column, "negative"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,301 @@
+//! Updates from the moment they exist until the coordinator has them, and a little longer.
+//!
+//! An update enters the outbox in the transaction that marks its charges as released; a second release of a charge is
+//! impossible there. Whatever is sent, is sent from here: a retry sends the same bytes.
+
+use bytes::Bytes;
+use fusiondp_dp::{Digest, LedgerEntry, UpdateId};
+use fusiondp_protocol::ids::StudyId;
+use fusiondp_protocol::messages::{LedgerMirror, TrainingTask, UpdateHeader};
+use serde::{Deserialize, Serialize};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Connection, Row, SqliteConnection};
+
+use super::{Store, StoreError, count, integer};
+
+/// What makes two tasks the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskKey {
+    /// The study.
+    pub study: StudyId,
+    /// The round, from 1.
+    pub round: u32,
+    /// The attempt, from 1.
+    pub attempt: u32,
+    /// The model version to compute on.
+    pub model_version: u64,
+    /// Digest of that version.
+    pub model_digest: Digest,
+}
+
+/// An update as it is sent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredUpdate {
+    /// What precedes the payload.
+    pub header: UpdateHeader,
+    /// The values, little-endian.
+    pub payload: Bytes,
+    /// Whether the coordinator has confirmed it.
+    pub sent: bool,
+}
+
+/// The mirrored figures as they are stored.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MirroredEpsilons {
+    replace: fusiondp_dp::Epsilon,
+    zero_out: fusiondp_dp::Epsilon,
+    data_replace: fusiondp_dp::Epsilon,
+    data_zero_out: fusiondp_dp::Epsilon,
+}
+
+impl TaskKey {
+    /// The key of a task.
+    pub fn of(task: &TrainingTask) -> Self {
+        Self {
+            study: task.plan.study_id.clone(),
+            round: task.round,
+            attempt: task.attempt,
+            model_version: task.model_version,
+            model_digest: task.model_digest,
+        }
+    }
+}
+
+impl Store {
+    /// Releases an update: stores its bytes and marks its charges, in one transaction. Sent updates of earlier tasks of
+    /// the study are dropped with it.
+    ///
+    /// # Errors
+    /// [`StoreError::NotReleasable`] when a charge is missing or was released before; the database fails. Nothing is
+    /// released then.
+    pub async fn release_update(
+        &self,
+        key: &TaskKey,
+        header: &UpdateHeader,
+        payload: &[u8],
+        now_ms: u64,
+    ) -> Result<(), StoreError> {
+        let mut connection = self.connection().await;
+        let mut transaction = connection.begin().await?;
+        let charges = header.ledger.as_ref().map_or(0, |mirror| mirror.entries.len());
+        mark_released(&mut transaction, header.update_id, charges, now_ms).await?;
+        drop_sent(&mut transaction, key).await?;
+        insert(&mut transaction, key, header, payload, now_ms).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// The update of a task; `None` if there is none.
+    ///
+    /// # Errors
+    /// The database fails or is damaged.
+    pub async fn update_of(&self, key: &TaskKey) -> Result<Option<StoredUpdate>, StoreError> {
+        let mut connection = self.connection().await;
+        let row = sqlx::query(
+            "SELECT * FROM outbox
+             WHERE study = $1 AND round = $2 AND attempt = $3 AND model_version = $4 AND model_digest = $5",
+        )
+        .bind(key.study.as_str())
+        .bind(i64::from(key.round))
+        .bind(i64::from(key.attempt))
+        .bind(integer(key.model_version))
+        .bind(key.model_digest.to_string())
+        .fetch_optional(&mut *connection)
+        .await?;
+        let Some(row) = row else {
+            return Ok(None);
+        };
+        let entries = entries_of(&mut connection, row.try_get("update_id")?).await?;
+        decode(key, &row, entries).map(Some)
+    }
+
+    /// Notes that the coordinator has an update.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn mark_sent(&self, update_id: UpdateId, now_ms: u64) -> Result<(), StoreError> {
+        let mut connection = self.connection().await;
+        sqlx::query("UPDATE outbox SET sent_ms = $1 WHERE update_id = $2 AND sent_ms IS NULL")
+            .bind(integer(now_ms))
+            .bind(update_id.to_string())
+            .execute(&mut *connection)
+            .await?;
+        Ok(())
+    }
+
+    /// Drops unsent updates of a study's other tasks, which nobody waits for any more; their charges stay. Returns how
+    /// many there were.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn discard_stale(&self, current: &TaskKey) -> Result<u64, StoreError> {
+        let mut connection = self.connection().await;
+        let result = sqlx::query(
+            "DELETE FROM outbox WHERE study = $1 AND sent_ms IS NULL AND NOT (round = $2 AND attempt = $3)",
+        )
+        .bind(current.study.as_str())
+        .bind(i64::from(current.round))
+        .bind(i64::from(current.attempt))
+        .execute(&mut *connection)
+        .await?;
+        Ok(result.rows_affected())
+    }
+
+    /// Newest round and attempt of a study that the site has an update or a charge of.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn newest_round(&self, study: &StudyId) -> Result<u32, StoreError> {
+        let mut connection = self.connection().await;
+        let newest: Option<i64> = sqlx::query_scalar(
+            "SELECT MAX(round) FROM
+             (SELECT round FROM outbox WHERE study = $1 UNION ALL SELECT round FROM ledger WHERE study = $1)",
+        )
+        .bind(study.as_str())
+        .fetch_one(&mut *connection)
+        .await?;
+        u32::try_from(newest.unwrap_or(0)).map_err(|_| StoreError::damaged("round", "out of range"))
+    }
+}
+
+async fn mark_released(
+    connection: &mut SqliteConnection,
+    update_id: UpdateId,
+    charges: usize,
+    now_ms: u64,
+) -> Result<(), StoreError> {
+    if charges == 0 {
+        return Ok(());
+    }
+    let result =
+        sqlx::query("UPDATE ledger SET released_ms = $1 WHERE update_id = $2 AND released_ms IS NULL")
+            .bind(integer(now_ms))
+            .bind(update_id.to_string())
+            .execute(connection)
+            .await?;
+    if result.rows_affected() == charges as u64 {
+        return Ok(());
+    }
+    Err(StoreError::NotReleasable {
+        update_id: update_id.to_string(),
+        problem: "its charges are not in the ledger, or were released before",
+    })
+}
+
+async fn drop_sent(connection: &mut SqliteConnection, current: &TaskKey) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM outbox WHERE study = $1 AND sent_ms IS NOT NULL AND round < $2")
+        .bind(current.study.as_str())
+        .bind(i64::from(current.round))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+async fn insert(
+    connection: &mut SqliteConnection,
+    key: &TaskKey,
+    header: &UpdateHeader,
+    payload: &[u8],
+    now_ms: u64,
+) -> Result<(), StoreError> {
+    let epsilons = header.ledger.as_ref().map(epsilons_json).transpose()?;
+    sqlx::query(
+        "INSERT INTO outbox (update_id, study, round, attempt, model_version, model_digest, public_values,
+             private_values, units, records, public_loss, payload, payload_digest, ledger_head, epsilons, stored_ms)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
+    )
+    .bind(header.update_id.to_string())
+    .bind(key.study.as_str())
+    .bind(i64::from(key.round))
+    .bind(i64::from(key.attempt))
+    .bind(integer(key.model_version))
+    .bind(key.model_digest.to_string())
+    .bind(integer(header.public_values))
+    .bind(integer(header.private_values))
+    .bind(integer(header.units))
+    .bind(integer(header.records))
+    .bind(header.public_loss)
+    .bind(payload)
+    .bind(header.payload_digest.to_string())
+    .bind(header.ledger.as_ref().map(|mirror| mirror.head.to_string()))
+    .bind(epsilons)
+    .bind(integer(now_ms))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+fn epsilons_json(mirror: &LedgerMirror) -> Result<String, StoreError> {
+    let epsilons = MirroredEpsilons {
+        replace: mirror.epsilon_replace,
+        zero_out: mirror.epsilon_zero_out,
+        data_replace: mirror.data_epsilon_replace,
+        data_zero_out: mirror.data_epsilon_zero_out,
+    };
+    serde_json::to_string(&epsilons).map_err(|_| StoreError::damaged("outbox.epsilons", "not serializable"))
+}
+
+async fn entries_of(
+    connection: &mut SqliteConnection,
+    update_id: String,
+) -> Result<Vec<LedgerEntry>, StoreError> {
+    let texts: Vec<String> =
+        sqlx::query_scalar("SELECT entry FROM ledger WHERE update_id = $1 ORDER BY sequence")
+            .bind(update_id)
+            .fetch_all(connection)
+            .await?;
+    let parse = |text: &String| serde_json::from_str(text);
+    texts
+        .iter()
+        .map(parse)
+        .collect::<Result<_, _>>()
+        .map_err(|_| StoreError::damaged("ledger.entry", "no entry"))
+}
+
+fn decode(key: &TaskKey, row: &SqliteRow, entries: Vec<LedgerEntry>) -> Result<StoredUpdate, StoreError> {
+    let payload: Vec<u8> = row.try_get("payload")?;
+    let payload_digest: Digest = hex(row, "payload_digest")?;
+    if Digest::of(&payload) != payload_digest {
+        return Err(StoreError::damaged("outbox.payload", "not what its digest says"));
+    }
+    let header = UpdateHeader {
+        update_id: hex(row, "update_id")?,
+        study_id: key.study.clone(),
+        round: key.round,
+        attempt: key.attempt,
+        model_version: key.model_version,
+        public_values: count("outbox.public_values", row.try_get("public_values")?)?,
+        private_values: count("outbox.private_values", row.try_get("private_values")?)?,
+        units: count("outbox.units", row.try_get("units")?)?,
+        records: count("outbox.records", row.try_get("records")?)?,
+        payload_digest,
+        public_loss: row.try_get("public_loss")?,
+        ledger: mirror(row, entries)?,
+    };
+    let sent = row.try_get::<Option<i64>, _>("sent_ms")?.is_some();
+    Ok(StoredUpdate { header, payload: payload.into(), sent })
+}
+
+fn mirror(row: &SqliteRow, entries: Vec<LedgerEntry>) -> Result<Option<LedgerMirror>, StoreError> {
+    let (Some(head), Some(epsilons)) =
+        (row.try_get::<Option<String>, _>("ledger_head")?, row.try_get::<Option<String>, _>("epsilons")?)
+    else {
+        return Ok(None);
+    };
+    let epsilons: MirroredEpsilons = serde_json::from_str(&epsilons)
+        .map_err(|_| StoreError::damaged("outbox.epsilons", "not four epsilons"))?;
+    Ok(Some(LedgerMirror {
+        entries,
+        head: head.parse().map_err(|_| StoreError::damaged("outbox.ledger_head", "no digest"))?,
+        epsilon_replace: epsilons.replace,
+        epsilon_zero_out: epsilons.zero_out,
+        data_epsilon_replace: epsilons.data_replace,
+        data_epsilon_zero_out: epsilons.data_zero_out,
+    }))
+}
+
+fn hex<T: std::str::FromStr>(row: &SqliteRow, column: &'static str) -> Result<T, StoreError> {
+    let text: String = row.try_get(column)?;
+    text.parse().map_err(|_| StoreError::damaged(column, "no hexadecimal id"))
+}

@@ -1,0 +1,255 @@
+#![allow(clippy::unwrap_used)]
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fusiondp_dp::{CommittedCharge, Digest};
+use fusiondp_protocol::messages::{LedgerMirror, UpdateHeader};
+
+use super::ledger::SiteLedgerError;
+use super::*;
+use crate::testing::{NOW_MS, charges, document, sources, task, write_records};
+use crate::train::Session;
+
+fn session(folder: &Path) -> Session {
+    write_records(folder, 40, 1, false);
+    Session::prepare(document(&[]), &sources(folder)).unwrap()
+}
+
+/// An update of a task, paid for by these charges.
+fn update(session: &Session, round: u32, charges: &[CommittedCharge]) -> (TaskKey, UpdateHeader, Bytes) {
+    let task = task(session, round);
+    let entries: Vec<_> = charges.iter().map(|charge| charge.entry().clone()).collect();
+    let payload = Bytes::from_static(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+    let epsilon = fusiondp_dp::Epsilon::new(0.1 + f64::from(round)).unwrap();
+    let header = UpdateHeader {
+        update_id: entries
+            .first()
+            .map_or(crate::RandomSource::Os.update_id().unwrap(), |e| e.charge().update_id),
+        study_id: task.plan.study_id.clone(),
+        round,
+        attempt: 1,
+        model_version: task.model_version,
+        public_values: 1,
+        private_values: u64::from(!entries.is_empty()),
+        units: 40,
+        records: 40,
+        payload_digest: Digest::of(&payload),
+        public_loss: 0.1 + 0.2,
+        ledger: entries.last().map(|last| LedgerMirror {
+            head: last.hash(),
+            entries: entries.clone(),
+            epsilon_replace: epsilon,
+            epsilon_zero_out: epsilon,
+            data_epsilon_replace: epsilon,
+            data_epsilon_zero_out: fusiondp_dp::Epsilon::INFINITE,
+        }),
+    };
+    (TaskKey::of(&task), header, payload)
+}
+
+#[tokio::test]
+async fn a_second_agent_on_one_folder_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let first = Store::open(&state).await.unwrap();
+    let error = Store::open(&state).await.err().unwrap().to_string();
+    assert!(error.contains(&std::process::id().to_string()) && error.contains("state_dir"), "{error}");
+    assert!(Store::open_read_only(&state).await.is_ok());
+    drop(first);
+    Store::open(&state).await.unwrap();
+    let missing = Store::open_read_only(folder.path()).await.err().unwrap();
+    assert!(matches!(missing, StoreError::Missing { .. }));
+}
+
+#[tokio::test]
+async fn a_crash_between_charge_and_outbox_leaves_the_charge_and_nothing_to_send() {
+    let folder = tempfile::tempdir().unwrap();
+    let session = session(folder.path());
+    let state = folder.path().join("state");
+    let store = Arc::new(Store::open(&state).await.unwrap());
+    let charge = charges(&session, &task(&session, 2), &store).await;
+    let head = charge[0].entry().hash();
+    drop((charge, store));
+
+    let store = Arc::new(Store::open(&state).await.unwrap());
+    let ledger = SiteLedger::open(Arc::clone(&store)).await.unwrap();
+    assert_eq!((ledger.head(), ledger.entries().len()), (head, 1));
+    assert_eq!(ledger.events(session.identity().digest)[0].steps().get(), 1);
+    assert!(store.update_of(&TaskKey::of(&task(&session, 2))).await.unwrap().is_none());
+    assert_eq!(store.unreleased().await.unwrap().len(), 1);
+    assert_eq!(store.newest_round(session.document().id()).await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn an_unsent_update_survives_a_crash_bit_by_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let session = session(folder.path());
+    let state = folder.path().join("state");
+    let store = Arc::new(Store::open(&state).await.unwrap());
+    let charge = charges(&session, &task(&session, 2), &store).await;
+    let (key, header, payload) = update(&session, 2, &charge);
+    store.release_update(&key, &header, &payload, NOW_MS).await.unwrap();
+    drop(store);
+
+    let store = Store::open(&state).await.unwrap();
+    let stored = store.update_of(&key).await.unwrap().unwrap();
+    assert_eq!((&stored.header, &stored.payload, stored.sent), (&header, &payload, false));
+    assert!(store.unreleased().await.unwrap().is_empty());
+    store.mark_sent(header.update_id, NOW_MS).await.unwrap();
+    assert!(store.update_of(&key).await.unwrap().unwrap().sent);
+}
+
+#[tokio::test]
+async fn a_charge_is_released_once_and_only_if_it_exists() {
+    let folder = tempfile::tempdir().unwrap();
+    let session = session(folder.path());
+    let store = Arc::new(Store::in_memory().await.unwrap());
+    let charge = charges(&session, &task(&session, 2), &store).await;
+    let (key, header, payload) = update(&session, 2, &charge);
+    store.release_update(&key, &header, &payload, NOW_MS).await.unwrap();
+    let other_task = TaskKey { attempt: 2, ..key.clone() };
+    let again = store.release_update(&other_task, &header, &payload, NOW_MS).await;
+    assert!(matches!(again, Err(StoreError::NotReleasable { .. })));
+
+    let stranger = UpdateHeader { update_id: crate::RandomSource::Os.update_id().unwrap(), ..header };
+    let uncharged = store.release_update(&other_task, &stranger, &payload, NOW_MS).await;
+    assert!(matches!(uncharged, Err(StoreError::NotReleasable { .. })));
+    assert!(store.update_of(&other_task).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn entries_are_neither_deleted_nor_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let session = session(folder.path());
+    let store = Arc::new(Store::in_memory().await.unwrap());
+    charges(&session, &task(&session, 2), &store).await;
+    for statement in [
+        "DELETE FROM ledger",
+        "UPDATE ledger SET entry = replace(entry, '1.5', '9.5')",
+        "UPDATE ledger SET round = 1",
+    ] {
+        let outcome = sqlx::query(statement).execute(&mut *store.connection().await).await;
+        assert!(outcome.is_err(), "{statement}");
+    }
+    assert_eq!(store.ledger_entries().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_broken_chain_stops_the_agent_and_says_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let session = session(folder.path());
+    let store = Arc::new(Store::in_memory().await.unwrap());
+    charges(&session, &task(&session, 2), &store).await;
+    // Whoever owns the file can drop the triggers; the chain tells.
+    sqlx::query("DROP TRIGGER ledger_keeps_content").execute(&mut *store.connection().await).await.unwrap();
+    sqlx::query(
+        "UPDATE ledger SET entry = replace(entry, '\"noise_multiplier\":1.5', '\"noise_multiplier\":9.5')",
+    )
+    .execute(&mut *store.connection().await)
+    .await
+    .unwrap();
+    let error = SiteLedger::open(store).await.err().unwrap();
+    assert!(matches!(error, SiteLedgerError::Chain { .. }), "{error}");
+    assert!(error.to_string().contains("backup"), "{error}");
+}
+
+#[tokio::test]
+async fn a_permission_is_void_after_another_charge() {
+    let folder = tempfile::tempdir().unwrap();
+    let session = session(folder.path());
+    let store = Arc::new(Store::in_memory().await.unwrap());
+    let task = task(&session, 2);
+    let request = crate::policy::ReleaseRequest {
+        document: session.document(),
+        task: &task,
+        data: session.identity(),
+        units: 40,
+    };
+    let policy = crate::policy::Policy::new(crate::testing::limits(), crate::policy::Purpose::Production);
+    let mut budget = crate::policy::Budget::new(Arc::default());
+    let mut ledger = SiteLedger::open(Arc::clone(&store)).await.unwrap();
+    let first = policy.permit_release(&request, ledger.entries(), &[], &mut budget).unwrap();
+    let second = policy.permit_release(&request, ledger.entries(), &[], &mut budget).unwrap();
+    let id = crate::RandomSource::Os.update_id().unwrap();
+    let charges = ledger.charge(first, id, NOW_MS).await.unwrap();
+    assert_eq!(charges.len(), 1);
+    assert!(matches!(ledger.charge(second, id, NOW_MS).await, Err(SiteLedgerError::PermitVoid)));
+}
+
+#[tokio::test]
+async fn a_clock_set_back_a_little_is_tolerated_and_far_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let session = session(folder.path());
+    let store = Arc::new(Store::in_memory().await.unwrap());
+    charges(&session, &task(&session, 2), &store).await;
+    let task = task(&session, 3);
+    let mut ledger = SiteLedger::open(store).await.unwrap();
+    let policy = crate::policy::Policy::new(crate::testing::limits(), crate::policy::Purpose::Production);
+    let mut budget = crate::policy::Budget::new(Arc::default());
+    for (now_ms, charged) in [(NOW_MS - 30_000, true), (NOW_MS - 90_000, false)] {
+        let request = crate::policy::ReleaseRequest {
+            document: session.document(),
+            task: &task,
+            data: session.identity(),
+            units: 40,
+        };
+        let permit = policy.permit_release(&request, ledger.entries(), &[], &mut budget).unwrap();
+        let id = crate::RandomSource::Os.update_id().unwrap();
+        assert_eq!(ledger.charge(permit, id, now_ms).await.is_ok(), charged);
+    }
+    assert_eq!(ledger.entries().len(), 2);
+}
+
+#[tokio::test]
+async fn sent_updates_go_with_the_next_round_and_unsent_ones_when_stale() {
+    let folder = tempfile::tempdir().unwrap();
+    let session = session(folder.path());
+    let store = Arc::new(Store::in_memory().await.unwrap());
+    let (first, header, payload) = update(&session, 1, &[]);
+    store.release_update(&first, &header, &payload, NOW_MS).await.unwrap();
+    store.mark_sent(header.update_id, NOW_MS).await.unwrap();
+    assert!(store.update_of(&first).await.unwrap().is_some());
+
+    let charge = charges(&session, &task(&session, 2), &store).await;
+    let (second, header, payload) = update(&session, 2, &charge);
+    store.release_update(&second, &header, &payload, NOW_MS).await.unwrap();
+    assert!(store.update_of(&first).await.unwrap().is_none());
+    assert_eq!(store.discard_stale(&second).await.unwrap(), 0);
+    let next_attempt = TaskKey { attempt: 2, ..second.clone() };
+    assert_eq!(store.discard_stale(&next_attempt).await.unwrap(), 1);
+    assert!(store.update_of(&second).await.unwrap().is_none());
+    assert_eq!(store.ledger_entries().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn documents_come_back_with_their_digest() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let document = document(&[]);
+    let kept = EnrolledStudy {
+        study: document.id().clone(),
+        digest: document.digest(),
+        document: document.text().as_bytes().to_vec(),
+    };
+    let store = Store::open(&state).await.unwrap();
+    store.keep_study(&kept, NOW_MS).await.unwrap();
+    store.keep_study(&kept, NOW_MS + 1).await.unwrap();
+    drop(store);
+    let store = Store::open(&state).await.unwrap();
+    assert_eq!(store.study(document.id()).await.unwrap().unwrap(), kept);
+    assert!(store.study(&"other".parse().unwrap()).await.unwrap().is_none());
+    let other = EnrolledStudy { digest: Digest::of(b"x"), ..kept };
+    assert!(matches!(store.keep_study(&other, NOW_MS).await, Err(StoreError::Damaged { .. })));
+}
+
+#[test]
+fn state_files_belong_to_the_agent_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let store = runtime.block_on(Store::open(&state)).unwrap();
+    assert_eq!(std::fs::metadata(&state).unwrap().permissions().mode() & 0o777, 0o700);
+    assert_eq!(store.cache_folder().unwrap(), state.join("cache"));
+}

@@ -1,0 +1,87 @@
+//! Several steps at the site, for studies that average models.
+//!
+//! Each step is plain gradient descent on `g_pub + alpha g_priv`, where the private sum is divided by the site's own
+//! `q N_k`. Every private sum is noised before it is used, so the difference that leaves is post-processing of releases
+//! that were charged one by one.
+
+use fusiondp_dp::{CommittedCharge, DpEvent, PrivateRelease};
+use fusiondp_learn::model::Model;
+
+use super::private_step::{PrivateScratch, private_release};
+use super::public_step::{PublicGradient, PublicScratch};
+use super::{Session, TrainError};
+use crate::policy::PublicPermit;
+use crate::random::{Draw, RandomSource};
+
+/// What local steps need besides the session.
+pub struct LocalWork {
+    /// Permission to let gradients of the hybrid view out, and the records per step; `None` without a public part.
+    pub public: Option<(PublicPermit, usize)>,
+    /// One charge per step; none in a round without a private part.
+    pub charges: Vec<CommittedCharge>,
+    /// Number of steps.
+    pub local_steps: u32,
+    /// Where randomness comes from.
+    pub random: RandomSource,
+    /// The draw of the first step.
+    pub draw: Draw,
+}
+
+/// Model difference after local steps.
+pub struct LocalUpdate {
+    /// Parameters after minus before, `[P]`.
+    pub(super) difference: Vec<f32>,
+    /// Mean public loss over the steps.
+    pub(super) loss: f64,
+}
+
+/// Takes the steps from `params` and returns the difference.
+///
+/// # Errors
+/// What either part refuses; nothing leaves then, and the charges stay spent.
+pub fn local_update(session: &Session, params: &[f32], work: LocalWork) -> Result<LocalUpdate, TrainError> {
+    let rate = session.study().training.local_learning_rate;
+    let rate = rate.ok_or(TrainError::Incomplete { what: "a local learning rate" })?;
+    let (mut public, mut private) = (PublicScratch::new(session), PrivateScratch::new(session));
+    let mut current = params.to_vec();
+    let mut charges = work.charges.into_iter();
+    let mut losses = 0.0;
+    for local_step in 1..=work.local_steps {
+        let draw = Draw { local_step, ..work.draw };
+        let mut direction = vec![0.0; current.len()];
+        if let Some((_, batch)) = &work.public {
+            let mut rng = work.random.public(draw)?;
+            let gradient = PublicGradient::compute(session, &current, *batch, &mut rng, &mut public)?;
+            losses += gradient.loss();
+            add(&mut direction[session.model().public_range()], gradient.values(), 1.0);
+        }
+        if let Some(charge) = charges.next() {
+            let event = charge.event();
+            let rng = work.random.private(draw)?;
+            let release = private_release(session, &current, charge, rng, &mut private)?;
+            add_private(&mut direction, session, &release, event);
+        }
+        current.iter_mut().zip(&direction).for_each(|(value, slope)| *value -= (rate * slope) as f32);
+    }
+    let difference: Vec<f32> = current.iter().zip(params).map(|(after, before)| after - before).collect();
+    if difference.iter().any(|value| !value.is_finite()) {
+        return Err(TrainError::Diverged);
+    }
+    Ok(LocalUpdate { difference, loss: losses / f64::from(work.local_steps.max(1)) })
+}
+
+fn add_private(direction: &mut [f64], session: &Session, release: &PrivateRelease, event: DpEvent) {
+    let DpEvent::PoissonSampledGaussian { sampling_probability, .. } = event;
+    let expected = sampling_probability.get() * session.units().count() as f64;
+    let weight = session.study().fusion.calibration_weight * release.grid_step() / expected;
+    let private = private_slice(session.model(), direction);
+    private.iter_mut().zip(release.values()).for_each(|(sum, &steps)| *sum += weight * steps as f64);
+}
+
+fn private_slice<'a>(model: &Model, direction: &'a mut [f64]) -> &'a mut [f64] {
+    &mut direction[model.private_range()]
+}
+
+fn add(sum: &mut [f64], values: &[f32], weight: f64) {
+    sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += weight * f64::from(*value));
+}

@@ -1,0 +1,105 @@
+//! The parts that a task needs, put together into the bytes of an update. Blocking CPU work.
+
+use fusiondp_dp::{CommittedCharge, Digest};
+use fusiondp_protocol::chunks::{encode_f32, encode_i64};
+use fusiondp_protocol::messages::TrainingTask;
+
+use super::local_steps::{LocalWork, local_update};
+use super::private_step::{PrivateScratch, private_release};
+use super::public_step::{PublicGradient, PublicScratch};
+use super::{Session, TrainError};
+use crate::policy::PublicPermit;
+use crate::random::{Draw, RandomSource};
+
+/// What one task is computed from besides the session.
+pub struct RoundWork {
+    /// Parameters of the task's model version, `[P]`.
+    pub params: Vec<f32>,
+    /// Permission of the public part; `None` in a study without one.
+    pub public: Option<PublicPermit>,
+    /// Charges of the private part, one per local step; empty in a round without one.
+    pub charges: Vec<CommittedCharge>,
+    /// Where randomness comes from.
+    pub random: RandomSource,
+}
+
+/// The values of an update, as they may leave.
+pub struct RoundOutput {
+    /// Little-endian values: f32 first, i64 after them.
+    pub payload: Vec<u8>,
+    /// Digest of the payload.
+    pub digest: Digest,
+    /// Count of f32 values.
+    pub public_values: u64,
+    /// Count of i64 values.
+    pub private_values: u64,
+    /// Mean loss over the public batch; 0 without a public part.
+    pub public_loss: f64,
+}
+
+impl RoundWork {
+    /// Computes the update.
+    ///
+    /// # Errors
+    /// What either part refuses; nothing leaves then, and the charges stay spent.
+    pub fn compute(self, session: &Session, task: &TrainingTask) -> Result<RoundOutput, TrainError> {
+        let steps = if task.private_part { task.plan.local_steps as usize } else { 0 };
+        if self.charges.len() != steps {
+            return Err(TrainError::Incomplete { what: "the charges of its private part" });
+        }
+        let batch = task.plan.public_batch_of(&session.study().training, session.records() as u64);
+        let draw = Draw {
+            study: session.document().digest(),
+            round: task.round,
+            attempt: task.attempt,
+            local_step: 1,
+        };
+        if task.plan.local_steps > 1 {
+            return self.model_difference(session, task.plan.local_steps, batch, draw);
+        }
+        self.gradients(session, batch, draw)
+    }
+
+    fn gradients(self, session: &Session, batch: usize, draw: Draw) -> Result<RoundOutput, TrainError> {
+        let (mut values, mut loss) = (Vec::new(), 0.0);
+        if let Some(permit) = self.public {
+            let mut rng = self.random.public(draw)?;
+            let mut scratch = PublicScratch::new(session);
+            let gradient = PublicGradient::compute(session, &self.params, batch, &mut rng, &mut scratch)?;
+            (values, loss) = gradient.permitted(permit).into_parts();
+        }
+        let mut sum = Vec::new();
+        for charge in self.charges {
+            let rng = self.random.private(draw)?;
+            let mut scratch = PrivateScratch::new(session);
+            sum = private_release(session, &self.params, charge, rng, &mut scratch)?.into_parts().values;
+        }
+        Ok(output(&values, &sum, loss))
+    }
+
+    fn model_difference(
+        self,
+        session: &Session,
+        local_steps: u32,
+        batch: usize,
+        draw: Draw,
+    ) -> Result<RoundOutput, TrainError> {
+        let public = self.public.map(|permit| (permit, batch));
+        let work = LocalWork { public, charges: self.charges, local_steps, random: self.random, draw };
+        let update = local_update(session, &self.params, work)?;
+        Ok(output(&update.difference, &[], update.loss))
+    }
+}
+
+fn output(public: &[f32], private: &[i64], public_loss: f64) -> RoundOutput {
+    let mut payload = Vec::new();
+    encode_f32(public, &mut payload);
+    encode_i64(private, &mut payload);
+    RoundOutput {
+        digest: Digest::of(&payload),
+        payload,
+        public_values: public.len() as u64,
+        private_values: private.len() as u64,
+        public_loss,
+    }
+}

@@ -1,0 +1,239 @@
+#![allow(clippy::unwrap_used)]
+use std::path::Path;
+use std::sync::Arc;
+
+use fusiondp_learn::model::{PrivateLoss, View, Workspace};
+use fusiondp_protocol::chunks::{decode_f32, decode_i64};
+use fusiondp_protocol::messages::TrainingTask;
+
+use super::*;
+use crate::policy::{Policy, PublicPermit, Purpose};
+use crate::random::RandomSource;
+use crate::store::Store;
+use crate::testing::{DP_SGD, charges, document, limits, sources, task, write_records};
+
+const SEED: RandomSource = RandomSource::Simulation { seed: 5 };
+
+fn session(folder: &Path, edits: &[(&str, &str)], rows: usize, exact: bool) -> Session {
+    write_records(folder, 40, rows, exact);
+    Session::prepare(document(edits), &sources(folder)).unwrap()
+}
+
+fn permit(session: &Session) -> Option<PublicPermit> {
+    let policy = Policy::new(limits(), Purpose::Production);
+    session.public().map(|_| policy.permit_public(session.study()).unwrap())
+}
+
+/// One round on the session's initial parameters.
+async fn round(session: &Session, task: &TrainingTask) -> RoundOutput {
+    let store = Arc::new(Store::in_memory().await.unwrap());
+    let charges = if task.private_part { charges(session, task, &store).await } else { Vec::new() };
+    let params = session.model().initialise(1);
+    RoundWork { params, public: permit(session), charges, random: SEED }.compute(session, task).unwrap()
+}
+
+fn split(output: &RoundOutput) -> (Vec<f32>, Vec<i64>) {
+    let (public, private) = output.payload.split_at(output.public_values as usize * 4);
+    let sum = decode_i64(private).unwrap();
+    assert_eq!(sum.len() as u64, output.private_values);
+    (decode_f32(public).unwrap(), sum)
+}
+
+#[tokio::test]
+async fn with_equal_views_the_release_is_noise_alone() {
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let equal = session(folders[0].path(), &[], 1, true);
+    let consistent = session(
+        folders[1].path(),
+        &[("warmup_rounds = 1", "warmup_rounds = 1\nconsistency_weight = 0.5")],
+        1,
+        true,
+    );
+    let differing = session(folders[2].path(), &[], 1, false);
+    let (_, noise) = split(&round(&equal, &task(&equal, 2)).await);
+    assert_eq!(noise.len(), equal.model().parameters());
+    // Only the study's name and settings differ, so the draws differ too: the same spread, other values.
+    let (_, other) = split(&round(&consistent, &task(&consistent, 2)).await);
+    let deviation = 1.5 * 1_048_576.0;
+    for values in [&noise, &other] {
+        let mean_square =
+            values.iter().map(|v| (*v as f64 / deviation).powi(2)).sum::<f64>() / values.len() as f64;
+        // 49 squares of a standard normal: outside [0.4, 2.0] with probability below 1e-4.
+        assert!((0.4..2.0).contains(&mean_square), "{mean_square}");
+    }
+    let (_, signal) = split(&round(&differing, &task(&differing, 2)).await);
+    // The same study, seed and number of units: sample and noise are the same, the contributions are the difference.
+    let contributions: f64 =
+        signal.iter().zip(&noise).map(|(s, n)| ((s - n) as f64 / 1_048_576.0).powi(2)).sum();
+    assert!(contributions > 0.0);
+    assert!(contributions.sqrt() <= 40.0, "at most one clip norm per unit");
+}
+
+#[tokio::test]
+async fn equal_views_hide_labels_and_true_values_from_the_private_sum() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let first = session(one.path(), &[], 1, true);
+    write_records(two.path(), 40, 1, true);
+    let flipped = std::fs::read_to_string(two.path().join("train.csv")).unwrap().replace(",no\n", ",yes\n");
+    std::fs::write(two.path().join("train.csv"), flipped).unwrap();
+    let second = Session::prepare(document(&[]), &sources(two.path())).unwrap();
+    let (public_one, private_one) = split(&round(&first, &task(&first, 2)).await);
+    let (public_two, private_two) = split(&round(&second, &task(&second, 2)).await);
+    assert_eq!(private_one, private_two);
+    assert_ne!(public_one, public_two);
+}
+
+#[tokio::test]
+async fn a_warm_up_round_has_a_public_part_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let session = session(folder.path(), &[], 1, false);
+    let output = round(&session, &task(&session, 1)).await;
+    assert_eq!((output.public_values, output.private_values), (session.model().parameters() as u64, 0));
+    assert!(output.public_loss > 0.0);
+    assert_eq!(output.payload.len(), 4 * session.model().parameters());
+}
+
+#[tokio::test]
+async fn charges_must_be_those_of_the_task() {
+    let folder = tempfile::tempdir().unwrap();
+    let session = session(folder.path(), &[], 1, false);
+    let task = task(&session, 2);
+    let work = RoundWork {
+        params: session.model().initialise(1),
+        public: permit(&session),
+        charges: Vec::new(),
+        random: SEED,
+    };
+    assert!(matches!(work.compute(&session, &task), Err(TrainError::Incomplete { .. })));
+}
+
+#[tokio::test]
+async fn dp_sgd_reads_no_imputed_value_and_sends_no_public_gradient() {
+    let folder = tempfile::tempdir().unwrap();
+    write_records(folder.path(), 40, 3, false);
+    std::fs::remove_file(folder.path().join("imputed.csv")).unwrap();
+    let session = Session::prepare(document(DP_SGD), &sources(folder.path())).unwrap();
+    assert!(session.public().is_none());
+    assert_eq!(session.objective().loss, PrivateLoss::Direct);
+    let output = round(&session, &task(&session, 1)).await;
+    assert_eq!((output.public_values, output.private_values), (0, session.model().parameters() as u64));
+    assert_eq!(output.public_loss, 0.0);
+}
+
+#[tokio::test]
+async fn hybrid_only_never_encodes_true_values() {
+    let folder = tempfile::tempdir().unwrap();
+    let edits = [("mode = \"fusiondp\"\nwarmup_rounds = 1", "mode = \"hybrid-only\"")];
+    let session = session(folder.path(), &edits, 1, false);
+    assert!(session.real().is_none());
+    let task = task(&session, 3);
+    assert!(!task.private_part && task.plan.epsilon_replace.get() == 0.0);
+    assert_eq!(round(&session, &task).await.private_values, 0);
+}
+
+#[tokio::test]
+async fn the_split_models_public_part_reads_public_columns_alone() {
+    let edits = [
+        ("kind = \"mlp\"", "kind = \"split\""),
+        ("kind = \"precomputed\"", "kind = \"none\""),
+        ("warmup_rounds = 1", "private_loss = \"direct\""),
+        (
+            "transform = { type = \"scale\", center = 50, scale = 25 }",
+            "transform = { type = \"bins\", edges = [20, 60] }",
+        ),
+        (
+            "kind = { type = \"binary\" } }",
+            "kind = { type = \"binary\" }, transform = { type = \"one-hot\" } }",
+        ),
+        ("[federation]", "private_optimizer = { kind = \"sgd\", learning_rate = 1.0 }\n[federation]"),
+    ];
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let first = session(one.path(), &edits, 1, false);
+    write_records(two.path(), 40, 1, false);
+    let text = std::fs::read_to_string(two.path().join("train.csv")).unwrap();
+    let shuffled: String = text
+        .lines()
+        .enumerate()
+        .map(|(line, row)| {
+            let mut cells: Vec<&str> = row.split(',').collect();
+            if line > 0 {
+                (cells[3], cells[4]) = ("", "");
+            }
+            cells.join(",") + "\n"
+        })
+        .collect();
+    std::fs::write(two.path().join("train.csv"), shuffled).unwrap();
+    let second = Session::prepare(document(&edits), &sources(two.path())).unwrap();
+    let (public_one, private_one) = split(&round(&first, &task(&first, 1)).await);
+    let (public_two, private_two) = split(&round(&second, &task(&second, 1)).await);
+    assert_eq!(public_one, public_two);
+    assert_ne!(private_one, private_two);
+    assert_eq!(private_one.len(), 4 + 3);
+}
+
+#[tokio::test]
+async fn a_unit_of_many_records_counts_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let session =
+        session(folder.path(), &[("expected_batch_size = 12", "expected_batch_size = 40")], 60, false);
+    assert_eq!((session.units().count(), session.records()), (40, 2_400));
+    let output = round(&session, &task(&session, 2)).await;
+    let (_, sum) = split(&output);
+    let norm = sum.iter().map(|v| (*v as f64 / 1_048_576.0).powi(2)).sum::<f64>().sqrt();
+    // 40 units of norm at most 1 and noise of norm about 1.5 sqrt(49) = 10.5; 2,400 records would allow far more.
+    assert!(norm < 60.0, "{norm}");
+}
+
+#[tokio::test]
+async fn local_steps_descend_the_public_loss_and_charge_each() {
+    let local = [
+        ("rounds = 10", "rounds = 10\nlocal_steps = 3\nlocal_learning_rate = 0.5"),
+        ("learning_rate = 0.1 }", "learning_rate = 1.0 }"),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let session = session(folder.path(), &local, 1, false);
+    let warm = round(&session, &task(&session, 1)).await;
+    assert_eq!((warm.public_values, warm.private_values), (session.model().parameters() as u64, 0));
+    let (difference, _) = split(&warm);
+    let params: Vec<f32> = session.model().initialise(1);
+    let moved: Vec<f32> = params.iter().zip(&difference).map(|(p, d)| p + d).collect();
+    let view = session.public().unwrap();
+    assert!(loss(&session, &moved, view) < loss(&session, &params, view));
+
+    let store = Arc::new(Store::in_memory().await.unwrap());
+    let charged = charges(&session, &task(&session, 2), &store).await;
+    assert_eq!(charged.iter().map(|c| c.entry().charge().local_step).collect::<Vec<_>>(), [1, 2, 3]);
+    let work = RoundWork { params, public: permit(&session), charges: charged, random: SEED };
+    let private = work.compute(&session, &task(&session, 2)).unwrap();
+    assert_eq!((private.public_values, private.private_values), (session.model().parameters() as u64, 0));
+    assert_ne!(split(&private).0, difference);
+}
+
+fn loss(session: &Session, params: &[f32], view: &View<f32>) -> f64 {
+    let mut gradient = vec![0.0; session.model().public_range().len()];
+    let mut workspace = Workspace::default();
+    session
+        .model()
+        .public_gradient(params, view, session.labels(), None, &mut gradient, &mut workspace)
+        .unwrap()
+}
+
+#[test]
+fn a_diverged_model_is_refused_before_anything_leaves() {
+    let folder = tempfile::tempdir().unwrap();
+    let session = session(folder.path(), &[], 1, false);
+    let params = vec![f32::MAX; session.model().parameters()];
+    let work = RoundWork { params, public: permit(&session), charges: Vec::new(), random: SEED };
+    assert!(work.compute(&session, &task(&session, 1)).is_err());
+}
+
+#[test]
+fn imputed_values_are_cached_per_state_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    write_records(folder.path(), 10, 1, false);
+    let mut with_cache = sources(folder.path());
+    with_cache.cache = Some(crate::imputer::cache::ImputationCache::new(folder.path().join("cache")));
+    Session::prepare(document(&[]), &with_cache).unwrap();
+    // Values from a file are as cheap to read again, and are not cached.
+    assert!(!folder.path().join("cache").exists());
+}

@@ -1,0 +1,80 @@
+//! Why a call did not succeed.
+
+use fusiondp_protocol::chunks::ChunkError;
+use fusiondp_protocol::convert::ConvertError;
+use fusiondp_protocol::messages::Limits;
+use fusiondp_protocol::problem::Problem;
+use fusiondp_runtime::tls::{ConnectError, explain};
+use tonic::Status;
+
+/// A failed call.
+#[derive(Debug, thiserror::Error)]
+pub enum TransportError {
+    /// No connection.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The connection broke, or the coordinator is not there.
+    #[error("the connection to the coordinator is lost: {reason}")]
+    Lost {
+        /// In plain words.
+        reason: String,
+    },
+    /// The coordinator answered with a problem.
+    #[error("the coordinator answered {0}")]
+    Refused(Problem),
+    /// The coordinator sent what is no message of this protocol.
+    #[error("the coordinator sent a message that does not stand: {0}")]
+    Malformed(#[from] ConvertError),
+    /// A model did not arrive as announced.
+    #[error("the model did not arrive as announced: {0}")]
+    Model(#[from] ChunkError),
+    /// A model stream without its header, or with another model's.
+    #[error("the model stream {problem}; the coordinator must send what was asked for")]
+    ModelStream {
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// The other end speaks another version.
+    #[error(
+        "the coordinator speaks protocol version {theirs}, this agent {ours}; install the agent's matching version"
+    )]
+    Version {
+        /// The coordinator's.
+        theirs: u32,
+        /// This agent's.
+        ours: u32,
+    },
+    /// An update beyond the negotiated limits.
+    #[error("the update has {bytes} bytes, the connection allows {}; raise max_model_bytes", limits.max_model_bytes)]
+    TooLarge {
+        /// Its size.
+        bytes: u64,
+        /// In force on the connection.
+        limits: Limits,
+    },
+}
+
+impl TransportError {
+    /// Whether somebody has to change something, so that trying again soon is of little use.
+    pub fn needs_attention(&self) -> bool {
+        match self {
+            TransportError::Connect(error) => error.needs_attention(),
+            TransportError::Refused(problem) => !problem.is_retryable(),
+            TransportError::Version { .. } => true,
+            _ => false,
+        }
+    }
+}
+
+impl From<Status> for TransportError {
+    fn from(status: Status) -> Self {
+        match Problem::from_status(&status) {
+            Some(problem) => TransportError::Refused(problem),
+            None => {
+                let reason =
+                    explain(&status).unwrap_or_else(|| format!("{}: {}", status.code(), status.message()));
+                TransportError::Lost { reason }
+            }
+        }
+    }
+}
