@@ -1,0 +1,149 @@
+//! What each site is to do next: the in-memory side of the long poll.
+//!
+//! Holds no truth. Everything on the board follows from the store and is posted again after a restart. An assignment
+//! stays until it is answered or withdrawn, so a site that lost it in a crash gets it again with its next poll.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use fusiondp_protocol::{
+    Assignment, CohortName, EnrolmentOffer, EvaluationTask, SiteId, StudyId, TrainingTask,
+};
+use tokio::sync::Notify;
+
+/// An evaluation yields to training for this long, in milliseconds: it must not slow a round, and must not starve.
+const EVALUATION_PATIENCE_MS: u64 = 1_000;
+
+/// Assignments by site.
+#[derive(Default)]
+pub(crate) struct Board {
+    slots: Mutex<HashMap<SiteId, Slot>>,
+}
+
+#[derive(Default)]
+struct Slot {
+    changed: Arc<Notify>,
+    enrolment: Option<EnrolmentOffer>,
+    training: Option<TrainingTask>,
+    evaluations: VecDeque<PostedEvaluation>,
+}
+
+struct PostedEvaluation {
+    posted_ms: u64,
+    task: EvaluationTask,
+}
+
+impl Slot {
+    fn pick(&self, now_ms: u64) -> Option<Assignment> {
+        if let Some(offer) = &self.enrolment {
+            return Some(Assignment::Enrolment(offer.clone()));
+        }
+        let evaluation = self.evaluations.front();
+        let starving =
+            evaluation.filter(|one| now_ms.saturating_sub(one.posted_ms) >= EVALUATION_PATIENCE_MS);
+        match (starving, &self.training) {
+            (Some(evaluation), _) => Some(Assignment::Evaluation(evaluation.task.clone())),
+            (None, Some(task)) => Some(Assignment::Training(task.clone())),
+            (None, None) => evaluation.map(|one| Assignment::Evaluation(one.task.clone())),
+        }
+    }
+}
+
+impl Board {
+    fn slots(&self) -> MutexGuard<'_, HashMap<SiteId, Slot>> {
+        // No code panics while it holds the lock; a poisoned board would still be as right as the store.
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the site is to do now, and what to wait on if that is nothing.
+    pub(crate) fn next(&self, site: &SiteId, now_ms: u64) -> (Option<Assignment>, Arc<Notify>) {
+        let mut slots = self.slots();
+        let slot = slots.entry(site.clone()).or_default();
+        (slot.pick(now_ms), slot.changed.clone())
+    }
+
+    /// Offers a study.
+    pub(crate) fn post_enrolment(&self, site: &SiteId, offer: EnrolmentOffer) {
+        self.update(site, |slot| slot.enrolment = Some(offer));
+    }
+
+    /// Gives out a round; a newer one replaces an older one.
+    pub(crate) fn post_training<'a>(&self, sites: impl IntoIterator<Item = &'a SiteId>, task: &TrainingTask) {
+        for site in sites {
+            self.update(site, |slot| slot.training = Some(task.clone()));
+        }
+    }
+
+    /// Asks for an evaluation, once.
+    pub(crate) fn post_evaluation(&self, site: &SiteId, task: EvaluationTask, now_ms: u64) {
+        self.update(site, |slot| {
+            let known = slot.evaluations.iter().any(|one| same_evaluation(&one.task, &task));
+            if !known {
+                slot.evaluations.push_back(PostedEvaluation { posted_ms: now_ms, task });
+            }
+        });
+    }
+
+    /// The site has answered an offer, or it has ended.
+    pub(crate) fn withdraw_enrolment(&self, site: &SiteId, study: &StudyId) {
+        self.update(site, |slot| {
+            slot.enrolment.take_if(|offer| offer.study_id == *study);
+        });
+    }
+
+    /// The site has answered a round; without an attempt, in whatever attempt.
+    pub(crate) fn withdraw_training(&self, site: &SiteId, study: &StudyId, round: u32, attempt: Option<u32>) {
+        self.update(site, |slot| {
+            slot.training.take_if(|task| {
+                task.plan.study_id == *study
+                    && task.round == round
+                    && attempt.is_none_or(|attempt| task.attempt == attempt)
+            });
+        });
+    }
+
+    /// The site has answered an evaluation; without a cohort, all of the version.
+    pub(crate) fn withdraw_evaluation(
+        &self,
+        site: &SiteId,
+        study: &StudyId,
+        model_version: u64,
+        cohort: Option<&CohortName>,
+    ) {
+        let matches = |task: &EvaluationTask| {
+            task.study_id == *study
+                && task.model_version == model_version
+                && cohort.is_none_or(|cohort| task.cohort == *cohort)
+        };
+        self.update(site, |slot| slot.evaluations.retain(|one| !matches(&one.task)));
+    }
+
+    /// Nobody trains any more.
+    pub(crate) fn withdraw_round(&self, study: &StudyId) {
+        for slot in self.slots().values_mut() {
+            slot.training.take_if(|task| task.plan.study_id == *study);
+        }
+    }
+
+    /// The study has ended.
+    pub(crate) fn withdraw_study(&self, study: &StudyId) {
+        self.withdraw_round(study);
+        for slot in self.slots().values_mut() {
+            slot.enrolment.take_if(|offer| offer.study_id == *study);
+            slot.evaluations.retain(|one| one.task.study_id != *study);
+        }
+    }
+
+    fn update(&self, site: &SiteId, change: impl FnOnce(&mut Slot)) {
+        let mut slots = self.slots();
+        let slot = slots.entry(site.clone()).or_default();
+        change(slot);
+        slot.changed.notify_waiters();
+    }
+}
+
+fn same_evaluation(left: &EvaluationTask, right: &EvaluationTask) -> bool {
+    left.study_id == right.study_id
+        && left.model_version == right.model_version
+        && left.cohort == right.cohort
+}

@@ -1,0 +1,368 @@
+//! `study submit, list, status, watch, stop, export`.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Subcommand};
+use fusiondp_proto::v1;
+use fusiondp_protocol::convert::listed_studies;
+use fusiondp_protocol::study::{MAX_STUDY_BYTES, StudyDocument};
+use fusiondp_protocol::{ExportPart, Metric, SiteStatus, StudyState, StudyStatus, SubmittedStudy};
+use fusiondp_runtime::files::PARTIAL_SUFFIX;
+use serde_json::{Value, json};
+
+use super::table::Table;
+use super::{AdminKit, admin, block_on, check};
+use crate::progress::Progress;
+use crate::progress::text::{epsilon, time};
+
+/// Submit, follow, stop and export studies.
+#[derive(Debug, Subcommand)]
+pub(super) enum StudyCommand {
+    /// Validate a study document and preview its plan, without a coordinator.
+    Check(check::Check),
+    /// Submit a study. Submitting the same bytes again answers the same id.
+    Submit(Submit),
+    /// List all studies, oldest first.
+    List(List),
+    /// Show one study.
+    Status(OneStudy),
+    /// Follow a study until it has ended.
+    Watch(NamedStudy),
+    /// End a study after its current round.
+    Stop(NamedStudy),
+    /// Write the report folder of a study.
+    Export(Export),
+}
+
+/// Submit a study.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  fusiondp-coordinator study submit study.toml --admin kits/admin")]
+pub(super) struct Submit {
+    /// Study document.
+    #[arg(value_name = "STUDY.toml")]
+    document: PathBuf,
+    #[command(flatten)]
+    kit: AdminKit,
+}
+
+/// List all studies.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  fusiondp-coordinator study list --admin kits/admin")]
+pub(super) struct List {
+    #[command(flatten)]
+    kit: AdminKit,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Show one study.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  fusiondp-coordinator study status sepsis-1a2b3c4d --admin kits/admin --json")]
+pub(super) struct OneStudy {
+    /// Id as `study submit` and `study list` print it.
+    #[arg(value_name = "ID")]
+    study: String,
+    #[command(flatten)]
+    kit: AdminKit,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Name one study.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  fusiondp-coordinator study watch sepsis-1a2b3c4d --admin kits/admin
+  fusiondp-coordinator study stop sepsis-1a2b3c4d --admin kits/admin")]
+pub(super) struct NamedStudy {
+    /// Id as `study submit` and `study list` print it.
+    #[arg(value_name = "ID")]
+    study: String,
+    #[command(flatten)]
+    kit: AdminKit,
+}
+
+/// Write the report folder of a study.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Writes report.html, report.json, model.onnx and study.toml; files of these names are replaced.
+
+Example:
+  fusiondp-coordinator study export sepsis-1a2b3c4d --out report --admin kits/admin")]
+pub(super) struct Export {
+    /// Id as `study submit` and `study list` print it.
+    #[arg(value_name = "ID")]
+    study: String,
+    /// Folder of the report, made if absent.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    #[command(flatten)]
+    kit: AdminKit,
+}
+
+impl StudyCommand {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        match self {
+            StudyCommand::Check(command) => command.run(),
+            StudyCommand::Submit(command) => block_on(command.run()),
+            StudyCommand::List(command) => block_on(command.run()),
+            StudyCommand::Status(command) => block_on(command.run()),
+            StudyCommand::Watch(command) => block_on(command.watch()),
+            StudyCommand::Stop(command) => block_on(command.stop()),
+            StudyCommand::Export(command) => block_on(command.run()),
+        }
+    }
+}
+
+impl Submit {
+    async fn run(self) -> anyhow::Result<()> {
+        let bytes = admin::read(&self.document, MAX_STUDY_BYTES as u64)?;
+        // Found here, a mistake costs no round trip; the coordinator checks again.
+        StudyDocument::from_bytes(&bytes).with_context(|| self.document.display().to_string())?;
+        let mut admin = self.kit.connect().await?;
+        let request = v1::SubmitStudyRequest { study_toml: bytes.into() };
+        let answer = admin.submit_study(request).await.map_err(admin::refusal)?;
+        let submitted = SubmittedStudy::try_from(answer.into_inner())?;
+        if !submitted.created {
+            eprintln!("the same document was submitted before");
+        }
+        println!("{}", submitted.study_id);
+        Ok(())
+    }
+}
+
+impl List {
+    async fn run(self) -> anyhow::Result<()> {
+        let mut admin = self.kit.connect().await?;
+        let answer = admin.list_studies(v1::ListStudiesRequest {}).await.map_err(admin::refusal)?;
+        let studies = listed_studies(answer.into_inner())?;
+        if self.json {
+            let studies: Vec<Value> = studies.iter().map(as_json).collect();
+            println!("{}", serde_json::to_string_pretty(&studies)?);
+            return Ok(());
+        }
+        let mut table = Table::new(["STUDY", "STATE", "ROUND", "SITES", "SUBMITTED", "DETAIL"]);
+        for study in &studies {
+            let enrolled = study.sites.iter().filter(|site| site.units > 0).count();
+            table.row([
+                study.study_id.to_string(),
+                study.state.to_string(),
+                format!("{}/{}", study.round, study.rounds),
+                format!("{enrolled}/{}", study.sites.len()),
+                time(study.submitted_ms),
+                study.detail.clone(),
+            ]);
+        }
+        print!("{table}");
+        Ok(())
+    }
+}
+
+impl OneStudy {
+    async fn run(self) -> anyhow::Result<()> {
+        let mut admin = self.kit.connect().await?;
+        let request = v1::GetStudyStatusRequest { study_id: self.study };
+        let answer = admin.get_study_status(request).await.map_err(admin::refusal)?;
+        let status = StudyStatus::try_from(answer.into_inner())?;
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(&as_json(&status))?);
+        } else {
+            print_status(&status);
+        }
+        Ok(())
+    }
+}
+
+impl NamedStudy {
+    async fn watch(self) -> anyhow::Result<()> {
+        let mut admin = self.kit.connect().await?;
+        let request = v1::WatchStudyRequest { study_id: self.study };
+        let mut statuses = admin.watch_study(request).await.map_err(admin::refusal)?.into_inner();
+        let mut progress = Progress::new();
+        let mut last = None;
+        while let Some(status) = statuses.message().await.map_err(admin::refusal)? {
+            let status = StudyStatus::try_from(status)?;
+            progress.show(&status);
+            last = Some(status);
+        }
+        let Some(status) = last.filter(|status| status.state.has_ended()) else {
+            bail!("the coordinator is shutting down; watch again when it is back");
+        };
+        println!();
+        print_status(&status);
+        match status.state {
+            StudyState::Failed => bail!("study {} failed: {}", status.study_id, status.detail),
+            _ => Ok(()),
+        }
+    }
+
+    async fn stop(self) -> anyhow::Result<()> {
+        let mut admin = self.kit.connect().await?;
+        let request = v1::StopStudyRequest { study_id: self.study };
+        let answer = admin.stop_study(request).await.map_err(admin::refusal)?;
+        let status = StudyStatus::try_from(answer.into_inner())?;
+        match status.state.has_ended() {
+            true => println!("{} has ended already: {}", status.study_id, status.state),
+            false => println!("{} ends after the current round", status.study_id),
+        }
+        Ok(())
+    }
+}
+
+impl Export {
+    async fn run(self) -> anyhow::Result<()> {
+        let mut admin = self.kit.connect().await?;
+        let request = v1::ExportStudyRequest { study_id: self.study.clone() };
+        let mut parts = admin.export_study(request).await.map_err(admin::refusal)?.into_inner();
+        std::fs::create_dir_all(&self.out).with_context(|| format!("cannot make {}", self.out.display()))?;
+        let mut files: BTreeMap<String, File> = BTreeMap::new();
+        while let Some(part) = parts.message().await.map_err(admin::refusal)? {
+            // Conversion has checked that the name cannot leave the folder.
+            let part = ExportPart::try_from(part)?;
+            self.append(&mut files, part)?;
+        }
+        for (name, file) in files {
+            let path = self.out.join(&name);
+            let partial = self.out.join(name + PARTIAL_SUFFIX);
+            file.sync_all()
+                .and_then(|()| std::fs::rename(&partial, &path))
+                .with_context(|| cannot_write(&path))?;
+            println!("{}", path.display());
+        }
+        Ok(())
+    }
+
+    fn append(&self, files: &mut BTreeMap<String, File>, part: ExportPart) -> anyhow::Result<()> {
+        let partial = self.out.join(format!("{}{PARTIAL_SUFFIX}", part.file));
+        if !files.contains_key(&part.file) {
+            let file = File::create(&partial).with_context(|| cannot_write(&partial))?;
+            files.insert(part.file.clone(), file);
+        }
+        match files.get_mut(&part.file) {
+            Some(file) => file.write_all(&part.data).with_context(|| cannot_write(&partial)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn cannot_write(path: &std::path::Path) -> String {
+    format!("cannot write {}", path.display())
+}
+
+fn print_status(status: &StudyStatus) {
+    println!("{}  ({})", status.name, status.study_id);
+    println!("{}, round {}/{}", status.state, status.round, status.rounds);
+    if !status.detail.is_empty() {
+        println!("{}", status.detail);
+    }
+    if let Some(plan) = &status.plan {
+        println!(
+            "plan: epsilon {} (replace), {} (zero_out) at delta {}; {} units at rate {:.5}",
+            epsilon(plan.epsilon_replace),
+            epsilon(plan.epsilon_zero_out),
+            plan.delta,
+            plan.total_units,
+            plan.sampling_probability.get()
+        );
+    }
+    print!("\n{}", site_table(&status.sites));
+    let last = status.metrics.last().map(|metric| metric.round);
+    let newest: Vec<&Metric> = status.metrics.iter().filter(|metric| Some(metric.round) == last).collect();
+    if !newest.is_empty() {
+        print!("\n{}", metric_table(&newest));
+    }
+}
+
+fn site_table(sites: &[SiteStatus]) -> Table {
+    let mut table =
+        Table::new(["SITE", "STATE", "UNITS", "ROUNDS", "MISSED", "EPS REPLACE", "EPS ZERO_OUT", "DETAIL"]);
+    for site in sites {
+        table.row([
+            site.site_id.to_string(),
+            site.state.to_string(),
+            site.units.to_string(),
+            site.rounds_contributed.to_string(),
+            site.rounds_missed.to_string(),
+            epsilon(site.epsilon_replace),
+            epsilon(site.epsilon_zero_out),
+            site.detail.clone(),
+        ]);
+    }
+    table
+}
+
+fn metric_table(metrics: &[&Metric]) -> Table {
+    let mut table = Table::new(["COHORT", "SITE", "RECORDS", "POSITIVES", "AUROC", "AUPR", "BRIER"]);
+    for metric in metrics {
+        table.row([
+            metric.cohort.to_string(),
+            metric.site_id.as_ref().map_or_else(|| "pooled".to_owned(), ToString::to_string),
+            metric.records.to_string(),
+            metric.positives.to_string(),
+            format!("{:.4}", metric.auroc),
+            format!("{:.4}", metric.aupr),
+            format!("{:.4}", metric.brier),
+        ]);
+    }
+    table
+}
+
+/// The status under the names of the wire specification.
+fn as_json(status: &StudyStatus) -> Value {
+    json!({
+        "study_id": status.study_id.as_str(),
+        "name": status.name,
+        "state": status.state.as_str(),
+        "detail": status.detail,
+        "phase": status.phase.map(|phase| phase.as_str()),
+        "round": status.round,
+        "rounds": status.rounds,
+        "plan": status.plan.as_ref().map(check::plan_json),
+        "sites": status.sites.iter().map(site_json).collect::<Vec<_>>(),
+        "metrics": status.metrics.iter().map(metric_json).collect::<Vec<_>>(),
+        "submitted_ms": status.submitted_ms,
+        "started_ms": status.started_ms,
+        "ended_ms": status.ended_ms,
+        "public_loss": status.public_loss,
+        "rounds_per_s": status.rounds_per_s,
+    })
+}
+
+fn site_json(site: &SiteStatus) -> Value {
+    json!({
+        "site_id": site.site_id.as_str(),
+        "state": site.state.as_str(),
+        "detail": site.detail,
+        "rounds_contributed": site.rounds_contributed,
+        "rounds_missed": site.rounds_missed,
+        "units": site.units,
+        "epsilon_replace": site.epsilon_replace,
+        "epsilon_zero_out": site.epsilon_zero_out,
+        "last_seen_ms": site.last_seen_ms,
+    })
+}
+
+fn metric_json(metric: &Metric) -> Value {
+    json!({
+        "round": metric.round,
+        "cohort": metric.cohort.as_str(),
+        "site_id": metric.site_id.as_ref().map(ToString::to_string),
+        "records": metric.records,
+        "positives": metric.positives,
+        "auroc": metric.auroc,
+        "aupr": metric.aupr,
+        "brier": metric.brier,
+    })
+}

@@ -1,0 +1,117 @@
+//! The terminal view of a running study: one live line on a terminal, plain lines elsewhere, a table at the end.
+
+pub(crate) mod text;
+
+use std::io::IsTerminal as _;
+use std::time::{Duration, Instant};
+
+use fusiondp_protocol::{Metric, StudyState, StudyStatus};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use text::{duration, epsilon};
+
+/// Between two plain lines.
+const PLAIN_INTERVAL: Duration = Duration::from_secs(3);
+
+/// Sites that the live line names; more are summed up.
+const NAMED_SITES: usize = 4;
+
+/// Follows one study.
+pub(crate) struct Progress {
+    bar: Option<ProgressBar>,
+    /// What the last plain line said of state and detail, and when.
+    plain: Option<(StudyState, String, Instant)>,
+}
+
+impl Progress {
+    /// A live line where standard error is a terminal.
+    pub(crate) fn new() -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new(1);
+            bar.set_style(style());
+            bar
+        });
+        Self { bar, plain: None }
+    }
+
+    /// Shows a status.
+    pub(crate) fn show(&mut self, status: &StudyStatus) {
+        match &self.bar {
+            Some(bar) => {
+                bar.set_length(u64::from(status.rounds.max(1)));
+                bar.set_position(u64::from(status.round));
+                bar.set_message(message(status));
+                if status.state.has_ended() {
+                    bar.finish();
+                }
+            }
+            None => self.show_plain(status),
+        }
+    }
+
+    fn show_plain(&mut self, status: &StudyStatus) {
+        let now = Instant::now();
+        let due = match &self.plain {
+            None => true,
+            Some((state, detail, last)) => {
+                *state != status.state || *detail != status.detail || now - *last >= PLAIN_INTERVAL
+            }
+        };
+        if due {
+            println!("round {}/{}  {}", status.round, status.rounds, message(status));
+            self.plain = Some((status.state, status.detail.clone(), now));
+        }
+    }
+}
+
+fn style() -> ProgressStyle {
+    // The template is a constant that a test renders; without it the default style still shows the position.
+    ProgressStyle::with_template("{bar:24} {pos}/{len}  {wide_msg}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+/// Everything after the round: rate, remaining time, loss, newest metric, epsilon per site.
+fn message(status: &StudyStatus) -> String {
+    let mut parts = vec![status.state.to_string()];
+    if status.state == StudyState::Running {
+        if status.rounds_per_s > 0.0 {
+            parts.push(format!("{:.1} rounds/s", status.rounds_per_s));
+            let left = f64::from(status.rounds.saturating_sub(status.round)) / status.rounds_per_s;
+            parts.push(format!("{} left", duration(left)));
+        }
+        if status.public_loss > 0.0 {
+            parts.push(format!("loss {:.4}", status.public_loss));
+        }
+    }
+    parts.extend(newest(status).map(metric));
+    parts.extend(spent(status));
+    if !status.detail.is_empty() {
+        parts.push(status.detail.clone());
+    }
+    parts.join(" · ")
+}
+
+fn newest(status: &StudyStatus) -> Option<&Metric> {
+    status.metrics.iter().rfind(|metric| metric.site_id.is_none())
+}
+
+fn metric(metric: &Metric) -> String {
+    format!("{} AUROC {:.4} AUPR {:.4}", metric.cohort, metric.auroc, metric.aupr)
+}
+
+fn spent(status: &StudyStatus) -> Option<String> {
+    let sites: Vec<_> = status.sites.iter().filter(|site| site.units > 0).collect();
+    if sites.iter().all(|site| site.epsilon_replace.get() == 0.0) {
+        return None;
+    }
+    let named = sites.iter().take(NAMED_SITES);
+    let mut figures: Vec<String> =
+        named.map(|site| format!("{} {}", site.site_id, epsilon(site.epsilon_replace))).collect();
+    if sites.len() > NAMED_SITES {
+        figures.push(format!("and {} more", sites.len() - NAMED_SITES));
+    }
+    Some(format!("ε {}", figures.join(", ")))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,69 @@
+#![allow(clippy::unwrap_used)]
+use fusiondp_dp::Epsilon;
+use fusiondp_protocol::{SiteState, SiteStatus};
+
+use super::*;
+
+fn site(id: &str, epsilon: f64) -> SiteStatus {
+    SiteStatus {
+        site_id: id.parse().unwrap(),
+        state: SiteState::Working,
+        detail: String::new(),
+        rounds_contributed: 3,
+        rounds_missed: 0,
+        units: 10,
+        epsilon_replace: Epsilon::new(epsilon).unwrap(),
+        epsilon_zero_out: Epsilon::new(epsilon / 2.0).unwrap(),
+        last_seen_ms: None,
+    }
+}
+
+fn status(sites: Vec<SiteStatus>) -> StudyStatus {
+    StudyStatus {
+        study_id: "s-1".parse().unwrap(),
+        name: "S".into(),
+        state: StudyState::Running,
+        detail: String::new(),
+        phase: None,
+        round: 30,
+        rounds: 90,
+        plan: None,
+        sites,
+        metrics: vec![Metric {
+            round: 25,
+            cohort: "val".parse().unwrap(),
+            site_id: None,
+            records: 10,
+            positives: 3,
+            auroc: 0.91234,
+            aupr: 0.5,
+            brier: 0.1,
+        }],
+        submitted_ms: 1,
+        started_ms: Some(2),
+        ended_ms: None,
+        public_loss: 0.25,
+        rounds_per_s: 20.0,
+    }
+}
+
+#[test]
+fn the_line_names_rate_remaining_time_loss_metric_and_what_each_site_has_spent() {
+    let line = message(&status(vec![site("a", 0.25), site("b", 0.5)]));
+    assert_eq!(
+        line,
+        "running · 20.0 rounds/s · 3 s left · loss 0.2500 · val AUROC 0.9123 AUPR 0.5000 · ε a 0.250, b 0.500"
+    );
+}
+
+#[test]
+fn many_sites_are_summed_up_and_nothing_spent_is_not_shown() {
+    let many = (0..9).map(|index| site(&format!("s{index}"), 1.0)).collect();
+    assert!(message(&status(many)).ends_with("and 5 more"));
+    assert!(!message(&status(vec![site("a", 0.0)])).contains('ε'));
+}
+
+#[test]
+fn the_template_is_valid() {
+    assert!(ProgressStyle::with_template("{bar:24} {pos}/{len}  {wide_msg}").is_ok());
+}

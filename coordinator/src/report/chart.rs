@@ -1,0 +1,245 @@
+//! Line charts as inline SVG. Colors come from the page's style sheet, so they follow light and dark.
+
+use std::fmt::Write as _;
+
+use super::text::{escape, figure};
+
+const WIDTH: f64 = 760.0;
+const HEIGHT: f64 = 260.0;
+const LEFT: f64 = 64.0;
+const RIGHT: f64 = 12.0;
+const TOP: f64 = 12.0;
+const BOTTOM: f64 = 40.0;
+
+/// Points of one line at most; more would not be seen.
+const MAX_POINTS: usize = 800;
+
+/// Ticks of an axis, about.
+const TICKS: f64 = 5.0;
+
+/// One line.
+pub(super) struct Series {
+    /// Legend.
+    pub(super) name: String,
+    /// Color slot of the style sheet, taken modulo the number of slots.
+    pub(super) color: usize,
+    /// Drawn dashed.
+    pub(super) dashed: bool,
+    /// x ascending.
+    pub(super) points: Vec<(f64, f64)>,
+}
+
+/// A chart with labelled axes.
+pub(super) struct Chart<'a> {
+    /// What it shows, for those who do not see it.
+    pub(super) title: &'a str,
+    /// Under the x axis.
+    pub(super) x_label: &'a str,
+    /// Beside the y axis.
+    pub(super) y_label: &'a str,
+    /// The y axis begins at 0.
+    pub(super) from_zero: bool,
+    /// The lines.
+    pub(super) series: Vec<Series>,
+}
+
+/// Number of color slots in the style sheet.
+pub(super) const COLORS: usize = 8;
+
+struct Axis {
+    low: f64,
+    high: f64,
+    step: f64,
+}
+
+impl Axis {
+    /// An axis that covers the values with round ticks.
+    fn covering(low: f64, high: f64) -> Self {
+        let span = if high > low { high - low } else { high.abs().max(1.0) * 0.1 };
+        let step = round_step(span / TICKS);
+        Self {
+            low: (low / step).floor() * step,
+            high: (high.max(low + span * 0.5) / step).ceil() * step,
+            step,
+        }
+    }
+
+    fn ticks(&self) -> impl Iterator<Item = f64> {
+        let count = ((self.high - self.low) / self.step).round() as usize;
+        let (low, step) = (self.low, self.step);
+        (0..=count).map(move |index| low + step * index as f64)
+    }
+
+    fn place(&self, value: f64) -> f64 {
+        (value - self.low) / (self.high - self.low)
+    }
+
+    /// A tick's label with the digits that its step needs.
+    fn label(&self, value: f64) -> String {
+        let digits = (-self.step.log10().floor()).clamp(0.0, 8.0) as usize;
+        format!("{value:.digits$}")
+    }
+}
+
+/// 1, 2 or 5 times a power of ten, at least `raw`.
+fn round_step(raw: f64) -> f64 {
+    let power = 10f64.powf(raw.log10().floor());
+    [1.0, 2.0, 5.0, 10.0]
+        .into_iter()
+        .map(|factor| factor * power)
+        .find(|step| *step >= raw)
+        .unwrap_or(power * 10.0)
+}
+
+impl Chart<'_> {
+    /// The chart with its legend, or a line that says there is nothing to show.
+    pub(super) fn render(&self) -> String {
+        let points = || self.series.iter().flat_map(|series| series.points.iter());
+        if points().next().is_none() {
+            return "<p class=\"empty\">Nothing was recorded.</p>".to_owned();
+        }
+        let range = |of: fn(&(f64, f64)) -> f64| {
+            points()
+                .map(of)
+                .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)))
+        };
+        let (_, x_high) = range(|point| point.0);
+        let (y_low, y_high) = range(|point| point.1);
+        let x = Axis::covering(0.0, x_high);
+        let y = Axis::covering(if self.from_zero { 0.0 } else { y_low }, y_high);
+        let mut svg = String::new();
+        // Writing to a String cannot fail.
+        let _ = write!(
+            svg,
+            "<figure><svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">",
+            escape(self.title)
+        );
+        self.axes(&mut svg, &x, &y);
+        for series in &self.series {
+            line(&mut svg, series, &x, &y);
+        }
+        svg.push_str("</svg>");
+        self.legend(&mut svg);
+        svg.push_str("</figure>");
+        svg
+    }
+
+    fn axes(&self, svg: &mut String, x: &Axis, y: &Axis) {
+        for tick in y.ticks() {
+            let at = at_y(y, tick);
+            let _ = write!(
+                svg,
+                "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>\
+                 <text class=\"tick\" x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+                WIDTH - RIGHT,
+                LEFT - 8.0,
+                at + 4.0,
+                y.label(tick)
+            );
+        }
+        for tick in x.ticks() {
+            let at = at_x(x, tick);
+            let _ = write!(
+                svg,
+                "<text class=\"tick\" x=\"{at:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
+                HEIGHT - BOTTOM + 16.0,
+                x.label(tick)
+            );
+        }
+        let (middle_x, middle_y) = (LEFT + (WIDTH - LEFT - RIGHT) / 2.0, TOP + (HEIGHT - TOP - BOTTOM) / 2.0);
+        let _ = write!(
+            svg,
+            "<text class=\"label\" x=\"{middle_x}\" y=\"{}\" text-anchor=\"middle\">{}</text>\
+             <text class=\"label\" transform=\"translate(14 {middle_y}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
+            HEIGHT - 6.0,
+            escape(self.x_label),
+            escape(self.y_label)
+        );
+    }
+
+    fn legend(&self, svg: &mut String) {
+        if self.series.len() < 2 {
+            return;
+        }
+        svg.push_str("<figcaption class=\"legend\">");
+        for series in &self.series {
+            let dash = if series.dashed { " dashed" } else { "" };
+            let _ = write!(
+                svg,
+                "<span><i class=\"key c{}{dash}\"></i>{}</span>",
+                series.color % COLORS,
+                escape(&series.name)
+            );
+        }
+        svg.push_str("</figcaption>");
+    }
+}
+
+fn at_x(axis: &Axis, value: f64) -> f64 {
+    LEFT + axis.place(value) * (WIDTH - LEFT - RIGHT)
+}
+
+fn at_y(axis: &Axis, value: f64) -> f64 {
+    HEIGHT - BOTTOM - axis.place(value) * (HEIGHT - TOP - BOTTOM)
+}
+
+fn line(svg: &mut String, series: &Series, x: &Axis, y: &Axis) {
+    let stride = series.points.len().div_ceil(MAX_POINTS).max(1);
+    let last = series.points.len().saturating_sub(1);
+    let kept = series.points.iter().enumerate().filter(|(index, _)| index % stride == 0 || *index == last);
+    let dash = if series.dashed { " dashed" } else { "" };
+    let color = series.color % COLORS;
+    let _ = write!(svg, "<polyline class=\"line c{color}{dash}\" points=\"");
+    for (_, point) in kept {
+        let _ = write!(svg, "{:.1},{:.1} ", at_x(x, point.0), at_y(y, point.1));
+    }
+    svg.push_str("\"/>");
+    // A few points are evaluations and worth a mark with their value; many are a curve.
+    if series.points.len() <= 40 {
+        for point in &series.points {
+            let _ = write!(
+                svg,
+                "<circle class=\"dot c{color}\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"2.6\"><title>{}: {}</title></circle>",
+                at_x(x, point.0),
+                at_y(y, point.1),
+                escape(&series.name),
+                figure(point.1)
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chart(points: Vec<(f64, f64)>) -> String {
+        let series = vec![Series { name: "a<b".into(), color: 9, dashed: true, points }];
+        Chart { title: "t", x_label: "round", y_label: "y", from_zero: false, series }.render()
+    }
+
+    #[test]
+    fn axes_have_round_ticks_that_cover_the_values() {
+        let axis = Axis::covering(0.131, 0.692);
+        assert!(axis.low <= 0.131 && axis.high >= 0.692);
+        assert_eq!(axis.label(axis.low), "0.0");
+        assert!((3..=7).contains(&axis.ticks().count()));
+        assert_eq!(round_step(0.11), 0.2);
+    }
+
+    #[test]
+    fn one_value_and_no_value_are_drawn_without_nonsense() {
+        assert!(chart(Vec::new()).contains("Nothing was recorded"));
+        for svg in [chart(vec![(5.0, 0.0)]), chart(vec![(1.0, 3.0), (2.0, 3.0)])] {
+            assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+            assert!(svg.contains("class=\"line c1 dashed\""));
+        }
+    }
+
+    #[test]
+    fn long_curves_are_thinned_and_keep_their_end() {
+        let svg = chart((0..5_000).map(|round| (f64::from(round), f64::from(round))).collect());
+        assert!(svg.matches(',').count() < 2 * MAX_POINTS);
+        assert!(svg.len() < 40_000);
+    }
+}

@@ -1,0 +1,283 @@
+//! `report.json`.
+
+use fusiondp_dp::NeighboringRelation;
+use fusiondp_protocol::study::PrivacyTarget;
+use serde::Serialize;
+
+use super::facts::Facts;
+use super::{ReportError, text};
+use crate::store::Standing;
+use crate::study::StudyContext;
+
+/// The whole document. Keys are stable: programs read them.
+#[derive(Debug, Serialize)]
+pub(crate) struct Summary {
+    pub(crate) study: StudyFacts,
+    /// Sites enrolled.
+    pub(crate) sites: usize,
+    pub(crate) site_details: Vec<SiteDetail>,
+    /// Of the final model on the final cohort, pooled over sites; null where nothing was released.
+    pub(crate) auroc: Option<f64>,
+    pub(crate) aupr: Option<f64>,
+    pub(crate) brier: Option<f64>,
+    /// The consortium's figures, upper bounds.
+    pub(crate) epsilon: EpsilonPair,
+    pub(crate) delta: f64,
+    /// Rounds applied.
+    pub(crate) rounds: u32,
+    /// From the plan to the end.
+    pub(crate) seconds: f64,
+    /// Null in a study without a private part.
+    pub(crate) noise_multiplier: Option<f64>,
+    pub(crate) sampling_probability: Option<f64>,
+    pub(crate) clip_norm: f64,
+    pub(crate) headline_relation: NeighboringRelation,
+    /// Sites that may hold the same patient.
+    pub(crate) max_overlap: u32,
+    /// The whole plan's figures for one site.
+    pub(crate) planned_epsilon: Option<EpsilonPair>,
+    pub(crate) participation: Vec<Participation>,
+    pub(crate) losses: Vec<Loss>,
+    pub(crate) metrics: Vec<MetricEntry>,
+    pub(crate) warnings: Vec<WarningEntry>,
+}
+
+/// Identity and course of the study.
+#[derive(Debug, Serialize)]
+pub(crate) struct StudyFacts {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) digest: String,
+    pub(crate) consortium: String,
+    pub(crate) mode: String,
+    pub(crate) state: String,
+    pub(crate) detail: String,
+    pub(crate) rounds_planned: u32,
+    pub(crate) submitted_ms: u64,
+    pub(crate) started_ms: Option<u64>,
+    pub(crate) ended_ms: Option<u64>,
+    pub(crate) model_digest: Option<String>,
+    pub(crate) imputer_digest: Option<String>,
+}
+
+/// A pair of upper bounds.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct EpsilonPair {
+    pub(crate) replace: f64,
+    pub(crate) zero_out: f64,
+}
+
+/// One invited site.
+#[derive(Debug, Serialize)]
+pub(crate) struct SiteDetail {
+    pub(crate) site: String,
+    pub(crate) state: &'static str,
+    pub(crate) detail: String,
+    pub(crate) units: u64,
+    pub(crate) records: u64,
+    pub(crate) rounds_contributed: u32,
+    pub(crate) rounds_missed: u32,
+    /// Spent in this study.
+    pub(crate) epsilon: EpsilonPair,
+    /// Spent over all studies on the same data; null before the first charge.
+    pub(crate) data_epsilon: Option<EpsilonPair>,
+    /// The coordinator has seen every charge since enrollment.
+    pub(crate) mirror_complete: bool,
+    /// After each of the site's updates.
+    pub(crate) epsilon_by_round: Vec<EpsilonPoint>,
+}
+
+/// What a site had spent after a round.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct EpsilonPoint {
+    pub(crate) round: u32,
+    pub(crate) replace: f64,
+    pub(crate) zero_out: f64,
+}
+
+/// One site in one attempt of a round.
+#[derive(Debug, Serialize)]
+pub(crate) struct Participation {
+    pub(crate) round: u32,
+    pub(crate) attempt: u32,
+    pub(crate) site: String,
+    pub(crate) outcome: &'static str,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) detail: String,
+}
+
+/// Mean public loss of a round.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Loss {
+    pub(crate) round: u32,
+    pub(crate) public_loss: f64,
+}
+
+/// One evaluation of one site, or pooled.
+#[derive(Debug, Serialize)]
+pub(crate) struct MetricEntry {
+    pub(crate) round: u32,
+    pub(crate) cohort: String,
+    /// Null: pooled over sites.
+    pub(crate) site: Option<String>,
+    #[serde(rename = "final")]
+    pub(crate) of_final_model: bool,
+    pub(crate) records: u64,
+    pub(crate) positives: u64,
+    pub(crate) auroc: Option<f64>,
+    pub(crate) aupr: Option<f64>,
+    pub(crate) brier: f64,
+    pub(crate) log_loss: f64,
+}
+
+/// Something an administrator should know.
+#[derive(Debug, Serialize)]
+pub(crate) struct WarningEntry {
+    /// Null: the whole study.
+    pub(crate) site: Option<String>,
+    pub(crate) message: String,
+    pub(crate) at_ms: u64,
+}
+
+/// Brings the facts into the form of the document.
+pub(crate) fn summary(context: &StudyContext, facts: &Facts) -> Result<Summary, ReportError> {
+    let study = context.study();
+    let plan = facts.study.plan.as_ref();
+    let last = facts.final_metric(context);
+    let overlap = study.federation.max_overlap;
+    let spent = facts.spent(overlap)?;
+    let mut warnings: Vec<WarningEntry> = facts.warnings.iter().map(warning).collect();
+    if spent.at_larger_delta {
+        let message = format!(
+            "some charges of the {overlap} worst sites were not mirrored: the consortium's epsilons are sums of the \
+             sites' own figures and hold at {overlap} times delta"
+        );
+        warnings.push(WarningEntry { site: None, message, at_ms: facts.made_ms });
+    }
+    Ok(Summary {
+        study: study_facts(context, facts),
+        sites: facts.sites.iter().filter(|site| site.units > 0).count(),
+        site_details: facts.sites.iter().map(|site| site_detail(facts, site)).collect(),
+        auroc: last.and_then(|metric| metric.auroc),
+        aupr: last.and_then(|metric| metric.aupr),
+        brier: last.map(|metric| metric.brier),
+        epsilon: EpsilonPair { replace: spent.replace, zero_out: spent.zero_out },
+        delta: study.privacy.delta.get(),
+        rounds: facts.study.rounds_applied,
+        seconds: facts.seconds(),
+        noise_multiplier: plan.and_then(|plan| plan.noise_multiplier).map(|noise| noise.get()),
+        sampling_probability: plan.map(|plan| plan.sampling_probability.get()),
+        clip_norm: study.privacy.clip_norm.get(),
+        headline_relation: match study.privacy.target {
+            PrivacyTarget::Epsilon { relation, .. } => relation,
+            PrivacyTarget::NoiseMultiplier { .. } => NeighboringRelation::Replace,
+        },
+        max_overlap: overlap,
+        planned_epsilon: plan.map(|plan| EpsilonPair {
+            replace: plan.epsilon_replace.get(),
+            zero_out: plan.epsilon_zero_out.get(),
+        }),
+        participation: facts.participation.iter().map(participation).collect(),
+        losses: losses(facts),
+        metrics: facts.metrics.iter().map(|metric| metric_entry(facts, metric)).collect(),
+        warnings,
+    })
+}
+
+fn study_facts(context: &StudyContext, facts: &Facts) -> StudyFacts {
+    let row = &facts.study;
+    StudyFacts {
+        id: row.id.to_string(),
+        name: row.name.clone(),
+        digest: row.digest.to_string(),
+        consortium: facts.consortium.clone(),
+        mode: context.study().fusion.mode.to_string(),
+        state: row.state.to_string(),
+        detail: row.detail.clone(),
+        rounds_planned: row.rounds,
+        submitted_ms: row.submitted_ms,
+        started_ms: row.started_ms,
+        ended_ms: row.ended_ms,
+        model_digest: facts.model.as_ref().map(|model| model.digest.to_string()),
+        imputer_digest: context.study().imputer.sha256().map(|digest| digest.to_string()),
+    }
+}
+
+fn site_detail(facts: &Facts, site: &crate::store::StudySiteRow) -> SiteDetail {
+    let own = || facts.updates.iter().filter(|update| update.site == site.site && update.events > 0);
+    let point = |update: &crate::store::UpdateRow| EpsilonPoint {
+        round: update.round,
+        replace: update.epsilon_replace,
+        zero_out: update.epsilon_zero_out,
+    };
+    let over_all = |of: fn(&crate::store::UpdateRow) -> f64| own().map(of).fold(0.0, f64::max);
+    SiteDetail {
+        site: site.site.to_string(),
+        state: match site.standing {
+            Standing::Invited => "invited",
+            Standing::Enrolled => "enrolled",
+            Standing::Declined => "declined",
+        },
+        detail: site.detail.clone(),
+        units: site.units,
+        records: site.records,
+        rounds_contributed: site.rounds_contributed,
+        rounds_missed: site.rounds_missed,
+        epsilon: EpsilonPair { replace: site.epsilon_replace, zero_out: site.epsilon_zero_out },
+        data_epsilon: own().next().map(|_| EpsilonPair {
+            replace: over_all(|update| update.data_epsilon_replace),
+            zero_out: over_all(|update| update.data_epsilon_zero_out),
+        }),
+        mirror_complete: site.mirror_gaps == 0,
+        epsilon_by_round: own().map(point).collect(),
+    }
+}
+
+fn participation(row: &crate::store::ParticipationRow) -> Participation {
+    Participation {
+        round: row.round,
+        attempt: row.attempt,
+        site: row.site.to_string(),
+        outcome: row.outcome.as_str(),
+        detail: row.detail.clone(),
+    }
+}
+
+fn losses(facts: &Facts) -> Vec<Loss> {
+    let loss = |row: &crate::store::RoundRow| row.public_loss.map(|loss| (row.key.round, loss));
+    let of = |(round, public_loss)| Loss { round, public_loss };
+    facts.rounds.iter().filter_map(loss).map(of).collect()
+}
+
+fn metric_entry(facts: &Facts, metric: &crate::store::MetricRow) -> MetricEntry {
+    MetricEntry {
+        round: metric.round,
+        cohort: metric.cohort.to_string(),
+        site: metric.site.as_ref().map(ToString::to_string),
+        of_final_model: metric.model_version == facts.study.final_version,
+        records: metric.records,
+        positives: metric.positives,
+        auroc: metric.auroc,
+        aupr: metric.aupr,
+        brier: metric.brier,
+        log_loss: metric.log_loss,
+    }
+}
+
+fn warning(row: &crate::store::WarningRow) -> WarningEntry {
+    WarningEntry {
+        site: row.site.as_ref().map(ToString::to_string),
+        message: row.message.clone(),
+        at_ms: row.at_ms,
+    }
+}
+
+impl Summary {
+    /// The headline epsilon with its relation, rounded up.
+    pub(crate) fn headline(&self) -> String {
+        match self.headline_relation {
+            NeighboringRelation::Replace => format!("{} (replace)", text::epsilon(self.epsilon.replace)),
+            NeighboringRelation::ZeroOut => format!("{} (zero_out)", text::epsilon(self.epsilon.zero_out)),
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! The report folder of a study: what was done, by whom, at what privacy cost, and what that does not cover.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `report.html` | everything for people, self-contained: no script, no font, no image from elsewhere |
+//! | `report.json` | the same for programs |
+//! | `model.onnx` | the trained model with the schema's transforms, from raw columns to a probability |
+//! | `study.toml` | the study document as submitted |
+//!
+//! `facts` reads the store once; `json`, `html` and the drawings are pure functions of it. Epsilons are rounded up
+//! wherever they are shown.
+
+mod chart;
+mod facts;
+mod html;
+mod json;
+mod matrix;
+mod text;
+
+use std::collections::BTreeMap;
+
+use fusiondp_learn::onnx::{OnnxError, export_model};
+use fusiondp_protocol::chunks::{ChunkError, decode_f32};
+
+pub(crate) use facts::Facts;
+
+use crate::error::CoordinatorError;
+use crate::shared::Core;
+use crate::study::SharedContext;
+
+/// One file of a report folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExportedFile {
+    /// A plain file name.
+    pub name: &'static str,
+    /// Its content.
+    pub bytes: Vec<u8>,
+}
+
+/// Why a report cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// The model cannot be written as ONNX.
+    #[error("model.onnx: {0}")]
+    Onnx(#[from] OnnxError),
+    /// The stored parameters are damaged.
+    #[error("the stored model is damaged: {0}; restore a backup")]
+    Parameters(#[from] ChunkError),
+    /// The accountant refuses the mirrored charges.
+    #[error("the mirrored charges cannot be accounted: {0}")]
+    Accountant(#[from] fusiondp_dp::AccountantError),
+    /// The report cannot be written as JSON.
+    #[error("report.json: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Makes every file of the folder, for a study in whatever state. Without a model there is no `model.onnx`.
+pub(crate) async fn export(
+    core: &Core,
+    context: &SharedContext,
+) -> Result<Vec<ExportedFile>, CoordinatorError> {
+    let facts = Facts::read(core, context).await?;
+    let context = context.clone();
+    let files = tokio::task::spawn_blocking(move || write(&context, &facts)).await?;
+    Ok(files?)
+}
+
+fn write(context: &SharedContext, facts: &Facts) -> Result<Vec<ExportedFile>, ReportError> {
+    let summary = json::summary(context, facts)?;
+    let mut files = vec![
+        ExportedFile { name: "report.html", bytes: html::page(context, facts, &summary).into_bytes() },
+        ExportedFile { name: "report.json", bytes: serde_json::to_vec_pretty(&summary)? },
+        ExportedFile { name: "study.toml", bytes: context.document().text().as_bytes().to_vec() },
+    ];
+    if let Some(model) = &facts.model {
+        let parameters = decode_f32(&model.parameters)?;
+        let metadata = metadata(facts, &summary);
+        let bytes = export_model(&context.study().schema, context.model(), &parameters, &metadata)?;
+        files.push(ExportedFile { name: "model.onnx", bytes });
+    }
+    Ok(files)
+}
+
+/// What the model's file says of its origin.
+fn metadata(facts: &Facts, summary: &json::Summary) -> BTreeMap<String, String> {
+    let mut metadata = BTreeMap::from([
+        ("fusiondp.study".to_owned(), facts.study.id.to_string()),
+        ("fusiondp.study.digest".to_owned(), facts.study.digest.to_string()),
+        ("fusiondp.rounds".to_owned(), facts.study.rounds_applied.to_string()),
+        ("fusiondp.epsilon.replace".to_owned(), text::epsilon(summary.epsilon.replace)),
+        ("fusiondp.epsilon.zero_out".to_owned(), text::epsilon(summary.epsilon.zero_out)),
+    ]);
+    if let Some(model) = &facts.model {
+        metadata.insert("fusiondp.parameters.digest".to_owned(), model.digest.to_string());
+    }
+    if let Some(plan) = &facts.study.plan {
+        metadata.insert("fusiondp.delta".to_owned(), plan.delta.to_string());
+    }
+    metadata
+}
+
+#[cfg(test)]
+mod tests;

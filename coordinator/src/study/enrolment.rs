@@ -1,0 +1,138 @@
+//! Enrollment: offers the study to its sites and derives the plan from those that join.
+
+use std::time::Duration;
+
+use fusiondp_learn::server::ServerState;
+use fusiondp_protocol::{EnrolmentOffer, Plan, SiteSize, chunks};
+
+use super::{StudyContext, pause};
+use crate::error::{CoordinatorError, Interruption, StudyFailure};
+use crate::shared::Core;
+use crate::store::{ModelKind, NewModel, Standing, StudyRow, StudySiteRow};
+
+/// Time that sites have at least, however old the deadline is when the coordinator comes back.
+const RESUMED_MS: u64 = 30_000;
+
+/// Runs enrollment to its end; the study is running afterwards.
+pub(crate) async fn run(
+    core: &Core,
+    context: &super::SharedContext,
+    row: &StudyRow,
+) -> Result<(), Interruption> {
+    let deadline_ms = open(core, context, row).await?;
+    let sites = gather(core, context, deadline_ms).await?;
+    core.board.withdraw_study(context.id());
+    close(core, context, sites).await
+}
+
+async fn open(core: &Core, context: &StudyContext, row: &StudyRow) -> Result<u64, Interruption> {
+    let now_ms = core.clock.now_ms();
+    let timeout_ms = u64::from(context.study().federation.enrolment_timeout_s) * 1_000;
+    let deadline_ms = match row.enrolment_deadline_ms {
+        Some(deadline_ms) => deadline_ms.max(now_ms.saturating_add(timeout_ms.min(RESUMED_MS))),
+        None => now_ms.saturating_add(timeout_ms),
+    };
+    core.store.open_enrolment(context.id(), deadline_ms).await?;
+    core.changed();
+    let offer = EnrolmentOffer::new(context.document(), deadline_ms);
+    for site in core.store.study_sites(context.id()).await? {
+        if site.standing == Standing::Invited {
+            core.board.post_enrolment(&site.site, offer.clone());
+        }
+    }
+    tracing::info!(study = %context.id(), deadline_ms, "enrollment is open");
+    Ok(deadline_ms)
+}
+
+/// Waits until every site has answered or the deadline has passed.
+async fn gather(
+    core: &Core,
+    context: &StudyContext,
+    deadline_ms: u64,
+) -> Result<Vec<StudySiteRow>, Interruption> {
+    loop {
+        let answered = context.answered.notified();
+        super::check_stop(core, context).await?;
+        let sites = core.store.study_sites(context.id()).await?;
+        let open = sites.iter().any(|site| site.standing == Standing::Invited);
+        let now_ms = core.clock.now_ms();
+        if !open || now_ms >= deadline_ms {
+            return Ok(sites);
+        }
+        pause(answered, Duration::from_millis(deadline_ms - now_ms)).await;
+    }
+}
+
+async fn close(
+    core: &Core,
+    context: &super::SharedContext,
+    sites: Vec<StudySiteRow>,
+) -> Result<(), Interruption> {
+    for site in sites.iter().filter(|site| site.standing == Standing::Invited) {
+        let detail = "no answer by the end of enrollment";
+        core.store.record_departure(context.id(), &site.site, detail).await?;
+    }
+    let (enrolled, others): (Vec<_>, Vec<_>) =
+        sites.into_iter().partition(|site| site.standing == Standing::Enrolled);
+    let needed = context.study().federation.min_sites;
+    if enrolled.len() < needed as usize {
+        return Err(
+            StudyFailure::Enrolment { needed, enrolled: enrolled.len(), answers: answers(&others) }.into()
+        );
+    }
+    let (plan, model) = derive(context.clone(), enrolled).await?;
+    core.cache_model(context.id(), model.version, model.digest, model.parameters.clone().into());
+    core.store.start_study(context.id(), &plan, &model, core.clock.now_ms()).await?;
+    core.changed();
+    tracing::info!(study = %context.id(), total_units = plan.total_units, "the plan stands");
+    Ok(())
+}
+
+fn answers(others: &[StudySiteRow]) -> String {
+    let said = |site: &StudySiteRow| {
+        let detail = if site.detail.is_empty() { "no answer by the end of enrollment" } else { &site.detail };
+        format!("{}: {detail}", site.site)
+    };
+    if others.is_empty() {
+        return "no other site was invited".to_owned();
+    }
+    others.iter().map(said).collect::<Vec<_>>().join("; ")
+}
+
+/// Calibrates the noise and makes the first model, off the async threads: the accountant may take seconds.
+async fn derive(
+    context: super::SharedContext,
+    enrolled: Vec<StudySiteRow>,
+) -> Result<(Plan, NewModel), Interruption> {
+    let sizes: Vec<SiteSize> = enrolled
+        .into_iter()
+        .map(|row| SiteSize { site: row.site, units: row.units, records: row.records })
+        .collect();
+    let work = move || -> Result<(Plan, NewModel), Interruption> {
+        let plan = Plan::derive(context.document(), &sizes).map_err(StudyFailure::Plan)?;
+        let study = context.study();
+        let parameters = context.model().initialise::<f32>(study.training.initialization_seed);
+        let state = ServerState::new(context.model(), study.server_settings(), parameters)
+            .map_err(CoordinatorError::from)?;
+        Ok((plan, trained_model(1, 0, &state)))
+    };
+    tokio::task::spawn_blocking(work).await.map_err(CoordinatorError::from)?
+}
+
+/// The storable form of a server state.
+pub(crate) fn trained_model(version: u64, round: u32, state: &ServerState) -> NewModel {
+    let (digest, parameters) = encode(state.parameters());
+    NewModel { version, kind: ModelKind::Trained, round, digest, parameters, state: Some(state.to_bytes()) }
+}
+
+/// The storable form of the parameters a study ends with.
+pub(crate) fn final_model(version: u64, round: u32, state: &ServerState) -> NewModel {
+    let (digest, parameters) = encode(&state.final_parameters());
+    NewModel { version, kind: ModelKind::Final, round, digest, parameters, state: None }
+}
+
+fn encode(parameters: &[f32]) -> (fusiondp_dp::Digest, Vec<u8>) {
+    let mut bytes = Vec::new();
+    chunks::encode_f32(parameters, &mut bytes);
+    (fusiondp_dp::Digest::of(&bytes), bytes)
+}

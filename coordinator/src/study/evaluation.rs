@@ -1,0 +1,238 @@
+//! Evaluation: asks sites for metrics of a model version and pools what they send.
+//!
+//! Evaluations run beside the rounds and never hold one up; only the final one is waited for, and only until its
+//! deadline. What sites send are counts by logit and mean losses, in the clear: the report says so.
+
+use std::time::Duration;
+
+use fusiondp_learn::metrics::LogitHistogram;
+use fusiondp_protocol::study::MetricRelease;
+use fusiondp_protocol::{CohortName, EvaluationReport, EvaluationTask, SiteId, StudyState};
+
+use super::{StudyContext, pause};
+use crate::error::{CoordinatorError, Interruption};
+use crate::round::RoundKey;
+use crate::shared::Core;
+use crate::store::{EvaluationRow, EvaluationSite, MetricRow, Standing, StudyRow};
+
+/// How often an evaluation looks at its deadline.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+/// Opens the evaluation that is due before a round begins, if one is.
+pub(crate) async fn open_due(core: &Core, context: &StudyContext, key: RoundKey) -> Result<(), Interruption> {
+    let settings = &context.study().evaluation;
+    let applied = key.round - 1;
+    let due = settings.every_rounds > 0 && applied > 0 && applied.is_multiple_of(settings.every_rounds);
+    match &settings.during {
+        Some(cohort) if due && key.attempt == 1 => {
+            open(core, context, key.model_version, applied, cohort).await
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Opens the evaluations of the final model.
+pub(crate) async fn open_final(
+    core: &Core,
+    context: &StudyContext,
+    row: &StudyRow,
+) -> Result<(), Interruption> {
+    let settings = &context.study().evaluation;
+    let mut cohorts = vec![settings.final_cohort.as_ref(), settings.during.as_ref()];
+    cohorts.dedup();
+    for cohort in cohorts.into_iter().flatten() {
+        open(core, context, row.final_version, row.rounds_applied, cohort).await?;
+    }
+    Ok(())
+}
+
+async fn open(
+    core: &Core,
+    context: &StudyContext,
+    model_version: u64,
+    round: u32,
+    cohort: &CohortName,
+) -> Result<(), Interruption> {
+    if context.study().evaluation.release != MetricRelease::Summary {
+        return Ok(());
+    }
+    let evaluation = EvaluationRow {
+        model_version,
+        cohort: cohort.clone(),
+        round,
+        open: true,
+        opened_ms: core.clock.now_ms(),
+        deadline_ms: deadline_from_now(core, context),
+    };
+    let sites = core.store.study_sites(context.id()).await?;
+    let enrolled: Vec<SiteId> =
+        sites.into_iter().filter(|site| site.standing == Standing::Enrolled).map(|site| site.site).collect();
+    core.store.open_evaluation(context.id(), &evaluation, &enrolled).await?;
+    post(core, context, &evaluation).await
+}
+
+/// Sites have as long for an evaluation as for a round.
+fn deadline_from_now(core: &Core, context: &StudyContext) -> u64 {
+    let timeout_ms = u64::from(context.study().federation.round_timeout_s) * 1_000;
+    core.clock.now_ms().saturating_add(timeout_ms)
+}
+
+/// Puts every open evaluation on the board: what a restart has lost. The deadlines begin anew, because the time that
+/// the coordinator was down is not the sites' fault.
+pub(crate) async fn post_open(core: &Core, context: &StudyContext) -> Result<(), Interruption> {
+    core.store.extend_evaluations(context.id(), deadline_from_now(core, context)).await?;
+    for evaluation in core.store.open_evaluations(context.id()).await? {
+        post(core, context, &evaluation).await?;
+    }
+    Ok(())
+}
+
+async fn post(core: &Core, context: &StudyContext, evaluation: &EvaluationRow) -> Result<(), Interruption> {
+    let missing = || CoordinatorError::Missing { what: "evaluated model", study: context.id().to_string() };
+    let (model_digest, _) = core.model(context.id(), evaluation.model_version).await?.ok_or_else(missing)?;
+    let task = EvaluationTask {
+        study_id: context.id().clone(),
+        study_digest: context.digest(),
+        model_version: evaluation.model_version,
+        model_digest,
+        cohort: evaluation.cohort.clone(),
+        deadline_ms: evaluation.deadline_ms,
+    };
+    for row in core.store.evaluation_sites(context.id(), evaluation).await? {
+        if row.asked {
+            core.board.post_evaluation(&row.site, task.clone(), core.clock.now_ms());
+        }
+    }
+    Ok(())
+}
+
+/// Closes evaluations as their answers come in, until it is dropped.
+pub(crate) async fn collect(core: &Core, context: &StudyContext) -> Interruption {
+    loop {
+        let evaluated = context.evaluated.notified();
+        if let Err(interruption) = sweep(core, context).await {
+            return interruption;
+        }
+        pause(evaluated, LOOK_AGAIN).await;
+    }
+}
+
+/// Waits until every evaluation is closed.
+pub(crate) async fn finish(core: &Core, context: &StudyContext) -> Result<(), Interruption> {
+    loop {
+        let evaluated = context.evaluated.notified();
+        super::check_stop(core, context).await?;
+        if sweep(core, context).await? == 0 {
+            return Ok(());
+        }
+        pause(evaluated, LOOK_AGAIN).await;
+    }
+}
+
+/// Closes what can be closed and returns how many evaluations stay open.
+async fn sweep(core: &Core, context: &StudyContext) -> Result<usize, Interruption> {
+    let mut open = 0;
+    for evaluation in core.store.open_evaluations(context.id()).await? {
+        let sites = core.store.evaluation_sites(context.id(), &evaluation).await?;
+        let waiting = sites.iter().any(|site| site.asked);
+        if waiting && core.clock.now_ms() < evaluation.deadline_ms {
+            open += 1;
+            continue;
+        }
+        close(core, context, &evaluation, &sites).await?;
+    }
+    Ok(open)
+}
+
+async fn close(
+    core: &Core,
+    context: &StudyContext,
+    evaluation: &EvaluationRow,
+    sites: &[EvaluationSite],
+) -> Result<(), Interruption> {
+    let metrics = metrics(evaluation, sites);
+    core.store.close_evaluation(context.id(), evaluation, &metrics).await?;
+    for site in sites {
+        let cohort = Some(&evaluation.cohort);
+        core.board.withdraw_evaluation(&site.site, context.id(), evaluation.model_version, cohort);
+        if site.report.is_none() {
+            let detail = if site.detail.is_empty() { "no answer by the deadline" } else { &site.detail };
+            let message = format!("no metrics on cohort {}: {detail}", evaluation.cohort);
+            let now_ms = core.clock.now_ms();
+            core.store.record_warning(context.id(), Some(&site.site), &message, now_ms).await?;
+        }
+    }
+    core.changed();
+    tracing::info!(
+        study = %context.id(),
+        model_version = evaluation.model_version,
+        cohort = %evaluation.cohort,
+        reports = metrics.len().saturating_sub(1),
+        "evaluation closed"
+    );
+    Ok(())
+}
+
+/// The figures of one evaluation: pooled over sites, and each site's own.
+pub(crate) fn metrics(evaluation: &EvaluationRow, sites: &[EvaluationSite]) -> Vec<MetricRow> {
+    let reports: Vec<(&SiteId, &EvaluationReport)> =
+        sites.iter().filter_map(|site| site.report.as_ref().map(|report| (&site.site, report))).collect();
+    let mut rows = Vec::with_capacity(reports.len() + 1);
+    if let Some(pooled) = pooled(&reports) {
+        rows.push(metric(evaluation, None, &pooled));
+    }
+    rows.extend(reports.iter().map(|(site, report)| metric(evaluation, Some((*site).clone()), report)));
+    rows
+}
+
+/// One report as if all sites' records lay at one: counts add up, means are weighted by records.
+fn pooled(reports: &[(&SiteId, &EvaluationReport)]) -> Option<EvaluationReport> {
+    let (_, first) = reports.first()?;
+    let mut sum =
+        EvaluationReport { records: 0, positives: 0, brier: 0.0, log_loss: 0.0, ..(*first).clone() };
+    sum.positive_counts.fill(0);
+    sum.negative_counts.fill(0);
+    for (_, report) in reports {
+        sum.records += report.records;
+        sum.positives += report.positives;
+        sum.brier += report.brier * report.records as f64;
+        sum.log_loss += report.log_loss * report.records as f64;
+        add(&mut sum.positive_counts, &report.positive_counts);
+        add(&mut sum.negative_counts, &report.negative_counts);
+    }
+    sum.brier /= sum.records as f64;
+    sum.log_loss /= sum.records as f64;
+    Some(sum)
+}
+
+fn add(total: &mut [u64], counts: &[u64]) {
+    for (sum, count) in total.iter_mut().zip(counts) {
+        *sum += count;
+    }
+}
+
+fn metric(evaluation: &EvaluationRow, site: Option<SiteId>, report: &EvaluationReport) -> MetricRow {
+    // A cohort without positives has no ranking to measure; its other figures stand.
+    let histogram =
+        LogitHistogram::from_counts(report.positive_counts.clone(), report.negative_counts.clone()).ok();
+    MetricRow {
+        model_version: evaluation.model_version,
+        round: evaluation.round,
+        cohort: evaluation.cohort.clone(),
+        site,
+        records: report.records,
+        positives: report.positives,
+        auroc: histogram.as_ref().and_then(|one| one.auroc().ok()),
+        aupr: histogram.as_ref().and_then(|one| one.aupr().ok()),
+        brier: report.brier.clamp(0.0, 1.0),
+        log_loss: report.log_loss,
+    }
+}
+
+/// Whether a study in this state still takes reports.
+pub(crate) fn takes_reports(state: StudyState) -> bool {
+    matches!(state, StudyState::Running | StudyState::Evaluating)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,56 @@
+#![allow(clippy::unwrap_used)]
+use super::*;
+
+fn row() -> EvaluationRow {
+    let cohort = "test".parse().unwrap();
+    EvaluationRow { model_version: 4, cohort, round: 3, open: true, opened_ms: 1, deadline_ms: 2 }
+}
+
+fn site(id: &str, positives: &[(usize, u64)], negatives: &[(usize, u64)], brier: f64) -> EvaluationSite {
+    let counts = |filled: &[(usize, u64)]| {
+        let mut counts = vec![0; 4096];
+        filled.iter().for_each(|(bin, count)| counts[*bin] = *count);
+        counts
+    };
+    let sum = |filled: &[(usize, u64)]| filled.iter().map(|(_, count)| count).sum::<u64>();
+    let report = EvaluationReport {
+        study_id: "s".parse().unwrap(),
+        model_version: 4,
+        cohort: "test".parse().unwrap(),
+        records: sum(positives) + sum(negatives),
+        positives: sum(positives),
+        brier,
+        log_loss: brier * 2.0,
+        positive_counts: counts(positives),
+        negative_counts: counts(negatives),
+    };
+    EvaluationSite { site: id.parse().unwrap(), asked: false, detail: String::new(), report: Some(report) }
+}
+
+#[test]
+fn pooled_figures_are_those_of_all_records_together() {
+    let sites = [site("a", &[(3000, 1)], &[(100, 1)], 0.1), site("b", &[(200, 1)], &[(2000, 5)], 0.4)];
+    let rows = metrics(&row(), &sites);
+    assert_eq!(rows.len(), 3);
+    let pooled = &rows[0];
+    assert_eq!((pooled.site.as_ref(), pooled.records, pooled.positives), (None, 8, 2));
+    // Of 2 * 6 pairs, the high positive wins 6 and the low one wins 1.
+    assert!((pooled.auroc.unwrap() - 7.0 / 12.0).abs() < 1e-12);
+    assert!((pooled.brier - (0.1 * 2.0 + 0.4 * 6.0) / 8.0).abs() < 1e-12);
+    assert!((pooled.log_loss - 2.0 * pooled.brier).abs() < 1e-12);
+    assert_eq!(rows[1].auroc, Some(1.0));
+    assert_eq!(rows[2].auroc, Some(0.0));
+}
+
+#[test]
+fn a_cohort_without_positives_has_no_ranking_and_keeps_its_other_figures() {
+    let rows = metrics(&row(), &[site("a", &[], &[(7, 3)], 0.2)]);
+    assert_eq!((rows[1].auroc, rows[1].aupr, rows[1].brier), (None, None, 0.2));
+}
+
+#[test]
+fn without_reports_there_is_nothing_to_pool() {
+    let silent =
+        EvaluationSite { site: "a".parse().unwrap(), asked: true, detail: String::new(), report: None };
+    assert!(metrics(&row(), &[silent]).is_empty());
+}

@@ -1,0 +1,241 @@
+//! The binary as an administrator uses it: real processes, real TLS on loopback.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use fusiondp_dp::Digest;
+use serde_json::Value;
+
+const STUDY: &str = include_str!("data/study.toml");
+
+fn binary() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fusiondp-coordinator"));
+    command.env_remove("FUSIONDP_ADMIN").stdin(Stdio::null());
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    binary().args(arguments).output().unwrap()
+}
+
+/// Standard output of a command that must succeed.
+fn stdout(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Standard error of a command that must fail with this exit code.
+fn stderr(code: i32, arguments: &[&str]) -> String {
+    let output = run(arguments);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+    said
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// Kits of a consortium with two sites, and its coordinator's port.
+struct Kits {
+    _folder: tempfile::TempDir,
+    root: PathBuf,
+    port: u16,
+}
+
+impl Kits {
+    fn provision() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().to_owned();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let consortium = format!(
+            "name = \"tests\"\n[coordinator]\nlisten = \"127.0.0.1:{port}\"\nurl = \"https://127.0.0.1:{port}\"\n\
+             [[sites]]\nid = \"a\"\ntitle = \"A\"\ncontact = \"it@a.example\"\n\
+             [[sites]]\nid = \"b\"\ntitle = \"B\"\ncontact = \"it@b.example\"\n"
+        );
+        fs::write(root.join("consortium.toml"), consortium).unwrap();
+        let said =
+            stdout(&["provision", text(&root.join("consortium.toml")), "--out", text(&root.join("kits"))]);
+        assert!(said.contains("sites/a"), "{said}");
+        Self { _folder: folder, root, port }
+    }
+
+    fn path(&self, part: &str) -> String {
+        text(&self.root.join("kits").join(part)).to_owned()
+    }
+
+    fn serve(&self) -> Server {
+        let mut command = binary();
+        command.args(["serve", "--config", &self.path("coordinator/coordinator.toml")]);
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        while !line.contains("coordinator is ready") {
+            line.clear();
+            assert!(log.read_line(&mut line).unwrap() > 0, "the coordinator has ended");
+        }
+        // Somebody has to read on, or the coordinator's log has nowhere to go.
+        std::thread::spawn(move || log.lines().map_while(Result::ok).for_each(drop));
+        Server { child }
+    }
+}
+
+/// A coordinator process, killed with the test.
+struct Server {
+    child: Child,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn an_administrator_submits_lists_and_stops_a_study() {
+    let kits = Kits::provision();
+    let _server = kits.serve();
+    let admin = kits.path("admin");
+    let document = kits.root.join("study.toml");
+    fs::write(&document, STUDY).unwrap();
+
+    let id = stdout(&["study", "submit", text(&document), "--admin", &admin]).trim().to_owned();
+    assert!(id.starts_with("small-"), "{id}");
+    assert_eq!(stdout(&["study", "submit", text(&document), "--admin", &admin]).trim(), id);
+
+    let list: Value = serde_json::from_str(&stdout(&["study", "list", "--json", "--admin", &admin])).unwrap();
+    assert_eq!(list[0]["study_id"], id.as_str());
+    assert!(stdout(&["study", "list", "--admin", &admin]).contains("enrolling"));
+    let status: Value =
+        serde_json::from_str(&stdout(&["study", "status", &id, "--json", "--admin", &admin])).unwrap();
+    assert_eq!(
+        (&status["round"], &status["rounds"], &status["state"]),
+        (&0.into(), &6.into(), &"enrolling".into())
+    );
+    assert_eq!(status["sites"][1]["site_id"], "b");
+    assert!(stdout(&["study", "status", &id, "--admin", &admin]).contains("invited"));
+
+    let sites: Value = serde_json::from_str(&stdout(&["sites", "--json", "--admin", &admin])).unwrap();
+    assert_eq!((&sites[0]["site_id"], &sites[0]["connected"]), (&"a".into(), &false.into()));
+    assert!(stdout(&["sites", "--admin", &admin]).contains("never"));
+
+    assert!(stdout(&["study", "stop", &id, "--admin", &admin]).contains("ends"));
+    assert!(stdout(&["study", "watch", &id, "--admin", &admin]).contains("stopped"));
+    let out = kits.root.join("report");
+    let written = stdout(&["study", "export", &id, "--out", text(&out), "--admin", &admin]);
+    assert_eq!(written.lines().count(), 3, "{written}");
+    let report: Value = serde_json::from_slice(&fs::read(out.join("report.json")).unwrap()).unwrap();
+    assert_eq!(report["study"]["state"], "stopped");
+    assert_eq!(fs::read_to_string(out.join("study.toml")).unwrap(), STUDY);
+
+    // Each refusal is one line with a reason, and exit code 1.
+    let unknown = stderr(1, &["study", "status", "no-such", "--admin", &admin]);
+    assert!(unknown.contains("unknown-study") && unknown.trim().lines().count() == 1, "{unknown}");
+    fs::write(&document, STUDY.replace("rounds = 6", "rounds = 0")).unwrap();
+    let invalid = stderr(1, &["study", "submit", text(&document), "--admin", &admin]);
+    assert!(invalid.contains("rounds"), "{invalid}");
+}
+
+#[test]
+fn a_second_coordinator_and_a_site_in_disguise_are_told_why_not() {
+    let kits = Kits::provision();
+    let server = kits.serve();
+    let config = kits.path("coordinator/coordinator.toml");
+    let same_state = stderr(1, &["serve", "--config", &config]);
+    assert!(same_state.contains("in use by another coordinator"), "{same_state}");
+    let mut elsewhere = binary();
+    let other = elsewhere
+        .args(["serve", "--config", &config])
+        .env("FUSIONDP_COORDINATOR__STATE_DIR", kits.path("other"));
+    let busy = other.output().unwrap();
+    assert_eq!(busy.status.code(), Some(1));
+    let busy = String::from_utf8_lossy(&busy.stderr).into_owned();
+    assert!(busy.contains(&kits.port.to_string()) && busy.contains("listen"), "{busy}");
+
+    // The site's kit in place of the admin's.
+    let disguise = kits.root.join("disguise");
+    fs::create_dir(&disguise).unwrap();
+    fs::copy(kits.path("admin/admin.toml"), disguise.join("admin.toml")).unwrap();
+    for (from, to) in [("site.pem", "admin.pem"), ("site.key", "admin.key"), ("ca.pem", "ca.pem")] {
+        fs::copy(kits.path(&format!("sites/a/{from}")), disguise.join(to)).unwrap();
+    }
+    let refused = stderr(1, &["study", "list", "--admin", text(&disguise)]);
+    assert!(refused.contains("wrong-role"), "{refused}");
+    drop(server);
+    let gone = stderr(1, &["study", "list", "--admin", &kits.path("admin")]);
+    assert!(gone.contains("cannot reach the coordinator"), "{gone}");
+}
+
+#[test]
+fn wrong_usage_and_wrong_configuration_are_told_apart() {
+    assert!(stderr(2, &["study", "submit"]).contains("STUDY.toml"));
+    assert!(stderr(2, &["nonsense"]).contains("nonsense"));
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("coordinator.toml");
+    fs::write(&config, "listen = \"127.0.0.1:1\"\nlimit = 3\n").unwrap();
+    assert!(stderr(1, &["serve", "--config", text(&config)]).contains("limit"));
+    let kit = stderr(1, &["study", "list", "--admin", text(folder.path())]);
+    assert!(kit.contains("admin.toml"), "{kit}");
+}
+
+#[test]
+fn a_study_is_checked_and_its_plan_previewed_without_a_coordinator() {
+    let folder = tempfile::tempdir().unwrap();
+    let document = folder.path().join("study.toml");
+    fs::write(&document, STUDY).unwrap();
+    let said = stdout(&["study", "check", text(&document)]);
+    assert!(said.contains("valid") && said.contains("ready to be submitted"), "{said}");
+    let said = stdout(&["study", "check", text(&document), "--units", "100,100", "--json"]);
+    let report: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(report["plan"]["total_units"], 200);
+    assert_eq!(report["plan"]["sampling_probability"], 0.08);
+    assert!(
+        report["plan"]["epsilon_replace"].as_f64().unwrap()
+            > report["plan"]["epsilon_zero_out"].as_f64().unwrap()
+    );
+    let few = stderr(1, &["study", "check", text(&document), "--units", "3"]);
+    assert!(few.contains("2"), "{few}");
+}
+
+#[test]
+fn an_imputer_is_fitted_pinned_and_repeatable() {
+    let folder = tempfile::tempdir().unwrap();
+    let (document, csv) = (folder.path().join("study.toml"), folder.path().join("support.csv"));
+    fs::write(&document, STUDY).unwrap();
+    let rows = (0..200).map(|row| format!("p{row},{0},{0}\n", f64::from(row) / 200.0));
+    fs::write(&csv, format!("id,a,s\n{}", rows.collect::<String>())).unwrap();
+    let fit = |name: &str| {
+        let out = folder.path().join(name);
+        let said = stdout(&[
+            "imputer",
+            "fit",
+            "--schema",
+            text(&document),
+            "--support",
+            text(&csv),
+            "--epochs",
+            "40",
+            "--out",
+            text(&out),
+        ]);
+        (said, fs::read(out).unwrap())
+    };
+    let (said, model) = fit("one.onnx");
+    assert!(said.contains("200 support records") && said.contains("R2 0.9"), "{said}");
+    assert!(said.contains(&format!("sha256 = \"{}\"", Digest::of(&model))), "{said}");
+    assert_eq!(fit("two.onnx").1, model, "the same options and data give the same file");
+    fs::write(&csv, "id,a\np1,0.5\n").unwrap();
+    let out = folder.path().join("three.onnx");
+    let missing = stderr(
+        1,
+        &["imputer", "fit", "--schema", text(&document), "--support", text(&csv), "--out", text(&out)],
+    );
+    assert!(missing.contains("no column s") && !out.exists(), "{missing}");
+}

@@ -1,0 +1,326 @@
+//! A site without data: real protocol, real ledger entries, invented numbers.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::{LazyLock, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use fusiondp_dp::{
+    ChargeRequest, Delta, Digest, DpEvent, Epsilon, Ledger, LedgerEntry, LedgerStore, NeighboringRelation,
+    UpdateId, epsilon,
+};
+use fusiondp_proto::v1;
+use fusiondp_proto::v1::federation_client::FederationClient;
+use fusiondp_protocol::{
+    Assignment, Decline, DeclineKind, DeclinedTask, Enrolment, EnrolmentOffer, EvaluationReport,
+    EvaluationTask, LedgerMirror, Limits, ModelHeader, ModelPart, ModelRequest, PROTOCOL_VERSION, Poll,
+    Problem, ProblemType, Registered, Registration, SiteId, TrainingTask, UpdateHeader, UpdateOutcome,
+    UpdatePart, chunks,
+};
+use tonic::Status;
+use tonic::transport::Channel;
+
+/// What a site does beside the ordinary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Behavior {
+    /// Everything it is asked for.
+    Works,
+    /// Refuses the study.
+    RefusesStudy,
+    /// Refuses a round: its budget ends there.
+    RefusesRound(u32),
+    /// Cannot compute the first attempt of a round.
+    FailsOnce(u32),
+    /// Does not answer the first attempt of a round before the next one is out.
+    SleepsThrough(u32),
+    /// Says it has spent less than it has.
+    Understates,
+    /// Keeps its metrics.
+    KeepsMetrics,
+}
+
+pub(crate) struct FakeSite {
+    pub(crate) id: SiteId,
+    pub(crate) units: u64,
+    pub(crate) ledger: Ledger,
+    /// Outcome of each upload, by round and attempt.
+    pub(crate) receipts: Vec<(u32, u32, UpdateOutcome)>,
+    /// Updates sent, for sending again.
+    pub(crate) sent: Vec<(UpdateHeader, Vec<u8>)>,
+    pub(crate) behavior: Behavior,
+}
+
+/// A ledger store that keeps nothing: the ledger itself stays in memory.
+struct Nowhere;
+
+impl LedgerStore for Nowhere {
+    type Error = Infallible;
+
+    async fn append(&mut self, _: &[LedgerEntry]) -> Result<(), Infallible> {
+        Ok(())
+    }
+}
+
+impl FakeSite {
+    pub(crate) fn new(id: &str, behavior: Behavior) -> Self {
+        let ledger = Ledger::open(Vec::new()).unwrap();
+        Self { id: id.parse().unwrap(), units: 100, ledger, receipts: Vec::new(), sent: Vec::new(), behavior }
+    }
+
+    /// Works until the coordinator is gone.
+    pub(crate) async fn run(mut self, channel: Channel) -> Self {
+        let mut client = FederationClient::new(channel);
+        // Any error means that the coordinator has ended; a refused call is a defect of the test and shows there.
+        while let Err(status) = self.serve(&mut client).await {
+            match Problem::from_status(&status).map(|problem| problem.kind) {
+                None | Some(ProblemType::ShuttingDown) => return self,
+                Some(ProblemType::StaleTask) => tokio::time::sleep(Duration::from_millis(10)).await,
+                Some(_) => panic!("{} was refused: {status}", self.id),
+            }
+        }
+        self
+    }
+
+    async fn serve(&mut self, client: &mut FederationClient<Channel>) -> Result<(), Status> {
+        register(client).await?;
+        loop {
+            let poll = v1::NextAssignmentRequest::from(Poll { wait_ms: 1_000 });
+            match Assignment::try_from(client.next_assignment(poll).await?.into_inner()).unwrap() {
+                Assignment::Idle => {}
+                Assignment::Enrolment(offer) => self.enrol(client, &offer).await?,
+                Assignment::Training(task) => self.train(client, &task).await?,
+                Assignment::Evaluation(task) => self.evaluate(client, &task).await?,
+            }
+        }
+    }
+
+    async fn enrol(
+        &self,
+        client: &mut FederationClient<Channel>,
+        offer: &EnrolmentOffer,
+    ) -> Result<(), Status> {
+        let document = offer.document().unwrap();
+        if self.behavior == Behavior::RefusesStudy {
+            let problem = Problem::new(ProblemType::PolicyRefusal, "not with <us>; ask somebody else");
+            return decline(
+                client,
+                offer.study_id.clone(),
+                DeclinedTask::Enrolment,
+                DeclineKind::Refusal,
+                problem,
+            )
+            .await;
+        }
+        let enrolment = Enrolment {
+            study_id: document.id().clone(),
+            study_digest: document.digest(),
+            units: self.units,
+            records: self.units * 2,
+            ledger_head: self.ledger.head(),
+        };
+        client.enrol(v1::EnrolRequest::from(enrolment)).await?;
+        Ok(())
+    }
+
+    async fn train(
+        &mut self,
+        client: &mut FederationClient<Channel>,
+        task: &TrainingTask,
+    ) -> Result<(), Status> {
+        let (round, attempt) = (task.round, task.attempt);
+        let task_id = DeclinedTask::Training { round, attempt };
+        let study = task.plan.study_id.clone();
+        match self.behavior {
+            Behavior::RefusesRound(at) if at == round => {
+                let problem =
+                    Problem::new(ProblemType::BudgetExceeded, "epsilon 1.5 is above the limit of 1");
+                return decline(client, study, task_id, DeclineKind::Refusal, problem).await;
+            }
+            Behavior::FailsOnce(at) if at == round && attempt == 1 => {
+                let problem = Problem::new(ProblemType::DataError, "train.csv is locked");
+                return decline(client, study, task_id, DeclineKind::Failure, problem).await;
+            }
+            Behavior::SleepsThrough(at) if at == round && attempt == 1 => {
+                tokio::time::sleep(Duration::from_millis(2_600)).await;
+            }
+            _ => {}
+        }
+        let (header, payload) = self.update(client, task).await?;
+        let outcome = submit(client, &header, &payload).await?;
+        self.receipts.push((round, attempt, outcome));
+        self.sent.push((header, payload));
+        Ok(())
+    }
+
+    /// Computes an update for a task and charges for it.
+    pub(crate) async fn update(
+        &mut self,
+        client: &mut FederationClient<Channel>,
+        task: &TrainingTask,
+    ) -> Result<(UpdateHeader, Vec<u8>), Status> {
+        let request =
+            ModelRequest { study_id: task.plan.study_id.clone(), model_version: task.model_version };
+        let (header, model) = fetch(client, request).await?;
+        assert_eq!(header.digest, task.model_digest);
+        let parameters = model.len() / 4;
+        let gradient: Vec<f32> = (0..parameters).map(|index| 0.01 * (index as f32 + 1.0)).collect();
+        let mut payload = Vec::new();
+        chunks::encode_f32(&gradient, &mut payload);
+        let private: Vec<i64> = if task.private_part { vec![1 << 12; parameters] } else { Vec::new() };
+        chunks::encode_i64(&private, &mut payload);
+        let update_id = UpdateId::random(&mut fusiondp_dp::SecureRng::from_os().unwrap());
+        let ledger = if task.private_part { Some(self.charge(task, update_id).await) } else { None };
+        let header = UpdateHeader {
+            update_id,
+            study_id: task.plan.study_id.clone(),
+            round: task.round,
+            attempt: task.attempt,
+            model_version: task.model_version,
+            public_values: gradient.len() as u64,
+            private_values: private.len() as u64,
+            units: self.units,
+            records: self.units * 2,
+            payload_digest: Digest::of(&payload),
+            public_loss: 0.7 / f64::from(task.round),
+            ledger,
+        };
+        Ok((header, payload))
+    }
+
+    async fn charge(&mut self, task: &TrainingTask, update_id: UpdateId) -> LedgerMirror {
+        let data_set = Digest::of(self.id.as_str().as_bytes());
+        let plan = &task.plan;
+        let request = ChargeRequest {
+            time_ms: 1_000,
+            data_set,
+            study: plan.study_id.to_string(),
+            study_digest: plan.study_digest,
+            round: task.round,
+            local_step: 1,
+            event: plan.step_event().unwrap(),
+            clip_norm: plan.clip_norm,
+            unit: "id".into(),
+            units: self.units,
+            model_digest: task.model_digest,
+            update_id,
+        };
+        let committed = self.ledger.charge(vec![request], &mut Nowhere).await.unwrap();
+        let entries = committed.iter().map(|charge| charge.entry().clone()).collect();
+        let (study, data) = {
+            let events = self.ledger.study_events(plan.study_id.as_str(), data_set);
+            (figures(&events, plan.delta), figures(&self.ledger.events(data_set), plan.delta))
+        };
+        let factor = if self.behavior == Behavior::Understates { 0.9 } else { 1.0 };
+        let figure = |value: f64| Epsilon::new(value * factor).unwrap();
+        LedgerMirror {
+            entries,
+            head: self.ledger.head(),
+            epsilon_replace: figure(study.0),
+            epsilon_zero_out: figure(study.1),
+            data_epsilon_replace: figure(data.0),
+            data_epsilon_zero_out: figure(data.1),
+        }
+    }
+
+    async fn evaluate(
+        &self,
+        client: &mut FederationClient<Channel>,
+        task: &EvaluationTask,
+    ) -> Result<(), Status> {
+        if self.behavior == Behavior::KeepsMetrics {
+            let problem = Problem::new(ProblemType::PolicyRefusal, "metrics stay here");
+            let task_id = DeclinedTask::Evaluation { model_version: task.model_version };
+            return decline(client, task.study_id.clone(), task_id, DeclineKind::Refusal, problem).await;
+        }
+        let request = ModelRequest { study_id: task.study_id.clone(), model_version: task.model_version };
+        let (header, _) = fetch(client, request).await?;
+        assert_eq!(header.digest, task.model_digest);
+        let report = report(task);
+        client.submit_evaluation(v1::EvaluationReport::from(report)).await?;
+        Ok(())
+    }
+}
+
+/// 10 positives of which 8 score high, 30 negatives of which 6 score high.
+fn report(task: &EvaluationTask) -> EvaluationReport {
+    let counts = |low, high| {
+        let mut counts = vec![0; 4096];
+        (counts[1_000], counts[3_000]) = (low, high);
+        counts
+    };
+    EvaluationReport {
+        study_id: task.study_id.clone(),
+        model_version: task.model_version,
+        cohort: task.cohort.clone(),
+        records: 40,
+        positives: 10,
+        brier: 0.2,
+        log_loss: 0.6,
+        positive_counts: counts(2, 8),
+        negative_counts: counts(24, 6),
+    }
+}
+
+pub(crate) async fn register(client: &mut FederationClient<Channel>) -> Result<Registered, Status> {
+    let registration = Registration {
+        protocol_version: PROTOCOL_VERSION,
+        agent_version: "fake 1".into(),
+        limits: Limits { max_chunk_bytes: 4096, max_model_bytes: 1 << 20 },
+    };
+    let answer = client.register(v1::RegisterRequest::from(registration)).await?;
+    Ok(Registered::try_from(answer.into_inner()).unwrap())
+}
+
+async fn fetch(
+    client: &mut FederationClient<Channel>,
+    request: ModelRequest,
+) -> Result<(ModelHeader, Vec<u8>), Status> {
+    let mut parts = client.fetch_model(v1::FetchModelRequest::from(request)).await?.into_inner();
+    let first = ModelPart::try_from(parts.message().await?.unwrap()).unwrap();
+    let ModelPart::Header(header) = first else { panic!("the stream begins without a header") };
+    let mut bytes = Vec::new();
+    while let Some(part) = parts.message().await? {
+        match ModelPart::try_from(part).unwrap() {
+            ModelPart::Data(data) => bytes.extend_from_slice(&data),
+            ModelPart::Header(_) => panic!("a second header"),
+        }
+    }
+    assert_eq!(Digest::of(&bytes), header.digest);
+    assert_eq!(bytes.len() as u64, header.payload_bytes());
+    Ok((header, bytes))
+}
+
+pub(crate) async fn submit(
+    client: &mut FederationClient<Channel>,
+    header: &UpdateHeader,
+    payload: &[u8],
+) -> Result<UpdateOutcome, Status> {
+    let mut parts = vec![UpdatePart::Header(Box::new(header.clone()))];
+    parts.extend(chunks::split(Bytes::copy_from_slice(payload), 16).map(UpdatePart::Data));
+    let messages = parts.into_iter().map(v1::UpdateChunk::from).collect::<Vec<_>>();
+    let receipt = client.submit_update(tokio_stream::iter(messages)).await?;
+    Ok(UpdateOutcome::try_from(receipt.into_inner()).unwrap())
+}
+
+async fn decline(
+    client: &mut FederationClient<Channel>,
+    study_id: fusiondp_protocol::StudyId,
+    task: DeclinedTask,
+    kind: DeclineKind,
+    problem: Problem,
+) -> Result<(), Status> {
+    let decline = Decline { study_id, task, kind, problem };
+    client.decline(v1::DeclineRequest::from(decline)).await?;
+    Ok(())
+}
+
+/// Both epsilons; all sites of all tests ask for the same few.
+fn figures(events: &[DpEvent], delta: Delta) -> (f64, f64) {
+    static KNOWN: LazyLock<Mutex<HashMap<String, (f64, f64)>>> = LazyLock::new(Mutex::default);
+    let mut known = KNOWN.lock().unwrap();
+    let of = |relation| epsilon(events, delta, relation).unwrap().get();
+    *known
+        .entry(format!("{events:?} {delta}"))
+        .or_insert_with(|| (of(NeighboringRelation::Replace), of(NeighboringRelation::ZeroOut)))
+}

@@ -1,0 +1,10 @@
+//! The coordinator with sites that speak the real protocol over in-memory connections.
+#![allow(clippy::unwrap_used)]
+
+mod attempts;
+mod fake;
+mod refusals;
+mod restart;
+mod rounds;
+mod setup;
+mod whole_study;

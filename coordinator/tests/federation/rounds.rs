@@ -1,0 +1,245 @@
+//! Rounds in which not everything goes well.
+
+use fusiondp_dp::{Digest, UpdateId};
+use fusiondp_proto::v1;
+use fusiondp_proto::v1::federation_client::FederationClient;
+use fusiondp_protocol::{
+    Assignment, Poll, Problem, ProblemType, SiteState, StudyState, TrainingTask, UpdateOutcome,
+};
+use fusiondp_runtime::Role;
+use tonic::transport::Channel;
+
+use crate::fake::{Behavior, FakeSite, register, submit};
+use crate::setup::{Federation, channel, document};
+
+/// A study whose only evaluations are at the end, so that polls of these tests see rounds alone.
+const QUIET: (&str, &str) = ("every_rounds = 2", "every_rounds = 0");
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_abandoned_attempt_is_repeated_and_nobody_pays_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut federation = Federation::start(folder.path(), &["a", "b"]).await;
+    federation.join("a", Behavior::Works);
+    federation.join("b", Behavior::FailsOnce(3));
+    let id = federation.submit(&document(&[QUIET])).await;
+    let status = federation.wait_end(&id).await;
+    assert_eq!((status.state, status.round), (StudyState::Finished, 6), "{}", status.detail);
+    assert_eq!(status.sites[1].rounds_missed, 1);
+    let history = federation.store.rounds(&id).await.unwrap();
+    let third: Vec<_> = history.iter().filter(|row| row.key.round == 3).collect();
+    assert_eq!(third.len(), 2);
+    assert!(third[0].detail.contains("failed: b"), "{}", third[0].detail);
+    assert_eq!(
+        third[0].key.model_version, third[1].key.model_version,
+        "both attempts train on the same model"
+    );
+    let sites = federation.stop().await;
+    let a = sites.iter().find(|site| site.id.as_str() == "a").unwrap();
+    // Its update of the abandoned attempt counted in the next one.
+    assert_eq!(a.ledger.entries().len(), 5);
+    assert_eq!(a.receipts.len(), 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_round_goes_on_at_its_deadline_and_the_late_update_is_recorded() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut federation = Federation::start(folder.path(), &["a", "b", "c"]).await;
+    federation.join("a", Behavior::Works);
+    federation.join("b", Behavior::Works);
+    federation.join("c", Behavior::SleepsThrough(2));
+    let id = federation.submit(&document(&[QUIET])).await;
+    let status = federation.wait_end(&id).await;
+    assert_eq!((status.state, status.round), (StudyState::Finished, 6), "{}", status.detail);
+    let updates = federation.store.updates(&id).await.unwrap();
+    let late: Vec<_> = updates.iter().filter(|update| update.late).collect();
+    assert!(late.iter().any(|update| update.site.as_str() == "c" && update.round == 2), "{updates:?}");
+    // The charge of the late update stays in the mirror.
+    let claims = federation.store.claims(&id).await.unwrap();
+    let c = claims.iter().find(|claim| claim.site.as_str() == "c").unwrap();
+    let sites = federation.stop().await;
+    let ledger = &sites.iter().find(|site| site.id.as_str() == "c").unwrap().ledger;
+    assert_eq!(c.events.len(), ledger.entries().len());
+    assert!(c.complete);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_round_that_never_gets_enough_updates_fails_the_study_with_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut federation = Federation::start(folder.path(), &["a", "b"]).await;
+    federation.join("a", Behavior::Works);
+    federation.join("b", Behavior::FailsOnce(2));
+    let id =
+        federation.submit(&document(&[QUIET, ("max_round_attempts = 3", "max_round_attempts = 1")])).await;
+    let status = federation.wait_end(&id).await;
+    assert_eq!(status.state, StudyState::Failed);
+    assert!(status.detail.contains("round 2") && status.detail.contains("failed: b"), "{}", status.detail);
+    assert_eq!(status.round, 1);
+    federation.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_takes_a_site_out_and_the_others_go_on_while_they_are_enough() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut federation = Federation::start(folder.path(), &["a", "b", "c"]).await;
+    federation.join("a", Behavior::Works);
+    federation.join("b", Behavior::Works);
+    federation.join("c", Behavior::RefusesRound(4));
+    let id = federation.submit(&document(&[QUIET])).await;
+    let status = federation.wait_end(&id).await;
+    assert_eq!((status.state, status.round), (StudyState::Finished, 6), "{}", status.detail);
+    let c = status.sites.iter().find(|site| site.site_id.as_str() == "c").unwrap();
+    assert_eq!((c.state, c.rounds_contributed), (SiteState::Declined, 3));
+    assert!(c.detail.contains("budget-exceeded: epsilon 1.5"), "{}", c.detail);
+    federation.stop().await;
+
+    let folder = tempfile::tempdir().unwrap();
+    let mut federation = Federation::start(folder.path(), &["a", "b"]).await;
+    federation.join("a", Behavior::Works);
+    federation.join("b", Behavior::RefusesRound(4));
+    let id = federation.submit(&document(&[QUIET])).await;
+    let status = federation.wait_end(&id).await;
+    assert_eq!(status.state, StudyState::Failed);
+    assert!(status.detail.contains("only 1 are left"), "{}", status.detail);
+    federation.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_that_understates_its_epsilon_stops_the_study() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut federation = Federation::start(folder.path(), &["a", "b"]).await;
+    federation.join("a", Behavior::Works);
+    federation.join("b", Behavior::Understates);
+    let id = federation.submit(&document(&[])).await;
+    let status = federation.wait_end(&id).await;
+    assert_eq!(status.state, StudyState::Failed);
+    for part in ["plan-mismatch", "site b", "mirrored ledger gives"] {
+        assert!(status.detail.contains(part), "{}", status.detail);
+    }
+    federation.stop().await;
+}
+
+/// A study in its first round, and the task of site `b`, which the test plays by hand.
+async fn by_hand(
+    folder: &std::path::Path,
+) -> (Federation, FederationClient<Channel>, FakeSite, TrainingTask) {
+    let mut federation = Federation::start(folder, &["a", "b", "c"]).await;
+    federation.join("a", Behavior::Works);
+    let timeouts = ("round_timeout_s = 2", "round_timeout_s = 600");
+    let private = ("warmup_rounds = 1", "warmup_rounds = 0");
+    federation.submit(&document(&[QUIET, timeouts, private])).await;
+    let mut client = FederationClient::new(channel(&federation.connector, "b", Role::Site));
+    register(&mut client).await.unwrap();
+    let site = FakeSite::new("b", Behavior::Works);
+    loop {
+        let poll = v1::NextAssignmentRequest::from(Poll { wait_ms: 5_000 });
+        match Assignment::try_from(client.next_assignment(poll).await.unwrap().into_inner()).unwrap() {
+            Assignment::Enrolment(offer) => {
+                let document = offer.document().unwrap();
+                let enrolment = v1::EnrolRequest {
+                    study_id: document.id().to_string(),
+                    study_digest: document.digest().as_bytes().to_vec().into(),
+                    units: site.units,
+                    records: site.units * 2,
+                    ledger_head: site.ledger.head().as_bytes().to_vec().into(),
+                };
+                client.enrol(enrolment.clone()).await.unwrap();
+                client.enrol(enrolment).await.unwrap();
+            }
+            Assignment::Training(task) => return (federation, client, site, task),
+            other => assert_eq!(other, Assignment::Idle),
+        }
+    }
+}
+
+fn kind(status: &tonic::Status) -> ProblemType {
+    Problem::from_status(status).unwrap_or_else(|| panic!("{status:?}")).kind
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_and_repeated_updates_are_told_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let (federation, mut client, mut site, task) = by_hand(folder.path()).await;
+    let (header, payload) = site.update(&mut client, &task).await.unwrap();
+
+    // A site that was not selected: same bytes, other certificate.
+    let mut stranger = FederationClient::new(channel(&federation.connector, "c", Role::Site));
+    let refused = submit(&mut stranger, &header, &payload).await.unwrap_err();
+    assert_eq!(kind(&refused), ProblemType::NotEnrolled);
+    assert!(refused.message().contains('c'), "{refused:?}");
+
+    let mut longer = header.clone();
+    longer.public_values += 1;
+    let refused = submit(&mut client, &longer, &payload).await.unwrap_err();
+    assert_eq!(kind(&refused), ProblemType::MalformedMessage);
+    assert!(refused.message().contains("public_values is 4, the model and the round need 3"), "{refused:?}");
+
+    let mut bytes = payload.clone();
+    bytes[..4].copy_from_slice(&f32::NAN.to_le_bytes());
+    let mut poisoned = header.clone();
+    poisoned.payload_digest = Digest::of(&bytes);
+    let refused = submit(&mut client, &poisoned, &bytes).await.unwrap_err();
+    assert_eq!(kind(&refused), ProblemType::MalformedMessage);
+    assert!(refused.message().contains("not finite"), "{refused:?}");
+
+    let refused = submit(&mut client, &header, &bytes).await.unwrap_err();
+    assert_eq!(kind(&refused), ProblemType::DigestMismatch);
+
+    let mut other_model = header.clone();
+    other_model.model_version += 1;
+    let refused = submit(&mut client, &other_model, &payload).await.unwrap_err();
+    assert_eq!(kind(&refused), ProblemType::StaleTask);
+
+    let mut later_attempt = header.clone();
+    later_attempt.attempt += 1;
+    assert_eq!(
+        kind(&submit(&mut client, &later_attempt, &payload).await.unwrap_err()),
+        ProblemType::StaleTask
+    );
+
+    let mut uncharged = header.clone();
+    uncharged.update_id = UpdateId::from_bytes([9; 16]);
+    let refused = submit(&mut client, &uncharged, &payload).await.unwrap_err();
+    assert_eq!(kind(&refused), ProblemType::MalformedMessage);
+    assert!(refused.message().contains("update_id"), "{refused:?}");
+
+    // None of that has spoiled the true update, and sending it again changes nothing.
+    assert_eq!(submit(&mut client, &header, &payload).await.unwrap(), UpdateOutcome::Accepted);
+    assert_eq!(submit(&mut client, &header, &payload).await.unwrap(), UpdateOutcome::Duplicate);
+    let id = &task.plan.study_id;
+    let applied =
+        |row: Option<fusiondp_coordinator::store::RoundRow>| row.is_some_and(|row| row.key.round == 2);
+    while !applied(federation.store.current_round(id).await.unwrap()) {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    // A second update for a round that has gone on: charged, so recorded, and not counted.
+    let (second, payload) = site.update(&mut client, &task).await.unwrap();
+    assert_eq!(submit(&mut client, &second, &payload).await.unwrap(), UpdateOutcome::Late);
+    assert_eq!(submit(&mut client, &second, &payload).await.unwrap(), UpdateOutcome::Duplicate);
+    let claims = federation.store.claims(id).await.unwrap();
+    let own = claims.iter().find(|claim| claim.site.as_str() == "b").unwrap();
+    assert_eq!(own.events.len(), 2);
+    federation.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_charge_is_a_warning_and_no_disagreement() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut federation, mut client, mut site, task) = by_hand(folder.path()).await;
+    // Charged, then the update was lost with a crash; the round is computed anew.
+    site.update(&mut client, &task).await.unwrap();
+    let (header, payload) = site.update(&mut client, &task).await.unwrap();
+    assert_eq!(submit(&mut client, &header, &payload).await.unwrap(), UpdateOutcome::Accepted);
+    let id = task.plan.study_id.clone();
+    federation.rejoin(site);
+    let status = federation.wait_end(&id).await;
+    assert_eq!(status.state, StudyState::Finished, "{}", status.detail);
+    let warnings = federation.store.warnings(&id).await.unwrap();
+    assert!(warnings.iter().any(|warning| warning.message.contains("number 1")), "{warnings:?}");
+    // Its own figure counts the lost charge, so it is above the other site's.
+    let figure = |name: &str| {
+        let site = status.sites.iter().find(|site| site.site_id.as_str() == name).unwrap();
+        site.epsilon_replace.get()
+    };
+    assert!(figure("b") > figure("a"), "{} {}", figure("b"), figure("a"));
+    federation.stop().await;
+}

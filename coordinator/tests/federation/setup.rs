@@ -1,0 +1,183 @@
+//! A coordinator over memory, its administrator, and small studies.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fusiondp_coordinator::{Consortium, Coordinator, CoordinatorSettings, RunningCoordinator, Submissions};
+use fusiondp_coordinator::{Store, StoreOptions};
+use fusiondp_proto::v1;
+use fusiondp_proto::v1::administration_client::AdministrationClient;
+use fusiondp_protocol::{ExportPart, Limits, StudyDocument, StudyId, StudyStatus, SubmittedStudy};
+use fusiondp_runtime::tls::{MemoryConnector, memory_transport};
+use fusiondp_runtime::{PeerIdentity, Role, Shutdown, SystemClock};
+use tokio::task::JoinSet;
+use tonic::transport::Channel;
+
+use crate::fake::{Behavior, FakeSite};
+
+/// One public and one sensitive column, a linear model, public and private part.
+pub(crate) const STUDY: &str = r#"
+[study]
+name = "small <study> & more"
+[model]
+kind = "linear"
+[imputer]
+kind = "declared-noise"
+[fusion]
+mode = "feature-dp"
+warmup_rounds = 1
+[privacy]
+unit_column = "id"
+clip_norm = 1.0
+delta = 1e-5
+target = { noise_multiplier = 2.0 }
+[training]
+rounds = 6
+expected_batch_size = 16
+public_batch_size = 32
+optimizer = { kind = "sgd", learning_rate = 0.1 }
+[federation]
+min_sites = 2
+enrolment_timeout_s = 2
+round_timeout_s = 2
+max_round_attempts = 3
+[evaluation]
+release = "summary"
+every_rounds = 2
+during = "val"
+final_cohort = "test"
+[schema]
+columns = [
+  { name = "id", role = "unit-id" },
+  { name = "y", role = "label", kind = { type = "binary" } },
+  { name = "a", role = "public", kind = { type = "continuous", range = [0, 1] } },
+  { name = "s", role = "sensitive", kind = { type = "continuous", range = [0, 1] } },
+]
+"#;
+
+/// The document of [`STUDY`] after edits.
+pub(crate) fn document(edits: &[(&str, &str)]) -> StudyDocument {
+    let edit = |text: String, (from, to): &(&str, &str)| {
+        assert_eq!(text.matches(from).count(), 1, "{from:?} must occur once");
+        text.replace(from, to)
+    };
+    StudyDocument::from_bytes(edits.iter().fold(STUDY.to_owned(), edit).as_bytes()).unwrap()
+}
+
+pub(crate) async fn open_store(folder: &Path) -> Store {
+    // PostgreSQL where an empty database is named, in a build that has the driver: for one test at a time.
+    let database_url = std::env::var("FUSIONDP_TEST_DATABASE_URL").ok();
+    let options = StoreOptions { state_dir: folder.to_owned(), database_url };
+    // A coordinator that was dropped a moment ago frees the folder when its last task has ended.
+    for _ in 0..200 {
+        match Store::open(&options).await {
+            Ok(store) => return store,
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+    Store::open(&options).await.unwrap()
+}
+
+/// A running coordinator of a consortium, with its sites.
+pub(crate) struct Federation {
+    pub(crate) connector: MemoryConnector,
+    pub(crate) store: Store,
+    pub(crate) admin: AdministrationClient<Channel>,
+    pub(crate) sites: JoinSet<FakeSite>,
+    coordinator: RunningCoordinator,
+    shutdown: Shutdown,
+}
+
+impl Federation {
+    /// A coordinator on the state in `folder` whose consortium has these sites.
+    pub(crate) async fn start(folder: &Path, members: &[&str]) -> Self {
+        let store = open_store(folder).await;
+        let sites = members.iter().map(|id| id.parse().unwrap()).collect();
+        let settings = CoordinatorSettings {
+            consortium: Consortium { name: "tests".into(), sites },
+            limits: Limits::default(),
+            submissions: Submissions::Deployed,
+        };
+        let (listener, connector) = memory_transport();
+        let shutdown = Shutdown::new();
+        let clock = Arc::new(SystemClock);
+        let coordinator = Coordinator::start(settings, store.clone(), listener, shutdown.clone(), clock);
+        let admin = AdministrationClient::new(channel(&connector, "admin", Role::Admin));
+        let admin = admin.max_decoding_message_size(64 << 20);
+        Self { connector, store, admin, sites: JoinSet::new(), coordinator, shutdown }
+    }
+
+    /// Adds a site at work.
+    pub(crate) fn join(&mut self, id: &str, behavior: Behavior) {
+        let site = FakeSite::new(id, behavior);
+        self.rejoin(site);
+    }
+
+    /// Adds a site that goes on with its ledger.
+    pub(crate) fn rejoin(&mut self, site: FakeSite) {
+        let channel = channel(&self.connector, site.id.as_str(), Role::Site);
+        self.sites.spawn(site.run(channel));
+    }
+
+    pub(crate) async fn submit(&mut self, document: &StudyDocument) -> StudyId {
+        let request = v1::SubmitStudyRequest { study_toml: document.text().to_owned().into() };
+        let answer = self.admin.submit_study(request).await.unwrap().into_inner();
+        SubmittedStudy::try_from(answer).unwrap().study_id
+    }
+
+    pub(crate) async fn status(&mut self, id: &StudyId) -> StudyStatus {
+        let request = v1::GetStudyStatusRequest { study_id: id.to_string() };
+        StudyStatus::try_from(self.admin.get_study_status(request).await.unwrap().into_inner()).unwrap()
+    }
+
+    /// Waits until a status satisfies the condition.
+    pub(crate) async fn wait(
+        &mut self,
+        id: &StudyId,
+        what: &str,
+        reached: impl Fn(&StudyStatus) -> bool,
+    ) -> StudyStatus {
+        let end = Instant::now() + Duration::from_secs(30);
+        loop {
+            let status = self.status(id).await;
+            if reached(&status) {
+                return status;
+            }
+            assert!(Instant::now() < end, "no {what} after 30 s: {status:#?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    pub(crate) async fn wait_end(&mut self, id: &StudyId) -> StudyStatus {
+        self.wait(id, "end", |status| status.state.has_ended()).await
+    }
+
+    pub(crate) async fn export(&mut self, id: &StudyId) -> BTreeMap<String, Vec<u8>> {
+        let request = v1::ExportStudyRequest { study_id: id.to_string() };
+        let mut parts = self.admin.export_study(request).await.unwrap().into_inner();
+        let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+        while let Some(part) = parts.message().await.unwrap() {
+            let part = ExportPart::try_from(part).unwrap();
+            files.entry(part.file).or_default().extend_from_slice(&part.data);
+        }
+        files
+    }
+
+    /// Ends coordinator and sites; the sites come back with what they remember.
+    pub(crate) async fn stop(mut self) -> Vec<FakeSite> {
+        self.shutdown.trigger();
+        self.coordinator.finished().await.unwrap();
+        let mut sites = Vec::new();
+        while let Some(site) = self.sites.join_next().await {
+            sites.push(site.unwrap());
+        }
+        sites
+    }
+}
+
+/// A connection under a declared identity.
+pub(crate) fn channel(connector: &MemoryConnector, id: &str, role: Role) -> Channel {
+    connector.channel(PeerIdentity::declared(id, role).unwrap())
+}

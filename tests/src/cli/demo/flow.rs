@@ -1,0 +1,124 @@
+//! The steps of the demo, one after the other.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+
+use super::data::DemoData;
+use super::{data, folder, summary};
+use crate::harness::federation::COORDINATOR;
+use crate::harness::toml_text::{SAMPLE_STUDY, TomlText};
+use crate::harness::{CommandLine, Federation, FederationOptions, SiteSetup};
+
+/// What the demo is told.
+#[derive(Debug, Clone)]
+pub(super) struct DemoOptions {
+    /// One folder per hospital and support.csv; without it the shared sepsis data, else a synthetic cohort.
+    pub(super) data: Option<PathBuf>,
+    /// Number of sites, at least the number of hospitals.
+    pub(super) sites: usize,
+    /// Seed of split, synthetic data, imputer and initial model. Noise and secret samples never have a seed here.
+    pub(super) seed: u64,
+    /// Folder of the report.
+    pub(super) out: PathBuf,
+    /// Folder of everything else.
+    pub(super) run: PathBuf,
+    /// Port of the coordinator; any free one if absent.
+    pub(super) port: Option<u16>,
+    /// Study document in place of the sample.
+    pub(super) study: Option<PathBuf>,
+    /// Rounds in place of the study's.
+    pub(super) rounds: Option<u32>,
+}
+
+/// Runs the demo from an empty folder to the report.
+///
+/// # Errors
+/// Whatever keeps a step from its end, with the command that failed and what it said. All processes are ended.
+pub(super) async fn run(options: DemoOptions) -> anyhow::Result<()> {
+    let started = Instant::now();
+    folder::start_clean(&options.run)?;
+    folder::start_clean(&options.out)?;
+    let data = data::prepare(&options)?;
+    let setups = data.sites.iter().map(|site| SiteSetup::new(&site.site, &site.folder)).collect();
+    heading("Provision: a certificate and a folder for everybody");
+    let federation_options = FederationOptions { name: "demo".to_owned(), port: options.port, echo: true };
+    let mut federation = Federation::provision(&options.run, setups, federation_options).await?;
+    let study = prepare_study(&options, &data, &federation).await?;
+    heading("Start the coordinator and one agent per site");
+    federation.start_coordinator().await?;
+    for site in &data.sites {
+        federation.check_site(&site.site, Some(&study)).run().await?;
+    }
+    federation.start_sites()?;
+    let id = train(&mut federation, &study).await?;
+    heading("Report");
+    federation.export(&id, &options.out).await?;
+    let table = summary::collect(&federation, &id, &options.out).await?;
+    federation.stop().await?;
+    println!("\n{table}");
+    println!(
+        "the demo took {:.0} s; open {}",
+        started.elapsed().as_secs_f64(),
+        options.out.join("report.html").display()
+    );
+    Ok(())
+}
+
+fn heading(text: &str) {
+    println!("\n== {text}");
+}
+
+/// Fits the imputer and writes the study with its digest.
+async fn prepare_study(
+    options: &DemoOptions,
+    data: &DemoData,
+    federation: &Federation,
+) -> anyhow::Result<PathBuf> {
+    let text = match &options.study {
+        Some(path) => fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?,
+        None => SAMPLE_STUDY.to_owned(),
+    };
+    let mut study = TomlText::new(&text);
+    study.set("training", "initialization_seed", options.seed.cast_signed())?;
+    study.set("federation", "min_sites", (options.sites as i64).min(2))?;
+    if let Some(rounds) = options.rounds {
+        study.set("training", "rounds", i64::from(rounds))?;
+    }
+    let path = options.run.join("study.toml");
+    fs::write(&path, study.text())?;
+    heading("Fit one imputer for all sensitive features on the support data");
+    let imputer = federation.imputers().join("imputer.onnx");
+    let line = CommandLine::new(COORDINATOR).args(["imputer", "fit", "--schema"]).arg(&path);
+    let line = line.arg("--support").arg(&data.support).arg("--out").arg(&imputer);
+    let line = line.arg("--seed").arg(options.seed.to_string());
+    println!("$ {line}");
+    line.run().await?;
+    study.replace_section("imputer", &format!("kind = \"onnx\"\nsha256 = \"{}\"", sha256(&imputer)?))?;
+    fs::write(&path, study.text())?;
+    Ok(path)
+}
+
+/// Submits the study and shows its progress until it has ended.
+async fn train(federation: &mut Federation, study: &Path) -> anyhow::Result<String> {
+    heading("Submit the study and watch it");
+    let id = federation.submit(study).await?;
+    let line = federation.study("watch").arg(&id);
+    println!("$ {line}");
+    line.run().await?;
+    federation.wait_finished(&id, Duration::from_secs(60)).await?;
+    Ok(id)
+}
+
+/// SHA-256 of a file, hexadecimal.
+///
+/// # Errors
+/// When the file cannot be read.
+fn sha256(path: &Path) -> anyhow::Result<String> {
+    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(hex::encode(Sha256::digest(bytes)))
+}

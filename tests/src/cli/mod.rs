@@ -1,0 +1,79 @@
+//! The commands of `fusiondp-simulate`, one file each.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod check_vectors;
+mod demo;
+mod run;
+mod synthesize;
+
+/// A whole federation on one machine: try a study before it is deployed, see it all at work, check the figures.
+#[derive(Debug, Parser)]
+#[command(name = "fusiondp-simulate", version, about, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Arguments),
+    Demo(demo::Arguments),
+    Synthesize(synthesize::Arguments),
+    CheckVectors(check_vectors::Arguments),
+}
+
+impl Cli {
+    /// Runs the command. Exit code 0: done; 1: a check failed; errors become 2 in `main`.
+    ///
+    /// # Errors
+    /// Anything that keeps the command from its work, with file, value and remedy.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        match self.command {
+            Command::Run(arguments) => arguments.run(),
+            Command::Demo(arguments) => arguments.run(),
+            Command::Synthesize(arguments) => arguments.run(),
+            Command::CheckVectors(arguments) => arguments.run(),
+        }
+    }
+}
+
+/// An error with its causes on one line; a cause that its parent's message already quotes is not said twice.
+#[must_use]
+pub fn one_line(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            let joint = if text.is_empty() { "" } else { ": " };
+            text = format!("{text}{joint}{cause}");
+        }
+    }
+    text
+}
+
+/// A runtime for commands that start processes or services.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn causes_are_said_once() {
+        let error = anyhow!("disk full").context("cannot write x: disk full").context("saving");
+        assert_eq!(one_line(&error), "saving: cannot write x: disk full");
+    }
+}

@@ -1,0 +1,21 @@
+//! A whole federation on one machine: simulation, demonstration, and the harness of the integration tests.
+//!
+//! | module | content |
+//! |---|---|
+//! | [`cli`] | the commands of `fusiondp-simulate` |
+//! | [`cohort`] | a synthetic intensive-care cohort, for machines without real data |
+//! | [`simulation`] | a whole federation in one process, from study to figures |
+//! | [`split`] | hospitals cut into more sites, by patient |
+//! | [`vectors`] | this build's figures against independent reference figures |
+//! | [`harness`] | a federation of real processes over TLS on loopback |
+//! | [`shared_data`] | where data stands that is not part of the repository |
+//!
+//! May depend on every crate of the workspace; none depends on it. The integration tests are in `tests/`.
+
+pub mod cli;
+pub mod cohort;
+pub mod harness;
+pub mod shared_data;
+pub mod simulation;
+pub mod split;
+pub mod vectors;
