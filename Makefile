@@ -42,7 +42,7 @@ demo: build onnxruntime ## Set up a consortium on this machine, train a federate
 
 .PHONY: test
 test: build onnxruntime ## Everything that proves the claims: unit, property, statistical and end-to-end tests
-	$(CARGO) test --release --locked --workspace --quiet
+	$(CARGO) test --release --locked --workspace
 
 .PHONY: lint
 lint: ## Formatting and lints, warnings are errors

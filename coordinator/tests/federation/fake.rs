@@ -75,7 +75,10 @@ impl FakeSite {
         while let Err(status) = self.serve(&mut client).await {
             match Problem::from_status(&status).map(|problem| problem.kind) {
                 None | Some(ProblemType::ShuttingDown) => return self,
-                Some(ProblemType::StaleTask) => tokio::time::sleep(Duration::from_millis(10)).await,
+                // A round or a study may end while an answer is on its way, and a real agent goes on too.
+                Some(ProblemType::StaleTask | ProblemType::StudyEnded) => {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
                 Some(_) => panic!("{} was refused: {status}", self.id),
             }
         }
