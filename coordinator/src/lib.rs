@@ -16,6 +16,7 @@
 //! | `board`, `presence` | what sites are to do and which are there, in memory only |
 //! | [`report`] | the report folder of a study |
 //! | [`provision`] | keys, certificates and kits of a consortium |
+//! | [`support`] | support data that imputers are fitted on |
 //! | [`cli`] | the commands of the binary |
 //! | `progress` | the terminal view of a running study |
 //!
@@ -40,6 +41,7 @@ pub mod provision;
 pub mod report;
 pub mod round;
 pub mod store;
+pub mod support;
 
 mod board;
 mod grpc;

@@ -12,8 +12,9 @@ use fusiondp_protocol::study::{MAX_STUDY_BYTES, StudyDocument};
 use fusiondp_runtime::files::write_atomic;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::admin;
 use super::table::Table;
-use super::{admin, support};
+use crate::support;
 
 /// Fit imputers for sensitive features.
 #[derive(Debug, Subcommand)]

@@ -18,7 +18,6 @@ mod provision;
 mod serve;
 mod sites;
 mod study;
-mod support;
 mod table;
 
 use std::path::PathBuf;

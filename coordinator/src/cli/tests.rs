@@ -5,10 +5,10 @@ use std::path::Path;
 use clap::CommandFactory as _;
 use fusiondp_learn::schema::Schema;
 
-use super::support::{SupportError, read};
 use super::*;
 use crate::config::CoordinatorConfig;
 use crate::provision::{ConsortiumFile, provision as provision_kits};
+use crate::support::{SupportError, read};
 
 #[test]
 fn the_commands_are_well_formed_and_each_shows_an_example() {

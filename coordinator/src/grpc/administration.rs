@@ -20,7 +20,7 @@ use super::identity;
 use crate::app::Submissions;
 use crate::report;
 use crate::shared::Core;
-use crate::study::{model_of, status};
+use crate::study::{StudyContext, status};
 
 /// Shortest time between two statuses of a watch.
 const WATCH_INTERVAL: Duration = Duration::from_millis(200);
@@ -48,16 +48,33 @@ impl AdministrationService {
         if self.core.settings.submissions == Submissions::Deployed {
             document.study().validate_for_submission()?;
         }
-        model_of(document.study()).map_err(|error| invalid(error.to_string()))?;
-        let invited = self.invited(&document)?;
+        let context = StudyContext::new(document).map_err(|error| invalid(error.to_string()))?;
+        self.check_size(&context)?;
+        let document = context.document();
+        let invited = self.invited(document)?;
         let now_ms = self.core.clock.now_ms();
-        let created = self.core.store.submit_study(&document, &invited, now_ms).await?;
+        let created = self.core.store.submit_study(document, &invited, now_ms).await?;
         if created {
             tracing::info!(study = %document.id(), sites = invited.len(), "study submitted");
             self.core.submitted.notify_one();
             self.core.changed();
         }
         Ok(SubmittedStudy { study_id: document.id().clone(), created })
+    }
+
+    /// Whether models and updates of a study fit the limits of a connection.
+    fn check_size(&self, context: &StudyContext) -> Result<(), ApiError> {
+        let (public, private) = context.update_shape(true);
+        let bytes = (4 * public + 8 * private).max(4 * context.model().parameters()) as u64;
+        let limit = self.core.settings.limits.max_model_bytes;
+        if bytes <= limit {
+            return Ok(());
+        }
+        Err(invalid(format!(
+            "[model] has {} parameters and an update {bytes} bytes, the coordinator takes {limit}; choose smaller widths or \
+             raise [limits] max_model_mib",
+            context.model().parameters()
+        )))
     }
 
     /// The sites that are offered a study: those it names, else all of the consortium.

@@ -86,6 +86,7 @@ async fn studies_that_cannot_run_are_refused_at_submission() {
             STUDY.replace("feature-dp", "non-private").replace("warmup_rounds = 1", "warmup_rounds = 0"),
             "non-private",
         ),
+        (STUDY.replace("kind = \"linear\"", "kind = \"mlp\"\nwidths = [12000, 12000]"), "max_model_mib"),
     ];
     for (text, part) in documents {
         let request = v1::SubmitStudyRequest { study_toml: text.into() };

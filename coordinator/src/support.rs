@@ -9,16 +9,16 @@ use fusiondp_learn::schema::{CellProblem, Column, Schema};
 use fusiondp_learn::table::{PublicFeatures, SensitiveFeatures, TableError};
 
 /// Feature columns of all support files.
-pub(super) struct Support {
+pub struct Support {
     /// Public features.
-    pub(super) public: PublicFeatures,
+    pub public: PublicFeatures,
     /// Sensitive features.
-    pub(super) sensitive: SensitiveFeatures,
+    pub sensitive: SensitiveFeatures,
 }
 
 /// Why support data does not serve.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum SupportError {
+pub enum SupportError {
     /// The file cannot be opened.
     #[error("cannot open {}: {source}", path.display())]
     Open {
@@ -72,7 +72,10 @@ pub(super) enum SupportError {
 }
 
 /// Reads the feature columns of `files`, one below the other. Other columns are ignored.
-pub(super) fn read(schema: &Schema, files: &[PathBuf]) -> Result<Support, SupportError> {
+///
+/// # Errors
+/// [`SupportError`] with file, line and column, never with a value.
+pub fn read(schema: &Schema, files: &[PathBuf]) -> Result<Support, SupportError> {
     let columns: Vec<&Column> = schema.public().chain(schema.sensitive()).collect();
     let mut cells: Vec<Vec<f32>> = vec![Vec::new(); columns.len()];
     for path in files {
