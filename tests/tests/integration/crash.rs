@@ -13,7 +13,7 @@ use fusiondp_tests::harness::federation::text;
 use fusiondp_tests::harness::{Federation, FederationOptions, small};
 use serde_json::Value;
 
-const ROUNDS: u32 = 150;
+const ROUNDS: u32 = 250;
 const DELTA: f64 = 1e-5;
 const LIMIT: Duration = Duration::from_secs(100);
 
@@ -26,8 +26,15 @@ async fn running_study(root: &Path) -> (Federation, String) {
     federation.start_coordinator().await.unwrap();
     federation.start_sites().unwrap();
     let id = federation.submit(&study).await.unwrap();
-    federation.wait_until(&id, "round 10", LIMIT, |status| round(status) >= 10).await.unwrap();
+    reach(&mut federation, &id, 10).await;
     (federation, id)
+}
+
+/// Waits for a round of the study, which must still be running then.
+async fn reach(federation: &mut Federation, id: &str, wanted: u64) {
+    let reached = federation.wait_until(id, "further rounds", LIMIT, |status| round(status) >= wanted);
+    let status = reached.await.unwrap();
+    assert_eq!(text(&status, "state"), "running", "the study ended before it could be disturbed");
 }
 
 fn round(status: &Value) -> u64 {
@@ -91,12 +98,10 @@ async fn assert_rounds_applied_once(state_dir: &Path, id: &str) {
 async fn a_killed_coordinator_resumes_its_round() {
     let root = tempfile::tempdir().unwrap();
     let (mut federation, id) = running_study(root.path()).await;
-    for stop_after in [30, 60] {
+    for wanted in [30, 60] {
         federation.kill_coordinator().await.unwrap();
         federation.start_coordinator().await.unwrap();
-        let resumed =
-            federation.wait_until(&id, "further rounds", LIMIT, |status| round(status) >= stop_after);
-        resumed.await.unwrap();
+        reach(&mut federation, &id, wanted).await;
     }
     let status = federation.wait_finished(&id, LIMIT).await.unwrap();
     assert_sound(federation, &id, &status).await;
@@ -106,12 +111,10 @@ async fn a_killed_coordinator_resumes_its_round() {
 async fn a_killed_site_goes_on_where_it_was() {
     let root = tempfile::tempdir().unwrap();
     let (mut federation, id) = running_study(root.path()).await;
-    for stop_after in [30, 60] {
+    for wanted in [30, 60] {
         federation.kill_site("hospital-b").await.unwrap();
         federation.start_site("hospital-b").unwrap();
-        let resumed =
-            federation.wait_until(&id, "further rounds", LIMIT, |status| round(status) >= stop_after);
-        resumed.await.unwrap();
+        reach(&mut federation, &id, wanted).await;
     }
     let status = federation.wait_finished(&id, LIMIT).await.unwrap();
     assert_sound(federation, &id, &status).await;

@@ -1,0 +1,31 @@
+//! What only a whole federation can prove, in one test program.
+//!
+//! | module | proves |
+//! |---|---|
+//! | `crash` | killed processes resume; every round applied once; no epsilon below the ledger's events |
+//! | `disagreement` | a site refuses a plan that is not its own, before anything is charged |
+//! | `end_to_end_tls` | provisioning to report: two sites, real TLS, a fitted ONNX imputer |
+//! | `identity` | who is refused, with a clear message on both ends |
+//! | `mechanism` | sensitivity, noise and exact zeros of the site's real training step |
+//! | `onnx_export` | the exported model gives the site's probabilities, in Rust and in Python |
+//! | `real_data` | accuracy on two real hospitals, where their files stand |
+//! | `refusals` | budgets, missing sites, forbidden metrics, idle connections: seen in status |
+//! | `samples` | every sample in `deploy/samples` loads |
+//! | `simulation` | runs in one process repeat; every mode; more sites than hospitals |
+//! | `stock_imputers` | scikit-learn exports in the site's imputer |
+//! | `vectors` | independent reference figures |
+//!
+//! Processes are started from the target folder that this program lies in: `make test` builds them first.
+
+mod crash;
+mod disagreement;
+mod end_to_end_tls;
+mod identity;
+mod mechanism;
+mod onnx_export;
+mod real_data;
+mod refusals;
+mod samples;
+mod simulation;
+mod stock_imputers;
+mod vectors;
