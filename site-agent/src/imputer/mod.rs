@@ -14,6 +14,7 @@ pub mod binding;
 pub mod cache;
 pub mod declared_noise;
 mod error;
+mod gaps;
 mod inference;
 pub mod onnx;
 pub mod precomputed;

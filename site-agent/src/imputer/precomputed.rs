@@ -3,7 +3,7 @@
 //! The file has the unit-id column and every sensitive column of the schema, values as the imputer gave them: a number
 //! for continuous columns, a probability of 1 or 0/1 for binary ones, a word for categorical ones. A unit with several
 //! records has as many rows, in the order of the training data. Where records are the units, rows correspond one to one.
-//! Whoever made the file vouches that it was made from public columns alone: the agent cannot see that.
+//! An empty cell is filled, see [`gaps`]. Whoever made the file vouches that it was made from public columns alone: the agent cannot see that.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use fusiondp_learn::schema::{CellProblem, Column, ColumnKind, OutOfRange, Schema
 use fusiondp_learn::table::ImputedFeatures;
 use fusiondp_runtime::clock::Clock;
 
-use super::{Imputer, ImputerError, ImputerInput};
+use super::{Imputer, ImputerError, ImputerInput, gaps};
 use crate::data::csv::{CsvFile, Line, file_name};
 use crate::data::{DataError, Progress, Units};
 
@@ -52,19 +52,27 @@ impl Precomputed {
             .map(|column| Ok((file.require(&column.name, "sensitive")?, column)))
             .collect::<Result<Vec<_>, DataError>>()?;
         let mut columns = vec![Vec::new(); places.len()];
+        let mut first_gaps = vec![None; places.len()];
         let mut ids = Vec::new();
         let mut rows = 0;
         let digest = file.read(|line| {
             rows += 1;
             progress.advance(rows, None);
-            for ((place, column), cells) in places.iter().zip(&mut columns) {
-                cells.push(parse(&name, column, *place, &line)?);
+            for (((place, column), cells), gap) in places.iter().zip(&mut columns).zip(&mut first_gaps) {
+                let cell = parse(&name, column, *place, &line)?;
+                if cell.is_none() {
+                    gap.get_or_insert(line.number);
+                }
+                cells.push(cell.unwrap_or(f32::NAN));
             }
             if let Some((place, column)) = &unit {
                 ids.push(unit_id(&name, column, *place, &line)?);
             }
             Ok(())
         })?;
+        for (((_, column), cells), gap) in places.iter().zip(&mut columns).zip(first_gaps) {
+            fill_gaps(&name, column, cells, gap)?;
+        }
         Ok(Rows { columns, ids, digest })
     }
 
@@ -130,21 +138,35 @@ fn unit_id(file: &str, column: &str, place: usize, line: &Line<'_>) -> Result<St
     Ok(id.to_owned())
 }
 
-fn parse(file: &str, column: &Column, place: usize, line: &Line<'_>) -> Result<f32, DataError> {
+/// Fills the empty cells of a column; `first` is the line of the first one.
+fn fill_gaps(file: &str, column: &Column, cells: &mut [f32], first: Option<u64>) -> Result<(), DataError> {
+    let Some(line) = first else { return Ok(()) };
+    let Some(filled) = gaps::fill(column.kind.as_ref(), cells) else {
+        return Err(cell_error(file, column, line, CellProblem::Missing));
+    };
+    tracing::warn!(
+        file,
+        column = column.name,
+        filled,
+        "imputed values are missing in the file; filled in from the others"
+    );
+    Ok(())
+}
+
+/// `None` where the cell is empty.
+fn parse(file: &str, column: &Column, place: usize, line: &Line<'_>) -> Result<Option<f32>, DataError> {
     let text = line.cells.get(place).unwrap_or_default().trim();
-    imputed_cell(column, text).map_err(|problem| DataError::Cell {
-        file: file.to_owned(),
-        line: line.number,
-        column: column.name.clone(),
-        problem,
-        public_value: None,
-    })
+    if text.is_empty() {
+        return Ok(None);
+    }
+    imputed_cell(column, text).map(Some).map_err(|problem| cell_error(file, column, line.number, problem))
+}
+
+fn cell_error(file: &str, column: &Column, line: u64, problem: CellProblem) -> DataError {
+    DataError::Cell { file: file.to_owned(), line, column: column.name.clone(), problem, public_value: None }
 }
 
 fn imputed_cell(column: &Column, text: &str) -> Result<f32, CellProblem> {
-    if text.is_empty() {
-        return Err(CellProblem::Missing);
-    }
     if let Some(kind @ ColumnKind::Categorical { .. }) = &column.kind {
         return kind.parse(text, OutOfRange::Refuse)?.ok_or(CellProblem::UnknownWord);
     }

@@ -110,6 +110,15 @@ fn precomputed_numbers_are_clipped_and_probabilities_kept() {
 }
 
 #[test]
+fn an_empty_precomputed_cell_is_filled_and_does_not_show() {
+    let folder = tempfile::tempdir().unwrap();
+    write_records(folder.path(), 3, 1, false);
+    std::fs::write(folder.path().join("imputed.csv"), "id,s,t\nu0,10,1\nu1,,0\nu2,30,1\n").unwrap();
+    let imputed = precomputed(folder.path(), &dataset(folder.path())).unwrap();
+    assert_eq!(imputed.column(0), &[10.0, 10.0, 30.0]);
+}
+
+#[test]
 fn a_study_without_its_imputer_is_told_what_to_configure() {
     let empty = ImputerProvider::new(ProviderSettings::default(), Purpose::Production, clock());
     let ask = |kind: &str| empty.find(&document(&[("kind = \"precomputed\"", kind)])).err().unwrap();
