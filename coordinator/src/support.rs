@@ -28,7 +28,7 @@ pub enum SupportError {
         source: csv::Error,
     },
     /// A line is no CSV.
-    #[error("{}, line {line}: not a CSV record of the header's length; is a comma or a quote missing?", path.display())]
+    #[error("{}, line {line}: not a CSV record of the header's length in UTF-8; is a comma or a quote missing?", path.display())]
     Record {
         /// The file.
         path: PathBuf,
@@ -119,7 +119,7 @@ fn read_file(path: &Path, columns: &[&Column], cells: &mut [Vec<f32>]) -> Result
 /// Where each feature stands in the file.
 fn places(path: &Path, header: &csv::StringRecord, columns: &[&Column]) -> Result<Vec<usize>, SupportError> {
     let mut seen = BTreeSet::new();
-    for name in header {
+    for name in header.iter().map(str::trim) {
         if !seen.insert(name) {
             return Err(SupportError::DuplicateColumn { path: path.to_owned(), column: name.to_owned() });
         }

@@ -205,6 +205,25 @@ fn a_study_is_checked_and_its_plan_previewed_without_a_coordinator() {
 }
 
 #[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let document = folder.path().join("study.toml");
+    fs::write(&document, STUDY).unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = binary().args(["study", "check", text(&document)]).stdout(writer).output().unwrap();
+    assert!(output.status.success());
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn an_error_tells_its_cause_once() {
+    let said = stderr(1, &["study", "check", "/no/such/study.toml"]);
+    assert_eq!(said.matches("No such file").count(), 1, "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
+
+#[test]
 fn an_imputer_is_fitted_pinned_and_repeatable() {
     let folder = tempfile::tempdir().unwrap();
     let (document, csv) = (folder.path().join("study.toml"), folder.path().join("support.csv"));
@@ -227,10 +246,13 @@ fn an_imputer_is_fitted_pinned_and_repeatable() {
         ]);
         (said, fs::read(out).unwrap())
     };
-    let (said, model) = fit("one.onnx");
+    let (said, model) = fit("made/one.onnx");
     assert!(said.contains("200 support records") && said.contains("R2 0.9"), "{said}");
     assert!(said.contains(&format!("sha256 = \"{}\"", Digest::of(&model))), "{said}");
     assert_eq!(fit("two.onnx").1, model, "the same options and data give the same file");
+    let into = ["--support", text(&csv), "--out", text(folder.path())];
+    let folder_named = stderr(1, &[&["imputer", "fit", "--schema", text(&document)], &into[..]].concat());
+    assert!(folder_named.contains("is a folder"), "{folder_named}");
     fs::write(&csv, "id,a\np1,0.5\n").unwrap();
     let out = folder.path().join("three.onnx");
     let missing = stderr(

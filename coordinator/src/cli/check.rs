@@ -9,6 +9,7 @@ use fusiondp_protocol::{Plan, SiteId, SiteSize, Study};
 use serde_json::{Value, json};
 
 use super::admin;
+use super::output::{OutputError, outln};
 use crate::progress::text::epsilon;
 use crate::study::model_of;
 
@@ -46,10 +47,10 @@ impl Check {
                 "not_ready": submission,
                 "plan": plan.as_ref().map(plan_json),
             });
-            println!("{}", serde_json::to_string_pretty(&report)?);
+            outln!("{}", serde_json::to_string_pretty(&report)?)?;
             return Ok(());
         }
-        print(&document, parameters, submission.as_deref());
+        print(&document, parameters, submission.as_deref())?;
         if let Some(plan) = &plan {
             print_plan(document.study(), plan)?;
         }
@@ -69,34 +70,35 @@ impl Check {
     }
 }
 
-fn print(document: &StudyDocument, parameters: usize, not_ready: Option<&str>) {
+fn print(document: &StudyDocument, parameters: usize, not_ready: Option<&str>) -> Result<(), OutputError> {
     let study = document.study();
     let columns = &study.schema;
-    println!("{}: valid", document.id());
-    println!("digest      {}", document.digest());
-    println!("mode        {}", study.fusion.mode);
-    println!("columns     {} public, {} sensitive", columns.public().count(), columns.sensitive().count());
-    println!("parameters  {parameters}");
-    println!("rounds      {}", study.training.rounds);
+    outln!("{}: valid", document.id())?;
+    outln!("digest      {}", document.digest())?;
+    outln!("mode        {}", study.fusion.mode)?;
+    outln!("columns     {} public, {} sensitive", columns.public().count(), columns.sensitive().count())?;
+    outln!("parameters  {parameters}")?;
+    outln!("rounds      {}", study.training.rounds)?;
     match not_ready {
-        None => println!("ready to be submitted"),
-        Some(reason) => println!("not ready to be submitted: {reason}"),
+        None => outln!("ready to be submitted")?,
+        Some(reason) => outln!("not ready to be submitted: {reason}")?,
     }
+    Ok(())
 }
 
 fn print_plan(study: &Study, plan: &Plan) -> anyhow::Result<()> {
     let noise =
         plan.noise_multiplier.map_or_else(|| "none".to_owned(), |noise| format!("{:.5}", noise.get()));
-    println!("\nplan for {} units:", plan.total_units);
-    println!("noise multiplier      {noise}");
-    println!("sampling probability  {:.6}", plan.sampling_probability.get());
-    println!("epsilon, replace      {}", epsilon(plan.epsilon_replace));
-    println!("epsilon, zero_out     {}", epsilon(plan.epsilon_zero_out));
-    println!("delta                 {}", plan.delta);
+    outln!("\nplan for {} units:", plan.total_units)?;
+    outln!("noise multiplier      {noise}")?;
+    outln!("sampling probability  {:.6}", plan.sampling_probability.get())?;
+    outln!("epsilon, replace      {}", epsilon(plan.epsilon_replace))?;
+    outln!("epsilon, zero_out     {}", epsilon(plan.epsilon_zero_out))?;
+    outln!("delta                 {}", plan.delta)?;
     let overlap = study.federation.max_overlap;
     if overlap > 1 {
         let worst = plan.epsilon(overlap, fusiondp_dp::NeighboringRelation::Replace)?;
-        println!("epsilon, replace, for a patient of {overlap} sites: {}", epsilon(worst));
+        outln!("epsilon, replace, for a patient of {overlap} sites: {}", epsilon(worst))?;
     }
     Ok(())
 }

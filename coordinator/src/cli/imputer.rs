@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use fusiondp_dp::Digest;
 use fusiondp_learn::imputer::{FeatureQuality, FitProgress, ImputerFit, Quality, fit};
@@ -13,6 +13,7 @@ use fusiondp_runtime::files::write_atomic;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::admin;
+use super::output::{out, outln};
 use super::table::Table;
 use crate::support;
 
@@ -38,7 +39,7 @@ pub(super) struct Fit {
     /// CSV files with every feature column; others are ignored.
     #[arg(long, value_name = "CSV", num_args = 1.., required = true)]
     support: Vec<PathBuf>,
-    /// File to write.
+    /// File to write; its folder is made if absent.
     #[arg(long, value_name = "FILE.onnx")]
     out: PathBuf,
     /// Most passes over the support data.
@@ -67,6 +68,7 @@ impl Fit {
             StudyDocument::from_bytes(&bytes).with_context(|| self.schema.display().to_string())?;
         let schema = &document.study().schema;
         let support = support::read(schema, &self.support)?;
+        self.prepare_output()?;
         let rows = support.public.rows();
         let options = self.options();
         let bar = progress_bar(options.epochs);
@@ -81,11 +83,21 @@ impl Fit {
         bar.finish_and_clear();
         let model = export_imputer(&imputer, &metadata(&document, rows, &options)?)?;
         write_atomic(&self.out, &model)?;
-        println!("{} support records, {} parameters", rows, imputer.parameters());
-        print!("\nquality on the held-out tenth:\n{}", quality_table(imputer.quality()));
-        println!("\n{}, {} bytes; pin it in the study:\n", self.out.display(), model.len());
-        println!("[imputer]\nkind = \"onnx\"\nsha256 = \"{}\"", Digest::of(&model));
+        outln!("{} support records, {} parameters", rows, imputer.parameters())?;
+        out!("\nquality on the held-out tenth:\n{}", quality_table(imputer.quality()))?;
+        outln!("\n{}, {} bytes; pin it in the study:\n", self.out.display(), model.len())?;
+        outln!("[imputer]\nkind = \"onnx\"\nsha256 = \"{}\"", Digest::of(&model))?;
         Ok(())
+    }
+
+    /// Makes the folder of the output before the fit, which may take minutes, and not after it.
+    fn prepare_output(&self) -> anyhow::Result<()> {
+        if self.out.is_dir() {
+            bail!("--out {} is a folder; name a file in it", self.out.display());
+        }
+        let Some(folder) = self.out.parent() else { return Ok(()) };
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("cannot make the folder {}", folder.display()))
     }
 
     fn options(&self) -> ImputerFit {

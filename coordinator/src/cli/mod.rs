@@ -14,6 +14,7 @@
 mod admin;
 mod check;
 mod imputer;
+pub(crate) mod output;
 mod provision;
 mod serve;
 mod sites;
@@ -74,11 +75,26 @@ struct AdminKit {
 pub fn run() -> ExitCode {
     match execute(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if output::reader_has_gone(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", told(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error with its causes. Most errors of this product tell their cause themselves; it is not told again.
+fn told(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if line.is_empty() {
+            line = cause;
+        } else if !line.contains(&cause) {
+            line.push_str(": ");
+            line.push_str(&cause);
+        }
+    }
+    line
 }
 
 fn execute(cli: Cli) -> anyhow::Result<()> {

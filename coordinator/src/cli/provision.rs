@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use fusiondp_runtime::{Clock as _, SystemClock};
 
+use super::output::outln;
 use crate::provision::{ConsortiumFile, provision};
 
 /// Make the consortium's authority and one kit per participant, or add what is missing.
@@ -27,7 +28,7 @@ impl Provision {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let consortium = ConsortiumFile::load(&self.consortium)?;
         let report = provision(&consortium, &self.out, SystemClock.now_ms())?;
-        print!("{report}");
+        outln!("{report}")?;
         Ok(())
     }
 }

@@ -6,6 +6,7 @@ use fusiondp_protocol::RegisteredSite;
 use fusiondp_protocol::convert::listed_sites;
 use serde_json::json;
 
+use super::output::{out, outln};
 use super::table::Table;
 use super::{AdminKit, admin, block_on};
 use crate::progress::text::{ago, time};
@@ -32,9 +33,9 @@ impl Sites {
         })?;
         if self.json {
             let sites: Vec<_> = sites.iter().map(as_json).collect();
-            println!("{}", serde_json::to_string_pretty(&sites)?);
+            outln!("{}", serde_json::to_string_pretty(&sites)?)?;
         } else {
-            print!("{}", table(&sites));
+            out!("{}", table(&sites))?;
         }
         Ok(())
     }

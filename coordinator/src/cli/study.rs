@@ -14,6 +14,7 @@ use fusiondp_protocol::{ExportPart, Metric, SiteStatus, StudyState, StudyStatus,
 use fusiondp_runtime::files::PARTIAL_SUFFIX;
 use serde_json::{Value, json};
 
+use super::output::{OutputError, out, outln};
 use super::table::Table;
 use super::{AdminKit, admin, block_on, check};
 use crate::progress::Progress;
@@ -138,7 +139,7 @@ impl Submit {
         if !submitted.created {
             eprintln!("the same document was submitted before");
         }
-        println!("{}", submitted.study_id);
+        outln!("{}", submitted.study_id)?;
         Ok(())
     }
 }
@@ -150,7 +151,7 @@ impl List {
         let studies = listed_studies(answer.into_inner())?;
         if self.json {
             let studies: Vec<Value> = studies.iter().map(as_json).collect();
-            println!("{}", serde_json::to_string_pretty(&studies)?);
+            outln!("{}", serde_json::to_string_pretty(&studies)?)?;
             return Ok(());
         }
         let mut table = Table::new(["STUDY", "STATE", "ROUND", "SITES", "SUBMITTED", "DETAIL"]);
@@ -165,7 +166,7 @@ impl List {
                 study.detail.clone(),
             ]);
         }
-        print!("{table}");
+        out!("{table}")?;
         Ok(())
     }
 }
@@ -177,9 +178,9 @@ impl OneStudy {
         let answer = admin.get_study_status(request).await.map_err(admin::refusal)?;
         let status = StudyStatus::try_from(answer.into_inner())?;
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&as_json(&status))?);
+            outln!("{}", serde_json::to_string_pretty(&as_json(&status))?)?;
         } else {
-            print_status(&status);
+            print_status(&status)?;
         }
         Ok(())
     }
@@ -194,14 +195,14 @@ impl NamedStudy {
         let mut last = None;
         while let Some(status) = statuses.message().await.map_err(admin::refusal)? {
             let status = StudyStatus::try_from(status)?;
-            progress.show(&status);
+            progress.show(&status)?;
             last = Some(status);
         }
         let Some(status) = last.filter(|status| status.state.has_ended()) else {
             bail!("the coordinator is shutting down; watch again when it is back");
         };
-        println!();
-        print_status(&status);
+        outln!()?;
+        print_status(&status)?;
         match status.state {
             StudyState::Failed => bail!("study {} failed: {}", status.study_id, status.detail),
             _ => Ok(()),
@@ -214,8 +215,8 @@ impl NamedStudy {
         let answer = admin.stop_study(request).await.map_err(admin::refusal)?;
         let status = StudyStatus::try_from(answer.into_inner())?;
         match status.state.has_ended() {
-            true => println!("{} has ended already: {}", status.study_id, status.state),
-            false => println!("{} ends after the current round", status.study_id),
+            true => outln!("{} has ended already: {}", status.study_id, status.state)?,
+            false => outln!("{} ends after the current round", status.study_id)?,
         }
         Ok(())
     }
@@ -239,7 +240,7 @@ impl Export {
             file.sync_all()
                 .and_then(|()| std::fs::rename(&partial, &path))
                 .with_context(|| cannot_write(&path))?;
-            println!("{}", path.display());
+            outln!("{}", path.display())?;
         }
         Ok(())
     }
@@ -261,28 +262,29 @@ fn cannot_write(path: &std::path::Path) -> String {
     format!("cannot write {}", path.display())
 }
 
-fn print_status(status: &StudyStatus) {
-    println!("{}  ({})", status.name, status.study_id);
-    println!("{}, round {}/{}", status.state, status.round, status.rounds);
+fn print_status(status: &StudyStatus) -> Result<(), OutputError> {
+    outln!("{}  ({})", status.name, status.study_id)?;
+    outln!("{}, round {}/{}", status.state, status.round, status.rounds)?;
     if !status.detail.is_empty() {
-        println!("{}", status.detail);
+        outln!("{}", status.detail)?;
     }
     if let Some(plan) = &status.plan {
-        println!(
+        outln!(
             "plan: epsilon {} (replace), {} (zero_out) at delta {}; {} units at rate {:.5}",
             epsilon(plan.epsilon_replace),
             epsilon(plan.epsilon_zero_out),
             plan.delta,
             plan.total_units,
             plan.sampling_probability.get()
-        );
+        )?;
     }
-    print!("\n{}", site_table(&status.sites));
+    out!("\n{}", site_table(&status.sites))?;
     let last = status.metrics.last().map(|metric| metric.round);
     let newest: Vec<&Metric> = status.metrics.iter().filter(|metric| Some(metric.round) == last).collect();
     if !newest.is_empty() {
-        print!("\n{}", metric_table(&newest));
+        out!("\n{}", metric_table(&newest))?;
     }
+    Ok(())
 }
 
 fn site_table(sites: &[SiteStatus]) -> Table {

@@ -69,6 +69,7 @@ fn support_errors_name_file_line_and_column_and_never_a_value() {
     let cases = [
         ("a\n0.5\n", "no column s"),
         ("a,s,s\n1,1,1\n", "column s twice"),
+        ("a,s,s \n1,1,1\n", "column s twice"),
         ("a,s\n0.5,0.5\n0.5,0.7531x\n", "line 3, column s"),
         ("a,s\n0.5,7531\n", "line 2, column s"),
         ("a,s\n0.5\n", "line 2"),
@@ -81,4 +82,13 @@ fn support_errors_name_file_line_and_column_and_never_a_value() {
     }
     let error = read(&schema(), &[Path::new("/no/such.csv").to_owned()]).err().unwrap().to_string();
     assert!(error.contains("/no/such.csv"), "{error}");
+}
+
+#[test]
+fn a_cause_is_told_once() {
+    let missing = fs::read("/no/such").unwrap_err();
+    let text = missing.to_string();
+    let error = anyhow::Error::from(missing).context(format!("cannot read /no/such: {text}"));
+    assert_eq!(told(&error), format!("cannot read /no/such: {text}"));
+    assert_eq!(told(&anyhow::anyhow!("the cause").context("the error")), "the error: the cause");
 }

@@ -10,6 +10,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use text::{duration, epsilon};
 
+use crate::cli::output::{OutputError, outln};
+
 /// Between two plain lines.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(3);
 
@@ -35,7 +37,10 @@ impl Progress {
     }
 
     /// Shows a status.
-    pub(crate) fn show(&mut self, status: &StudyStatus) {
+    ///
+    /// # Errors
+    /// [`OutputError`].
+    pub(crate) fn show(&mut self, status: &StudyStatus) -> Result<(), OutputError> {
         match &self.bar {
             Some(bar) => {
                 bar.set_length(u64::from(status.rounds.max(1)));
@@ -44,12 +49,13 @@ impl Progress {
                 if status.state.has_ended() {
                     bar.finish();
                 }
+                Ok(())
             }
             None => self.show_plain(status),
         }
     }
 
-    fn show_plain(&mut self, status: &StudyStatus) {
+    fn show_plain(&mut self, status: &StudyStatus) -> Result<(), OutputError> {
         let now = Instant::now();
         let due = match &self.plain {
             None => true,
@@ -58,9 +64,10 @@ impl Progress {
             }
         };
         if due {
-            println!("round {}/{}  {}", status.round, status.rounds, message(status));
+            outln!("round {}/{}  {}", status.round, status.rounds, message(status))?;
             self.plain = Some((status.state, status.detail.clone(), now));
         }
+        Ok(())
     }
 }
 

@@ -17,6 +17,9 @@ const MAX_POINTS: usize = 800;
 /// Ticks of an axis, about.
 const TICKS: f64 = 5.0;
 
+/// Larger values are left out: a site may report any finite loss, and one absurd value would hide the others.
+const LARGEST_DRAWN: f64 = 1e9;
+
 /// One line.
 pub(super) struct Series {
     /// Legend.
@@ -25,16 +28,20 @@ pub(super) struct Series {
     pub(super) color: usize,
     /// Drawn dashed.
     pub(super) dashed: bool,
-    /// x ascending.
+    /// Round and value, rounds ascending.
     pub(super) points: Vec<(f64, f64)>,
 }
 
-/// A chart with labelled axes.
+impl Series {
+    fn drawn(&self) -> impl Iterator<Item = (f64, f64)> {
+        self.points.iter().copied().filter(|point| point.1.abs() <= LARGEST_DRAWN)
+    }
+}
+
+/// A chart over rounds with labelled axes.
 pub(super) struct Chart<'a> {
     /// What it shows, for those who do not see it.
     pub(super) title: &'a str,
-    /// Under the x axis.
-    pub(super) x_label: &'a str,
     /// Beside the y axis.
     pub(super) y_label: &'a str,
     /// The y axis begins at 0.
@@ -53,6 +60,12 @@ struct Axis {
 }
 
 impl Axis {
+    /// An axis from 0 that covers a number of rounds with whole ticks.
+    fn of_rounds(last: f64) -> Self {
+        let step = round_step(last / TICKS).max(1.0);
+        Self { low: 0.0, high: (last.max(1.0) / step).ceil() * step, step }
+    }
+
     /// An axis that covers the values with round ticks.
     fn covering(low: f64, high: f64) -> Self {
         let span = if high > low { high - low } else { high.abs().max(1.0) * 0.1 };
@@ -94,18 +107,18 @@ fn round_step(raw: f64) -> f64 {
 impl Chart<'_> {
     /// The chart with its legend, or a line that says there is nothing to show.
     pub(super) fn render(&self) -> String {
-        let points = || self.series.iter().flat_map(|series| series.points.iter());
+        let points = || self.series.iter().flat_map(Series::drawn);
         if points().next().is_none() {
             return "<p class=\"empty\">Nothing was recorded.</p>".to_owned();
         }
-        let range = |of: fn(&(f64, f64)) -> f64| {
+        let range = |of: fn((f64, f64)) -> f64| {
             points()
                 .map(of)
                 .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)))
         };
         let (_, x_high) = range(|point| point.0);
         let (y_low, y_high) = range(|point| point.1);
-        let x = Axis::covering(0.0, x_high);
+        let x = Axis::of_rounds(x_high);
         let y = Axis::covering(if self.from_zero { 0.0 } else { y_low }, y_high);
         let mut svg = String::new();
         // Writing to a String cannot fail.
@@ -149,10 +162,9 @@ impl Chart<'_> {
         let (middle_x, middle_y) = (LEFT + (WIDTH - LEFT - RIGHT) / 2.0, TOP + (HEIGHT - TOP - BOTTOM) / 2.0);
         let _ = write!(
             svg,
-            "<text class=\"label\" x=\"{middle_x}\" y=\"{}\" text-anchor=\"middle\">{}</text>\
+            "<text class=\"label\" x=\"{middle_x}\" y=\"{}\" text-anchor=\"middle\">round</text>\
              <text class=\"label\" transform=\"translate(14 {middle_y}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
             HEIGHT - 6.0,
-            escape(self.x_label),
             escape(self.y_label)
         );
     }
@@ -184,9 +196,10 @@ fn at_y(axis: &Axis, value: f64) -> f64 {
 }
 
 fn line(svg: &mut String, series: &Series, x: &Axis, y: &Axis) {
-    let stride = series.points.len().div_ceil(MAX_POINTS).max(1);
-    let last = series.points.len().saturating_sub(1);
-    let kept = series.points.iter().enumerate().filter(|(index, _)| index % stride == 0 || *index == last);
+    let points: Vec<(f64, f64)> = series.drawn().collect();
+    let stride = points.len().div_ceil(MAX_POINTS).max(1);
+    let last = points.len().saturating_sub(1);
+    let kept = points.iter().enumerate().filter(|(index, _)| index % stride == 0 || *index == last);
     let dash = if series.dashed { " dashed" } else { "" };
     let color = series.color % COLORS;
     let _ = write!(svg, "<polyline class=\"line c{color}{dash}\" points=\"");
@@ -195,8 +208,8 @@ fn line(svg: &mut String, series: &Series, x: &Axis, y: &Axis) {
     }
     svg.push_str("\"/>");
     // A few points are evaluations and worth a mark with their value; many are a curve.
-    if series.points.len() <= 40 {
-        for point in &series.points {
+    if points.len() <= 40 {
+        for point in &points {
             let _ = write!(
                 svg,
                 "<circle class=\"dot c{color}\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"2.6\"><title>{}: {}</title></circle>",
@@ -215,7 +228,7 @@ mod tests {
 
     fn chart(points: Vec<(f64, f64)>) -> String {
         let series = vec![Series { name: "a<b".into(), color: 9, dashed: true, points }];
-        Chart { title: "t", x_label: "round", y_label: "y", from_zero: false, series }.render()
+        Chart { title: "t", y_label: "y", from_zero: false, series }.render()
     }
 
     #[test]
@@ -234,6 +247,17 @@ mod tests {
             assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
             assert!(svg.contains("class=\"line c1 dashed\""));
         }
+    }
+
+    #[test]
+    fn rounds_have_whole_ticks_and_absurd_values_are_left_out() {
+        let svg = chart(vec![(1.0, 0.3), (2.0, f64::MAX), (3.0, f64::INFINITY), (4.0, 0.2)]);
+        for tick in [">0<", ">1<", ">4<"] {
+            assert!(svg.contains(tick), "{svg}");
+        }
+        assert!(!svg.contains("NaN") && !svg.contains("inf") && !svg.contains(">0.5<"), "{svg}");
+        assert_eq!(svg.matches("<circle").count(), 2);
+        assert!(chart(vec![(1.0, f64::NAN)]).contains("Nothing was recorded"));
     }
 
     #[test]

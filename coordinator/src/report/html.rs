@@ -24,7 +24,7 @@ pub(super) fn page(context: &StudyContext, facts: &Facts, summary: &Summary) -> 
         cards(summary),
         guarantee(context, summary),
         curves(summary),
-        metrics(context, summary),
+        metrics(summary),
         privacy(summary),
         participation(facts),
         sites(summary),
@@ -59,17 +59,19 @@ fn header(context: &StudyContext, summary: &Summary) -> String {
 }
 
 fn cards(summary: &Summary) -> String {
+    let on = summary.evaluated_on();
     let cards = [
-        ("AUROC, pooled", share(summary.auroc)),
-        ("AUPR, pooled", share(summary.aupr)),
-        ("ε, replace", epsilon(summary.epsilon.replace)),
-        ("ε, zero_out", epsilon(summary.epsilon.zero_out)),
-        ("sites", summary.sites.to_string()),
-        ("rounds", format!("{} / {}", summary.rounds, summary.study.rounds_planned)),
-        ("training time", duration(summary.seconds)),
+        (format!("AUROC, {on}"), share(summary.auroc)),
+        (format!("AUPR, {on}"), share(summary.aupr)),
+        (format!("Brier score, {on}"), share(summary.brier)),
+        ("sites".to_owned(), summary.sites.to_string()),
+        ("ε, replace".to_owned(), epsilon(summary.epsilon.replace)),
+        ("ε, zero_out".to_owned(), epsilon(summary.epsilon.zero_out)),
+        ("rounds".to_owned(), format!("{} / {}", summary.rounds, summary.study.rounds_planned)),
+        ("training time".to_owned(), duration(summary.seconds)),
     ];
-    let card = |(label, value): (&str, String)| {
-        format!("<div class=\"card\"><b>{value}</b><span>{label}</span></div>")
+    let card = |(label, value): (String, String)| {
+        format!("<div class=\"card\"><b>{value}</b><span>{}</span></div>", escape(&label))
     };
     format!("<div class=\"cards\">{}</div>", cards.map(card).concat())
 }
@@ -122,7 +124,10 @@ fn overlap(summary: &Summary) -> String {
 fn uncovered(context: &StudyContext) -> String {
     let study = context.study();
     let label = study.schema.label().map_or("the label", |column| column.name.as_str());
-    let public = study.schema.public().count();
+    let public = match study.schema.public().count() {
+        1 => "1 column".to_owned(),
+        columns => format!("{columns} columns"),
+    };
     let metrics = match study.evaluation.release {
         MetricRelease::Summary => {
             "Metrics. Sites sent counts of true outcomes by predicted score, in the clear."
@@ -131,7 +136,7 @@ fn uncovered(context: &StudyContext) -> String {
     };
     format!(
         "<ul><li>Labels. <code>{}</code> of every record is treated as known to an attacker.</li>\
-         <li>Public features. The {public} public columns enter training as they are.</li>\
+         <li>Public features. They enter training as they are: {public}.</li>\
          <li>Membership. That somebody's record is part of a site's data is not hidden.</li>\
          <li>The support data that an imputer was fitted on: its patients' sensitive values shaped the imputer.</li>\
          <li>{metrics}</li>\
@@ -144,13 +149,8 @@ fn uncovered(context: &StudyContext) -> String {
 fn curves(summary: &Summary) -> String {
     let loss = summary.losses.iter().map(|loss| (f64::from(loss.round), loss.public_loss)).collect();
     let series = vec![Series { name: "public loss".to_owned(), color: 0, dashed: false, points: loss }];
-    let chart = Chart {
-        title: "Mean public loss by round",
-        x_label: "round",
-        y_label: "public loss, nats",
-        from_zero: false,
-        series,
-    };
+    let chart =
+        Chart { title: "Mean public loss by round", y_label: "public loss, nats", from_zero: false, series };
     format!(
         "<h2>Learning curves</h2><h3>Loss on the public batches</h3>{}{}{}",
         chart.render(),
@@ -181,11 +181,11 @@ fn metric_chart(summary: &Summary, name: &str, of: fn(&MetricEntry) -> Option<f6
         return String::new();
     }
     let title = format!("{name} by round");
-    let chart = Chart { title: &title, x_label: "round", y_label: name, from_zero: false, series };
+    let chart = Chart { title: &title, y_label: name, from_zero: false, series };
     format!("<h3>{name}</h3>{}", chart.render())
 }
 
-fn metrics(context: &StudyContext, summary: &Summary) -> String {
+fn metrics(summary: &Summary) -> String {
     let last: Vec<&MetricEntry> = summary.metrics.iter().filter(|entry| entry.of_final_model).collect();
     if last.is_empty() {
         return String::new();
@@ -203,9 +203,9 @@ fn metrics(context: &StudyContext, summary: &Summary) -> String {
             share(Some(entry.brier))
         )
     };
-    let note = match context.study().evaluation.final_cohort.as_ref() {
-        Some(cohort) => {
-            format!("Headline figures are those of cohort <code>{}</code>.", escape(cohort.as_str()))
+    let note = match &summary.evaluated {
+        Some(on) => {
+            format!("Headline figures are those of cohort <code>{}</code>, pooled.", escape(&on.cohort))
         }
         None => String::new(),
     };
@@ -222,7 +222,6 @@ fn privacy(summary: &Summary) -> String {
     let enrolled: Vec<&SiteDetail> = summary.site_details.iter().filter(|site| site.units > 0).collect();
     let chart = Chart {
         title: "Epsilon spent by site and round",
-        x_label: "round",
         y_label: "ε",
         from_zero: true,
         series: epsilon_curves(&enrolled),
@@ -258,7 +257,7 @@ fn epsilon_row(site: &SiteDetail) -> String {
         epsilon(site.epsilon.zero_out),
         all(|pair| pair.replace),
         all(|pair| pair.zero_out),
-        if site.mirror_complete { "every charge seen" } else { "some charges not seen here" }
+        if site.mirror_complete { "complete" } else { "has gaps" }
     )
 }
 
@@ -314,7 +313,7 @@ fn sites(summary: &Summary) -> String {
     };
     format!(
         "<h2>Sites</h2><div class=\"wide\"><table><tr><th>site</th><th>state</th><th class=\"n\">units</th>\
-         <th class=\"n\">records</th><th class=\"n\">rounds</th><th class=\"n\">missed</th><th></th></tr>{}</table></div>",
+         <th class=\"n\">records</th><th class=\"n\">rounds</th><th class=\"n\">missed</th><th>detail</th></tr>{}</table></div>",
         summary.site_details.iter().map(row).collect::<String>()
     )
 }

@@ -16,10 +16,12 @@ pub(crate) struct Summary {
     /// Sites enrolled.
     pub(crate) sites: usize,
     pub(crate) site_details: Vec<SiteDetail>,
-    /// Of the final model on the final cohort, pooled over sites; null where nothing was released.
+    /// Pooled over sites, of the evaluation that `evaluated` names; null where nothing was released.
     pub(crate) auroc: Option<f64>,
     pub(crate) aupr: Option<f64>,
     pub(crate) brier: Option<f64>,
+    /// Which evaluation the figures above are of; null without one.
+    pub(crate) evaluated: Option<Evaluated>,
     /// The consortium's figures, upper bounds.
     pub(crate) epsilon: EpsilonPair,
     pub(crate) delta: f64,
@@ -58,6 +60,16 @@ pub(crate) struct StudyFacts {
     pub(crate) ended_ms: Option<u64>,
     pub(crate) model_digest: Option<String>,
     pub(crate) imputer_digest: Option<String>,
+}
+
+/// The evaluation of the headline figures: of the final model on the final cohort, or else the newest.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Evaluated {
+    pub(crate) cohort: String,
+    /// Rounds applied in the model.
+    pub(crate) round: u32,
+    #[serde(rename = "final")]
+    pub(crate) of_final_model: bool,
 }
 
 /// A pair of upper bounds.
@@ -161,6 +173,7 @@ pub(crate) fn summary(context: &StudyContext, facts: &Facts) -> Result<Summary, 
         auroc: last.and_then(|metric| metric.auroc),
         aupr: last.and_then(|metric| metric.aupr),
         brier: last.map(|metric| metric.brier),
+        evaluated: last.map(|metric| evaluated(facts, metric)),
         epsilon: EpsilonPair { replace: spent.replace, zero_out: spent.zero_out },
         delta: study.privacy.delta.get(),
         rounds: facts.study.rounds_applied,
@@ -249,6 +262,14 @@ fn losses(facts: &Facts) -> Vec<Loss> {
     facts.rounds.iter().filter_map(loss).map(of).collect()
 }
 
+fn evaluated(facts: &Facts, metric: &crate::store::MetricRow) -> Evaluated {
+    Evaluated {
+        cohort: metric.cohort.to_string(),
+        round: metric.round,
+        of_final_model: metric.model_version == facts.study.final_version,
+    }
+}
+
 fn metric_entry(facts: &Facts, metric: &crate::store::MetricRow) -> MetricEntry {
     MetricEntry {
         round: metric.round,
@@ -273,6 +294,15 @@ fn warning(row: &crate::store::WarningRow) -> WarningEntry {
 }
 
 impl Summary {
+    /// What the headline figures were measured on.
+    pub(crate) fn evaluated_on(&self) -> String {
+        match &self.evaluated {
+            None => "not evaluated".to_owned(),
+            Some(on) if on.of_final_model => on.cohort.clone(),
+            Some(on) => format!("{}, round {}", on.cohort, on.round),
+        }
+    }
+
     /// The headline epsilon with its relation, rounded up.
     pub(crate) fn headline(&self) -> String {
         match self.headline_relation {

@@ -15,6 +15,9 @@ const ROW: f64 = 20.0;
 const GAP: f64 = 4.0;
 const BOTTOM: f64 = 34.0;
 
+/// Longer names are cut; a tooltip shows them whole.
+const NAME_LENGTH: usize = 18;
+
 /// Column labels, about.
 const LABELS: usize = 8;
 
@@ -73,7 +76,10 @@ fn rows<'a>(
 
 /// One row; equal neighbors become one rectangle, so that a thousand rounds stay a small drawing.
 fn row(svg: &mut String, site: &SiteId, outcomes: &[Option<SiteOutcome>], top: f64, width: f64) {
-    let name: String = site.as_str().chars().take(18).collect();
+    let mut name: String = site.as_str().chars().take(NAME_LENGTH).collect();
+    if name.len() < site.as_str().len() {
+        name.push('…');
+    }
     let _ = write!(
         svg,
         "<text class=\"tick\" x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",

@@ -5,7 +5,11 @@ use fusiondp_dp::{DpEvent, NeighboringRelation, NoiseMultiplier, SamplingProbabi
 use fusiondp_protocol::{Digest, Plan, SiteSize, StudyDocument, StudyState};
 
 use super::*;
-use crate::store::{Claim, Standing, StudyRow, StudySiteRow};
+use crate::round::RoundKey;
+use crate::round::reporting::SiteOutcome;
+use crate::store::{
+    Claim, MetricRow, ParticipationRow, RoundRow, Standing, StudyRow, StudySiteRow, UpdateRow, WarningRow,
+};
 use crate::study::StudyContext;
 
 fn context() -> SharedContext {
@@ -125,4 +129,121 @@ fn a_study_that_has_hardly_begun_has_a_report_without_a_model() {
     let json: serde_json::Value = serde_json::from_slice(&files[1].bytes).unwrap();
     assert_eq!((json["seconds"].as_f64(), json["auroc"].as_f64()), (Some(2.5), None));
     assert_eq!(json["site_details"][0]["state"], "enrolled");
+}
+
+fn metric(site: Option<&str>, round: u32, cohort: &str, model_version: u64) -> MetricRow {
+    MetricRow {
+        model_version,
+        round,
+        cohort: cohort.parse().unwrap(),
+        site: site.map(|site| site.parse().unwrap()),
+        records: 1_234,
+        positives: 200,
+        auroc: Some(0.9 - 0.5 / f64::from(round)),
+        aupr: Some(0.8 - 0.5 / f64::from(round)),
+        brier: 0.06,
+        log_loss: 0.2,
+    }
+}
+
+fn outcome(round: u32, site: usize) -> SiteOutcome {
+    match (round, site) {
+        (4, 1) => SiteOutcome::Late,
+        (7..=9, 2) => SiteOutcome::Missing,
+        (11, 0) => SiteOutcome::Failed,
+        (14, 3) => SiteOutcome::Refused,
+        (20, 0) => SiteOutcome::Working,
+        _ => SiteOutcome::Reported,
+    }
+}
+
+/// Twenty rounds of five sites to which everything happened that can.
+fn eventful(context: &StudyContext) -> Facts {
+    let names = ["hospital-a", "hospital-b", "a-hospital-with-a-very-long-name", "d", "e"];
+    let claims = names.iter().map(|name| claim(name, 20, true)).collect();
+    let mut facts = facts(context, claims);
+    for round in 1..=20_u32 {
+        let key = RoundKey { round, attempt: 1, model_version: u64::from(round) };
+        facts.rounds.push(RoundRow {
+            key,
+            phase: fusiondp_protocol::RoundPhase::Finished,
+            detail: String::new(),
+            opened_ms: 1,
+            deadline_ms: None,
+            ended_ms: Some(2),
+            public_loss: Some(0.2 + 0.5 / f64::from(round)),
+        });
+        for attempt in 1..=1 + u32::from(round == 8) {
+            for (index, name) in names.iter().enumerate().filter(|(index, _)| *index != 3 || round < 15) {
+                let (site, outcome) = (name.parse().unwrap(), outcome(round, index));
+                facts.participation.push(ParticipationRow {
+                    round,
+                    attempt,
+                    site,
+                    outcome,
+                    detail: String::new(),
+                });
+            }
+        }
+        for (index, name) in names.iter().enumerate() {
+            let epsilon = f64::from(round).sqrt() / 5.0 * (1.0 + index as f64 / 50.0);
+            facts.updates.push(UpdateRow {
+                round,
+                site: name.parse().unwrap(),
+                late: false,
+                public_loss: 0.3,
+                events: 1,
+                epsilon_replace: epsilon,
+                epsilon_zero_out: epsilon / 2.0,
+                data_epsilon_replace: epsilon * 1.5,
+                data_epsilon_zero_out: epsilon * 0.75,
+                received_ms: 1,
+            });
+        }
+        if round.is_multiple_of(5) {
+            let sites = names.iter().map(|name| Some(*name)).chain([None]);
+            facts.metrics.extend(sites.map(|site| metric(site, round, "val", u64::from(round))));
+        }
+    }
+    facts.study.rounds_applied = 20;
+    let message = "site <x> has a gap in its mirrored ledger".to_owned();
+    facts.warnings = vec![WarningRow { site: Some("hospital-b".parse().unwrap()), message, at_ms: 5 }];
+    facts
+}
+
+#[test]
+fn figures_that_are_not_the_final_ones_say_which_they_are() {
+    let context = context();
+    let mut facts = eventful(&context);
+    let summary = json::summary(&context, &facts).unwrap();
+    let json = serde_json::to_value(&summary).unwrap();
+    assert_eq!(json["evaluated"], serde_json::json!({ "cohort": "val", "round": 20, "final": false }));
+    assert!(html::page(&context, &facts, &summary).contains("AUROC, val, round 20<"));
+
+    facts.study.final_version = 21;
+    facts.metrics.push(metric(None, 20, "test", 21));
+    let summary = json::summary(&context, &facts).unwrap();
+    let page = html::page(&context, &facts, &summary);
+    assert!(page.contains("AUROC, test<") && page.contains("those of cohort <code>test</code>"));
+    facts.metrics.clear();
+    assert_eq!(json::summary(&context, &facts).unwrap().evaluated_on(), "not evaluated");
+}
+
+#[test]
+fn the_page_shows_every_outcome_warning_and_curve() {
+    let context = context();
+    let facts = eventful(&context);
+    let summary = json::summary(&context, &facts).unwrap();
+    let page = html::page(&context, &facts, &summary);
+    for (outcome, count) in
+        [("working", 1), ("reported", 91), ("late", 1), ("missing", 4), ("failed", 1), ("refused", 1)]
+    {
+        assert!(page.contains(&format!("</i>{outcome} ({count})<")), "{outcome}");
+    }
+    assert!(page.contains("site &lt;x&gt; has a gap") && !page.contains("<x>"));
+    assert_eq!(page.matches("<svg").count(), page.matches("</svg>").count());
+    assert_eq!(page.matches("<svg").count(), 5, "loss, AUROC, AUPR, epsilon, participation");
+    for nonsense in ["NaN", "inf ", "<script", "http:", "https:", " src="] {
+        assert!(!page.contains(nonsense), "{nonsense}");
+    }
 }

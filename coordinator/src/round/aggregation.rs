@@ -195,6 +195,7 @@ fn values(update: &StoredUpdate) -> Result<(Vec<f32>, Option<Vec<i64>>), Aggrega
 fn mean_loss(updates: &[StoredUpdate]) -> Option<f64> {
     let with_public = || updates.iter().filter(|update| update.public_values > 0);
     let records: f64 = with_public().map(|update| update.records as f64).sum();
-    let total: f64 = with_public().map(|update| update.records as f64 * update.public_loss).sum();
-    (records > 0.0).then(|| total / records)
+    // By shares: a site may report any finite loss, and the mean must stay finite too.
+    let mean: f64 = with_public().map(|update| update.records as f64 / records * update.public_loss).sum();
+    (records > 0.0).then(|| mean.min(f64::MAX))
 }

@@ -220,6 +220,18 @@ fn an_update_without_a_public_part_stands_for_zeros() {
 }
 
 #[test]
+fn a_site_that_reports_an_absurd_loss_leaves_the_mean_finite() {
+    let mut absurd = [update("a", 1, true), update("b", 2, true)];
+    absurd.iter_mut().for_each(|update| update.public_loss = f64::MAX);
+    let loss = |updates: &[StoredUpdate]| {
+        aggregation(&["a", "b"]).apply(server_state(), updates.to_vec(), &gradients()).unwrap().public_loss
+    };
+    assert!(loss(&absurd).unwrap().is_finite());
+    let plain = loss(&[update("a", 1, true), update("b", 2, true)]).unwrap();
+    assert!((plain - 0.5).abs() < 1e-12);
+}
+
+#[test]
 fn outcomes_keep_their_names() {
     for outcome in ["working", "reported", "late", "missing", "failed", "refused"] {
         assert_eq!(outcome.parse::<SiteOutcome>().unwrap().as_str(), outcome);
