@@ -144,6 +144,31 @@ fn an_administrator_submits_lists_and_stops_a_study() {
 }
 
 #[test]
+fn a_watcher_outlives_a_restart_of_the_coordinator() {
+    let kits = Kits::provision();
+    let server = kits.serve();
+    let admin = kits.path("admin");
+    let document = kits.root.join("study.toml");
+    fs::write(&document, STUDY).unwrap();
+    let id = stdout(&["study", "submit", text(&document), "--admin", &admin]).trim().to_owned();
+    let mut watch = binary();
+    watch.args(["study", "watch", &id, "--admin", &admin]).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut watch = watch.spawn().unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines().map_while(Result::ok);
+    lines.by_ref().find(|line| line.contains("enrolling")).unwrap();
+    // SIGKILL: the stream breaks in the middle.
+    drop(server);
+    lines.by_ref().find(|line| line.contains("trying again")).unwrap();
+    let _server = kits.serve();
+    stdout(&["study", "stop", &id, "--admin", &admin]);
+    let rest: Vec<String> = lines.collect();
+    assert!(rest.iter().any(|line| line.contains("stopped by an administrator")), "{rest:?}");
+    assert!(watch.wait().unwrap().success());
+    let unknown = stderr(1, &["study", "watch", "no-such", "--admin", &admin]);
+    assert!(unknown.contains("unknown-study"), "{unknown}");
+}
+
+#[test]
 fn a_second_coordinator_and_a_site_in_disguise_are_told_why_not() {
     let kits = Kits::provision();
     let server = kits.serve();

@@ -6,10 +6,11 @@ use anyhow::Context as _;
 use clap::Args;
 use fusiondp_protocol::study::{MAX_STUDY_BYTES, StudyDocument};
 use fusiondp_protocol::{Plan, SiteId, SiteSize, Study};
+use fusiondp_runtime::console::OutputError;
+use fusiondp_runtime::outln;
 use serde_json::{Value, json};
 
 use super::admin;
-use super::output::{OutputError, outln};
 use crate::progress::text::epsilon;
 use crate::study::model_of;
 

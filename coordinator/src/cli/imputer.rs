@@ -10,10 +10,10 @@ use fusiondp_learn::imputer::{FeatureQuality, FitProgress, ImputerFit, Quality, 
 use fusiondp_learn::onnx::export_imputer;
 use fusiondp_protocol::study::{MAX_STUDY_BYTES, StudyDocument};
 use fusiondp_runtime::files::write_atomic;
+use fusiondp_runtime::{out, outln};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::admin;
-use super::output::{out, outln};
 use super::table::Table;
 use crate::support;
 

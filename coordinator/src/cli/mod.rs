@@ -4,7 +4,8 @@
 //! |---|---|---|
 //! | `serve` | `serve` | `coordinator.toml` |
 //! | `provision` | `provision` | `consortium.toml` |
-//! | `study submit, list, status, watch, stop, export` | `study` | an admin kit |
+//! | `study submit, list, status, stop, export` | `study` | an admin kit |
+//! | `study watch` | `watch` | an admin kit |
 //! | `study check` | `check` | nothing but the study document |
 //! | `sites` | `sites` | an admin kit |
 //! | `imputer fit` | `imputer` | a study document and support data |
@@ -14,17 +15,18 @@
 mod admin;
 mod check;
 mod imputer;
-pub(crate) mod output;
 mod provision;
 mod serve;
 mod sites;
 mod study;
 mod table;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use fusiondp_runtime::console::{one_line, reader_has_gone};
 
 /// Coordinator of a FusionDP federation.
 #[derive(Debug, Parser)]
@@ -75,26 +77,12 @@ struct AdminKit {
 pub fn run() -> ExitCode {
     match execute(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if output::reader_has_gone(&error) => ExitCode::SUCCESS,
+        Err(error) if reader_has_gone(error.as_ref()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", told(&error));
+            eprintln!("error: {}", one_line(error.as_ref()));
             ExitCode::FAILURE
         }
     }
-}
-
-/// An error with its causes. Most errors of this product tell their cause themselves; it is not told again.
-fn told(error: &anyhow::Error) -> String {
-    let mut line = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if line.is_empty() {
-            line = cause;
-        } else if !line.contains(&cause) {
-            line.push_str(": ");
-            line.push_str(&cause);
-        }
-    }
-    line
 }
 
 fn execute(cli: Cli) -> anyhow::Result<()> {

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use fusiondp_runtime::outln;
 use fusiondp_runtime::{Clock as _, SystemClock};
 
-use super::output::outln;
 use crate::provision::{ConsortiumFile, provision};
 
 /// Make the consortium's authority and one kit per participant, or add what is missing.

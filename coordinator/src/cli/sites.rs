@@ -4,9 +4,9 @@ use clap::Args;
 use fusiondp_proto::v1;
 use fusiondp_protocol::RegisteredSite;
 use fusiondp_protocol::convert::listed_sites;
+use fusiondp_runtime::{out, outln};
 use serde_json::json;
 
-use super::output::{out, outln};
 use super::table::Table;
 use super::{AdminKit, admin, block_on};
 use crate::progress::text::{ago, time};

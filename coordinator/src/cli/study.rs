@@ -1,23 +1,22 @@
 //! `study submit, list, status, watch, stop, export`.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Write as _;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use fusiondp_proto::v1;
 use fusiondp_protocol::convert::listed_studies;
 use fusiondp_protocol::study::{MAX_STUDY_BYTES, StudyDocument};
-use fusiondp_protocol::{ExportPart, Metric, SiteStatus, StudyState, StudyStatus, SubmittedStudy};
-use fusiondp_runtime::files::PARTIAL_SUFFIX;
+use fusiondp_protocol::{ExportPart, Metric, SiteStatus, StudyStatus, SubmittedStudy};
+use fusiondp_runtime::console::OutputError;
+use fusiondp_runtime::files::write_atomic;
+use fusiondp_runtime::{out, outln};
 use serde_json::{Value, json};
 
-use super::output::{OutputError, out, outln};
 use super::table::Table;
+use super::watch::watch;
 use super::{AdminKit, admin, block_on, check};
-use crate::progress::Progress;
 use crate::progress::text::{epsilon, time};
 
 /// Submit, follow, stop and export studies.
@@ -120,7 +119,7 @@ impl StudyCommand {
             StudyCommand::Submit(command) => block_on(command.run()),
             StudyCommand::List(command) => block_on(command.run()),
             StudyCommand::Status(command) => block_on(command.run()),
-            StudyCommand::Watch(command) => block_on(command.watch()),
+            StudyCommand::Watch(command) => block_on(watch(&command.kit, command.study)),
             StudyCommand::Stop(command) => block_on(command.stop()),
             StudyCommand::Export(command) => block_on(command.run()),
         }
@@ -187,28 +186,6 @@ impl OneStudy {
 }
 
 impl NamedStudy {
-    async fn watch(self) -> anyhow::Result<()> {
-        let mut admin = self.kit.connect().await?;
-        let request = v1::WatchStudyRequest { study_id: self.study };
-        let mut statuses = admin.watch_study(request).await.map_err(admin::refusal)?.into_inner();
-        let mut progress = Progress::new();
-        let mut last = None;
-        while let Some(status) = statuses.message().await.map_err(admin::refusal)? {
-            let status = StudyStatus::try_from(status)?;
-            progress.show(&status)?;
-            last = Some(status);
-        }
-        let Some(status) = last.filter(|status| status.state.has_ended()) else {
-            bail!("the coordinator is shutting down; watch again when it is back");
-        };
-        outln!()?;
-        print_status(&status)?;
-        match status.state {
-            StudyState::Failed => bail!("study {} failed: {}", status.study_id, status.detail),
-            _ => Ok(()),
-        }
-    }
-
     async fn stop(self) -> anyhow::Result<()> {
         let mut admin = self.kit.connect().await?;
         let request = v1::StopStudyRequest { study_id: self.study };
@@ -228,41 +205,23 @@ impl Export {
         let request = v1::ExportStudyRequest { study_id: self.study.clone() };
         let mut parts = admin.export_study(request).await.map_err(admin::refusal)?.into_inner();
         std::fs::create_dir_all(&self.out).with_context(|| format!("cannot make {}", self.out.display()))?;
-        let mut files: BTreeMap<String, File> = BTreeMap::new();
+        let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
         while let Some(part) = parts.message().await.map_err(admin::refusal)? {
             // Conversion has checked that the name cannot leave the folder.
             let part = ExportPart::try_from(part)?;
-            self.append(&mut files, part)?;
+            files.entry(part.file).or_default().extend_from_slice(&part.data);
         }
-        for (name, file) in files {
-            let path = self.out.join(&name);
-            let partial = self.out.join(name + PARTIAL_SUFFIX);
-            file.sync_all()
-                .and_then(|()| std::fs::rename(&partial, &path))
-                .with_context(|| cannot_write(&path))?;
+        // Nothing is replaced before everything has arrived: a folder never mixes two reports.
+        for (name, bytes) in files {
+            let path = self.out.join(name);
+            write_atomic(&path, &bytes)?;
             outln!("{}", path.display())?;
         }
         Ok(())
     }
-
-    fn append(&self, files: &mut BTreeMap<String, File>, part: ExportPart) -> anyhow::Result<()> {
-        let partial = self.out.join(format!("{}{PARTIAL_SUFFIX}", part.file));
-        if !files.contains_key(&part.file) {
-            let file = File::create(&partial).with_context(|| cannot_write(&partial))?;
-            files.insert(part.file.clone(), file);
-        }
-        match files.get_mut(&part.file) {
-            Some(file) => file.write_all(&part.data).with_context(|| cannot_write(&partial)),
-            None => Ok(()),
-        }
-    }
 }
 
-fn cannot_write(path: &std::path::Path) -> String {
-    format!("cannot write {}", path.display())
-}
-
-fn print_status(status: &StudyStatus) -> Result<(), OutputError> {
+pub(super) fn print_status(status: &StudyStatus) -> Result<(), OutputError> {
     outln!("{}  ({})", status.name, status.study_id)?;
     outln!("{}, round {}/{}", status.state, status.round, status.rounds)?;
     if !status.detail.is_empty() {

@@ -89,6 +89,6 @@ fn a_cause_is_told_once() {
     let missing = fs::read("/no/such").unwrap_err();
     let text = missing.to_string();
     let error = anyhow::Error::from(missing).context(format!("cannot read /no/such: {text}"));
-    assert_eq!(told(&error), format!("cannot read /no/such: {text}"));
-    assert_eq!(told(&anyhow::anyhow!("the cause").context("the error")), "the error: the cause");
+    assert_eq!(one_line(error.as_ref()), format!("cannot read /no/such: {text}"));
+    assert_eq!(one_line(anyhow::anyhow!("the cause").context("the error").as_ref()), "the error: the cause");
 }

@@ -124,11 +124,11 @@ impl FederationService {
         context: &SharedContext,
         update: NewUpdate,
     ) -> Result<UpdateOutcome, ApiError> {
-        let outcome = self.core.store.record_update(&update, self.core.clock.now_ms()).await?;
+        // A refused update belongs to no task that was given out; the one that is out stays.
+        let outcome = self.core.store.record_update(&update, self.core.clock.now_ms()).await??;
         let UpdateHeader { round, attempt, .. } = update.header;
-        // Whatever became of it, the site has answered the task.
+        // Counted, late or known: the site has answered the task.
         self.core.board.withdraw_training(&update.site, context.id(), round, None);
-        let outcome = outcome?;
         tracing::debug!(site = %update.site, study = %context.id(), round, attempt, ?outcome, "update received");
         self.answered(context);
         Ok(outcome)

@@ -6,11 +6,11 @@ use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 use fusiondp_protocol::{Metric, StudyState, StudyStatus};
+use fusiondp_runtime::console::OutputError;
+use fusiondp_runtime::outln;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use text::{duration, epsilon};
-
-use crate::cli::output::{OutputError, outln};
 
 /// Between two plain lines.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(3);
@@ -52,6 +52,22 @@ impl Progress {
                 Ok(())
             }
             None => self.show_plain(status),
+        }
+    }
+
+    /// Shows that nothing is heard at present.
+    ///
+    /// # Errors
+    /// [`OutputError`].
+    pub(crate) fn lost(&mut self, reason: &str) -> Result<(), OutputError> {
+        match &self.bar {
+            Some(bar) => {
+                bar.set_message(format!("{reason} · trying again"));
+                Ok(())
+            }
+            // Said once per outage, and the next status at once.
+            None if self.plain.take().is_some() => outln!("{reason}; trying again"),
+            None => Ok(()),
         }
     }
 

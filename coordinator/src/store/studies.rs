@@ -145,6 +145,21 @@ impl Store {
         .await
     }
 
+    /// Says what keeps a study that has not ended from going on; empty when nothing does.
+    pub async fn note_study(&self, id: &StudyId, detail: &str) -> Result<(), StoreError> {
+        self.write("note_study", |tx| {
+            Box::pin(async move {
+                sqlx::query("UPDATE studies SET detail = $2 WHERE study_id = $1 AND ended_ms = 0")
+                    .bind(id.as_str())
+                    .bind(detail)
+                    .execute(&mut **tx)
+                    .await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
     /// Opens enrollment until `deadline_ms`.
     pub async fn open_enrolment(&self, id: &StudyId, deadline_ms: u64) -> Result<(), StoreError> {
         self.write("open_enrolment", |tx| {

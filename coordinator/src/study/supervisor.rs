@@ -38,17 +38,16 @@ async fn supervise_forever(core: &Core) {
 /// Drives the oldest study that has not ended to its end. False when there is none.
 async fn drive_next(core: &Core) -> Result<bool, CoordinatorError> {
     let Some(row) = core.store.next_study().await? else { return Ok(false) };
-    let context = match core.context(&row.id).await {
-        // A study that cannot be read any more blocks the queue until an administrator stops it.
+    let context = match readable(core, &row).await {
         Err(fault) if row.stop_requested => {
             let detail = format!("stopped by an administrator; {fault}");
             let now_ms = core.clock.now_ms();
             core.store.end_study(&row.id, StudyState::Stopped, &detail, None, now_ms).await?;
+            core.changed();
             return Ok(true);
         }
         context => context?,
     };
-    let context = context.ok_or(CoordinatorError::Missing { what: "document", study: row.id.to_string() })?;
     let driven = drive(core, &context).await;
     core.board.withdraw_study(context.id());
     let (state, detail) = match driven {
@@ -59,6 +58,22 @@ async fn drive_next(core: &Core) -> Result<bool, CoordinatorError> {
     };
     end(core, &context, state, &detail).await?;
     Ok(true)
+}
+
+/// The study's context. One that this version cannot read blocks the queue until an administrator stops it, and its
+/// status says so.
+async fn readable(core: &Core, row: &StudyRow) -> Result<SharedContext, CoordinatorError> {
+    let missing = || CoordinatorError::Missing { what: "document", study: row.id.to_string() };
+    let context = core.context(&row.id).await.and_then(|found| found.ok_or_else(missing));
+    let detail = match &context {
+        Ok(_) => String::new(),
+        Err(fault) => format!("{fault}; or end the study with `study stop`"),
+    };
+    if detail != row.detail {
+        core.store.note_study(&row.id, &detail).await?;
+        core.changed();
+    }
+    context
 }
 
 /// Runs a study phase by phase.

@@ -13,9 +13,11 @@ use fusiondp_dp::{Digest, UpdateId};
 use fusiondp_learn::encode::Encoder;
 use fusiondp_learn::model::Model;
 use fusiondp_learn::server::ServerState;
+use fusiondp_proto::v1;
 use fusiondp_protocol::{
     Enrolment, Plan, RoundPhase, SiteId, SiteSize, StudyDocument, StudyState, UpdateHeader, chunks,
 };
+use sqlx::Connection as _;
 
 use crate::fake::{Behavior, FakeSite};
 use crate::setup::{Federation, document, open_store};
@@ -235,4 +237,45 @@ fn a_coordinator_killed_again_and_again_finishes_the_study() {
         let participation = store.participation(document.id()).await.unwrap();
         assert!(participation.iter().all(|row| row.outcome != SiteOutcome::Working));
     });
+}
+
+/// Replaces the stored bytes of a study by what another version might have taken.
+async fn overwrite(folder: &Path, document: &StudyDocument, bytes: &[u8]) {
+    sqlx::any::install_default_drivers();
+    let url = std::env::var("FUSIONDP_TEST_DATABASE_URL")
+        .unwrap_or_else(|_| format!("sqlite://{}", folder.join("coordinator.sqlite").display()));
+    let mut connection = sqlx::AnyConnection::connect(&url).await.unwrap();
+    let query = sqlx::query("UPDATE studies SET document = $1 WHERE study_id = $2");
+    let changed = query.bind(bytes.to_vec()).bind(document.id().as_str()).execute(&mut connection).await;
+    assert_eq!(changed.unwrap().rows_affected(), 1);
+    connection.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_study_that_this_version_cannot_read_says_so_and_can_be_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let (unreadable, next) = (study(), document(&[("name = \"small", "name = \"next small")]));
+    let store = open_store(folder.path()).await;
+    let sites = [site("a"), site("b")];
+    assert!(store.submit_study(&unreadable, &sites, 1_000).await.unwrap());
+    assert!(store.submit_study(&next, &sites, 2_000).await.unwrap());
+    drop(store);
+    overwrite(folder.path(), &unreadable, b"[study]\nname = \"of another version\"\n").await;
+
+    let mut federation = Federation::start(folder.path(), &["a", "b"]).await;
+    federation.join("a", Behavior::Works);
+    federation.join("b", Behavior::Works);
+    let told = |status: &fusiondp_protocol::StudyStatus| !status.detail.is_empty();
+    let status = federation.wait(unreadable.id(), "word of what is wrong", told).await;
+    assert!(
+        status.detail.contains("cannot be read") && status.detail.contains("study stop"),
+        "{}",
+        status.detail
+    );
+    assert_eq!(federation.status(next.id()).await.state, StudyState::Enrolling);
+    let request = v1::StopStudyRequest { study_id: unreadable.id().to_string() };
+    federation.admin.stop_study(request).await.unwrap();
+    assert_eq!(federation.wait_end(unreadable.id()).await.state, StudyState::Stopped);
+    assert_eq!(federation.wait_end(next.id()).await.state, StudyState::Finished);
+    federation.stop().await;
 }

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`clock`] | wall-clock time as an argument: [`Clock`], [`SystemClock`], [`ManualClock`] |
 //! | [`config`] | strict TOML configuration with environment overrides |
+//! | [`console`] | what a command says on standard output, and how it tells an error |
 //! | [`files`] | atomic and owner-only file writing, size-limited reading |
 //! | [`identity`] | who a peer is, read from its certificate: [`PeerIdentity`], [`Role`] |
 //! | [`retry`] | jittered exponential back-off |
@@ -18,6 +19,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod console;
 pub mod files;
 pub mod identity;
 pub mod retry;

@@ -69,7 +69,11 @@ impl TelemetryConfig {
 /// [`TelemetryError`]: a malformed filter, or a second start.
 pub fn init(config: &TelemetryConfig) -> Result<(), TelemetryError> {
     use tracing_subscriber::util::SubscriberInitExt;
-    let builder = tracing_subscriber::fmt().with_env_filter(config.filter()?).with_writer(io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(config.filter()?)
+        .with_writer(io::stderr)
+        // A line that cannot be written would be reported to the same closed pipe, with a panic.
+        .log_internal_errors(false);
     match config.format {
         LogFormat::Text => builder.with_ansi(io::stderr().is_terminal()).finish().try_init()?,
         LogFormat::Json => builder.json().flatten_event(true).finish().try_init()?,

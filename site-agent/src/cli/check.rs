@@ -10,8 +10,10 @@ use fusiondp_learn::onnx::inspect;
 use fusiondp_protocol::messages::Limits;
 use fusiondp_protocol::study::StudyDocument;
 use fusiondp_runtime::clock::{Clock, SystemClock};
+use fusiondp_runtime::console::OutputError;
 use fusiondp_runtime::files::read_limited;
 use fusiondp_runtime::identity::Role;
+use fusiondp_runtime::outln;
 use serde::Serialize;
 
 use super::CheckArgs;
@@ -47,6 +49,8 @@ struct Item {
 struct Report {
     items: Vec<Item>,
     json: bool,
+    /// Whether somebody still reads the lines.
+    output: Result<(), OutputError>,
 }
 
 impl Report {
@@ -56,15 +60,16 @@ impl Report {
             Err(error) => (false, error.to_string()),
         };
         let item = Item { item: item.into(), ok, detail };
-        if !self.json {
-            println!("{}  {}: {}", if item.ok { "ok  " } else { "FAIL" }, item.item, item.detail);
+        if !self.json && self.output.is_ok() {
+            self.output = outln!("{}  {}: {}", if item.ok { "ok  " } else { "FAIL" }, item.item, item.detail);
         }
         self.items.push(item);
     }
 
     fn finish(self) -> anyhow::Result<ExitCode> {
+        self.output?;
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&self.items)?);
+            outln!("{}", serde_json::to_string_pretty(&self.items)?)?;
         }
         let ok = self.items.iter().all(|item| item.ok);
         Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -72,7 +77,7 @@ impl Report {
 }
 
 pub(super) async fn check(args: CheckArgs) -> anyhow::Result<ExitCode> {
-    let mut report = Report { items: Vec::new(), json: args.json };
+    let mut report = Report { items: Vec::new(), json: args.json, output: Ok(()) };
     let config = match SiteConfig::load(&args.config.config) {
         Ok(config) => config,
         Err(error) => {

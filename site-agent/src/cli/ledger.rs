@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context;
 use fusiondp_dp::{AccountantError, Delta, Digest, DpEvent, Ledger, LedgerEntry};
+use fusiondp_runtime::console::OutputError;
+use fusiondp_runtime::outln;
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -33,8 +35,7 @@ pub(super) async fn show(config: &SiteConfig, delta: f64, json: bool) -> anyhow:
     if json {
         return show_json(&ledger, &unreleased, delta, &lines);
     }
-    show_tables(&ledger, &unreleased, delta, &lines);
-    Ok(())
+    Ok(show_tables(&ledger, &unreleased, delta, &lines)?)
 }
 
 fn show_json(
@@ -51,31 +52,42 @@ fn show_json(
         "entries": ledger.entries().iter().map(entry).collect::<Vec<_>>(),
         "spent": lines.iter().map(line_json).collect::<Vec<_>>(),
     });
-    println!("{}", serde_json::to_string_pretty(&document)?);
-    Ok(())
+    Ok(outln!("{}", serde_json::to_string_pretty(&document)?)?)
 }
 
-fn show_tables(ledger: &Ledger, unreleased: &BTreeSet<u64>, delta: Delta, lines: &[Line]) {
-    println!(
+fn show_tables(
+    ledger: &Ledger,
+    unreleased: &BTreeSet<u64>,
+    delta: Delta,
+    lines: &[Line],
+) -> Result<(), OutputError> {
+    outln!(
         "{:>6}  {:20}  {:32}  {:>6}  {:>4}  {:>10}  {:>10}  {:>9}  update",
-        "entry", "time (UTC)", "study", "round", "step", "noise", "sampling", "clip norm"
-    );
+        "entry",
+        "time (UTC)",
+        "study",
+        "round",
+        "step",
+        "noise",
+        "sampling",
+        "clip norm"
+    )?;
     for entry in ledger.entries() {
-        print_entry(entry, unreleased.contains(&entry.sequence()));
+        print_entry(entry, unreleased.contains(&entry.sequence()))?;
     }
-    println!("\nspent at delta = {delta}, epsilons rounded up:");
+    outln!("\nspent at delta = {delta}, epsilons rounded up:")?;
     for line in lines {
         let study = line.study.as_deref().unwrap_or("all studies");
-        println!(
+        outln!(
             "  data set {}…  {study:32}  {:>7} releases  replace {:>10}  zero_out {:>10}",
             &line.data_set.to_string()[..12],
             line.releases,
             figure(line.spent.replace),
             figure(line.spent.zero_out),
-        );
+        )?;
     }
     let (entries, head) = (ledger.entries().len(), ledger.head());
-    println!("\n{entries} entries, {} charged without a release, head {head}", unreleased.len());
+    outln!("\n{entries} entries, {} charged without a release, head {head}", unreleased.len())
 }
 
 /// Verifies the chain.
@@ -84,8 +96,7 @@ pub(super) async fn verify(config: &SiteConfig) -> anyhow::Result<()> {
     let ledger = Ledger::open(store.ledger_entries().await?).context(
         "the ledger's hash chain is broken; restore site.sqlite from a backup that holds the newest entries",
     )?;
-    println!("the chain of {} entries holds; head {}", ledger.entries().len(), ledger.head());
-    Ok(())
+    Ok(outln!("the chain of {} entries holds; head {}", ledger.entries().len(), ledger.head())?)
 }
 
 /// Per data set: each study in order of first charge, then all of them.
@@ -125,13 +136,13 @@ fn line_json(line: &Line) -> serde_json::Value {
     })
 }
 
-fn print_entry(entry: &LedgerEntry, unreleased: bool) {
+fn print_entry(entry: &LedgerEntry, unreleased: bool) -> Result<(), OutputError> {
     let charge = entry.charge();
     let DpEvent::PoissonSampledGaussian { noise_multiplier, sampling_probability, .. } = charge.event;
     let time = i64::try_from(charge.time_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
     let time = time
         .map_or_else(|| charge.time_ms.to_string(), |time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
-    println!(
+    outln!(
         "{:>6}  {time:20}  {:32}  {:>6}  {:>4}  {:>10.6}  {:>10.6}  {:>9}  {}{}",
         entry.sequence(),
         charge.study,
@@ -142,7 +153,7 @@ fn print_entry(entry: &LedgerEntry, unreleased: bool) {
         charge.clip_norm.get(),
         charge.update_id,
         if unreleased { "  never released" } else { "" },
-    );
+    )
 }
 
 fn figure(epsilon: fusiondp_dp::Epsilon) -> String {

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use fusiondp_runtime::console::{one_line, reader_has_gone};
 
 use crate::config::SiteConfig;
 
@@ -92,8 +93,9 @@ pub fn main() -> ExitCode {
         .and_then(|runtime| runtime.block_on(dispatch(cli.command)));
     match outcome {
         Ok(code) => code,
+        Err(error) if reader_has_gone(error.as_ref()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", plain(&error));
+            eprintln!("error: {}", one_line(error.as_ref()));
             ExitCode::FAILURE
         }
     }
@@ -114,19 +116,6 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
 
 fn load(path: &Path) -> anyhow::Result<SiteConfig> {
     Ok(SiteConfig::load(path)?)
-}
-
-/// An error and its causes in one line, each said once.
-fn plain(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if text.is_empty() {
-            text = cause;
-        } else if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
-        }
-    }
-    text
 }
 
 #[cfg(test)]

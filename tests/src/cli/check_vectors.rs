@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use fusiondp_runtime::{out, outln};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::vectors::{Detail, Finding, check_folder, table};
@@ -40,10 +41,10 @@ impl Arguments {
         })?;
         bar.finish_and_clear();
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&findings)?);
+            outln!("{}", serde_json::to_string_pretty(&findings)?)?;
         } else {
             let detail = if self.all { Detail::All } else { Detail::Worst };
-            print!("{}", table(&findings, detail));
+            out!("{}", table(&findings, detail))?;
         }
         Ok(if findings.iter().all(Finding::holds) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }

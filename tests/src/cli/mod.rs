@@ -40,20 +40,6 @@ impl Cli {
     }
 }
 
-/// An error with its causes on one line; a cause that its parent's message already quotes is not said twice.
-#[must_use]
-pub fn one_line(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain() {
-        let cause = cause.to_string();
-        if !text.contains(&cause) {
-            let joint = if text.is_empty() { "" } else { ": " };
-            text = format!("{text}{joint}{cause}");
-        }
-    }
-    text
-}
-
 /// A runtime for commands that start processes or services.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
@@ -61,19 +47,11 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 
 #[cfg(test)]
 mod tests {
-    use anyhow::anyhow;
-
     use super::*;
 
     #[test]
     fn the_command_line_is_well_formed() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn causes_are_said_once() {
-        let error = anyhow!("disk full").context("cannot write x: disk full").context("saving");
-        assert_eq!(one_line(&error), "saving: cannot write x: disk full");
     }
 }

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Args;
 use fusiondp_protocol::messages::StudyStatus;
-use fusiondp_runtime::Shutdown;
 use fusiondp_runtime::telemetry::{TelemetryConfig, init};
+use fusiondp_runtime::{Shutdown, outln};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::simulation::{Outcome, Progress, SimulationOptions, simulate};
@@ -80,7 +80,7 @@ impl Arguments {
             return Ok(ExitCode::from(130));
         };
         self.write(&outcome)?;
-        println!("{}", outcome.table());
+        outln!("{}", outcome.table())?;
         Ok(ExitCode::SUCCESS)
     }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use fusiondp_runtime::outln;
 
 use crate::cohort::{CohortSpec, write};
 
@@ -34,14 +35,14 @@ impl Arguments {
         for hospital in write(spec, &self.out)? {
             let [train, val, test] = hospital.patients;
             let positives: u64 = hospital.positives.iter().sum();
-            println!(
+            outln!(
                 "{}: {train} train, {val} val, {test} test, {positives} positive",
                 self.out.join(&hospital.name).display()
-            );
+            )?;
         }
-        println!("{}: {} patients to fit imputers on", self.out.join("support.csv").display(), {
+        outln!("{}: {} patients to fit imputers on", self.out.join("support.csv").display(), {
             spec.support_patients() * spec.hospitals()
-        });
+        })?;
         Ok(ExitCode::SUCCESS)
     }
 }

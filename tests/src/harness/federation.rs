@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use fusiondp_runtime::outln;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
@@ -136,7 +137,8 @@ impl Federation {
 
     fn say(&self, line: CommandLine) -> CommandLine {
         if self.echo {
-            println!("$ {line}");
+            // Nobody who reads an echo misses it: the command itself still runs.
+            outln!("$ {line}").ok();
         }
         line
     }

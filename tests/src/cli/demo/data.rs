@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
+use fusiondp_runtime::outln;
 
 use super::flow::DemoOptions;
 use crate::cohort::{CohortSpec, write};
@@ -29,30 +30,30 @@ pub(super) fn prepare(options: &DemoOptions) -> anyhow::Result<DemoData> {
     let split_options =
         SplitOptions { sites: options.sites, seed: options.seed, unit_column: Some("patient_id") };
     let sites = split(&folder, split_options, &options.run.join("data").join("sites"))?;
-    println!(
+    outln!(
         "{} sites: {}",
         sites.len(),
         sites.iter().map(|s| s.site.as_str()).collect::<Vec<_>>().join(", ")
-    );
+    )?;
     Ok(DemoData { sites, support })
 }
 
 fn source(options: &DemoOptions) -> anyhow::Result<PathBuf> {
     if let Some(folder) = &options.data {
-        println!("data: {}", folder.display());
+        outln!("data: {}", folder.display())?;
         return Ok(folder.clone());
     }
     let here = std::env::current_dir().context("no current folder")?;
     if let Some(folder) = sepsis_folder(&here) {
-        println!("data: {} (two real hospitals)", folder.display());
+        outln!("data: {} (two real hospitals)", folder.display())?;
         return Ok(folder);
     }
     let folder = options.run.join("data").join("synthetic");
     let hospitals = (options.sites as u32).min(2);
     write(CohortSpec::new(hospitals, PATIENTS, options.seed)?, &folder)?;
-    println!(
+    outln!(
         "data: {} (synthetic, see its README.md; name your own with --data, make demo DATA=DIR)",
         folder.display()
-    );
+    )?;
     Ok(folder)
 }

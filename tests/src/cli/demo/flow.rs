@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
+use fusiondp_runtime::console::OutputError;
+use fusiondp_runtime::outln;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
@@ -45,32 +47,32 @@ pub(super) async fn run(options: DemoOptions) -> anyhow::Result<()> {
     folder::start_clean(&options.out)?;
     let data = data::prepare(&options)?;
     let setups = data.sites.iter().map(|site| SiteSetup::new(&site.site, &site.folder)).collect();
-    heading("Provision: a certificate and a folder for everybody");
+    heading("Provision: a certificate and a folder for everybody")?;
     let federation_options = FederationOptions { name: "demo".to_owned(), port: options.port, echo: true };
     let mut federation = Federation::provision(&options.run, setups, federation_options).await?;
     let study = prepare_study(&options, &data, &federation).await?;
-    heading("Start the coordinator and one agent per site");
+    heading("Start the coordinator and one agent per site")?;
     federation.start_coordinator().await?;
     for site in &data.sites {
         federation.check_site(&site.site, Some(&study)).run().await?;
     }
     federation.start_sites()?;
     let id = train(&mut federation, &study).await?;
-    heading("Report");
+    heading("Report")?;
     federation.export(&id, &options.out).await?;
     let table = summary::collect(&federation, &id, &options.out).await?;
     federation.stop().await?;
-    println!("\n{table}");
-    println!(
+    outln!("\n{table}")?;
+    outln!(
         "the demo took {:.0} s; open {}",
         started.elapsed().as_secs_f64(),
         options.out.join("report.html").display()
-    );
+    )?;
     Ok(())
 }
 
-fn heading(text: &str) {
-    println!("\n== {text}");
+fn heading(text: &str) -> Result<(), OutputError> {
+    outln!("\n== {text}")
 }
 
 /// Fits the imputer and writes the study with its digest.
@@ -91,12 +93,12 @@ async fn prepare_study(
     }
     let path = options.run.join("study.toml");
     fs::write(&path, study.text())?;
-    heading("Fit one imputer for all sensitive features on the support data");
+    heading("Fit one imputer for all sensitive features on the support data")?;
     let imputer = federation.imputers().join("imputer.onnx");
     let line = CommandLine::new(COORDINATOR).args(["imputer", "fit", "--schema"]).arg(&path);
     let line = line.arg("--support").arg(&data.support).arg("--out").arg(&imputer);
     let line = line.arg("--seed").arg(options.seed.to_string());
-    println!("$ {line}");
+    outln!("$ {line}")?;
     line.run().await?;
     study.replace_section("imputer", &format!("kind = \"onnx\"\nsha256 = \"{}\"", sha256(&imputer)?))?;
     fs::write(&path, study.text())?;
@@ -105,10 +107,10 @@ async fn prepare_study(
 
 /// Submits the study and shows its progress until it has ended.
 async fn train(federation: &mut Federation, study: &Path) -> anyhow::Result<String> {
-    heading("Submit the study and watch it");
+    heading("Submit the study and watch it")?;
     let id = federation.submit(study).await?;
     let line = federation.study("watch").arg(&id);
-    println!("$ {line}");
+    outln!("$ {line}")?;
     line.run().await?;
     federation.wait_finished(&id, Duration::from_secs(60)).await?;
     Ok(id)

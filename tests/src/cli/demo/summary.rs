@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::Context;
+use fusiondp_runtime::out;
 use serde_json::Value;
 
 use crate::harness::Federation;
@@ -31,7 +32,7 @@ pub(super) async fn collect(federation: &Federation, study: &str, report: &Path)
     fs::create_dir_all(&ledgers)?;
     let mut sites = Vec::new();
     for site in federation.site_ids() {
-        print!("{}", federation.verify_ledger(site).await?);
+        out!("{}", federation.verify_ledger(site).await?)?;
         let ledger = federation.ledger(site, delta).await?;
         fs::write(ledgers.join(format!("{site}.json")), serde_json::to_vec_pretty(&ledger)?)?;
         sites.push(site_figures(site, study, &ledger)?);
