@@ -9,6 +9,7 @@ use fusiondp_protocol::messages::DeclineKind;
 use fusiondp_protocol::plan::PlanMismatch;
 use fusiondp_protocol::problem::{Problem, ProblemType};
 use fusiondp_protocol::study::StudyError;
+use fusiondp_runtime::console::one_line;
 
 use crate::data::DataError;
 use crate::evaluate::EvaluateError;
@@ -40,6 +41,18 @@ pub enum TaskError {
     /// A task of other study bytes than the site has checked.
     #[error("the task is of other study bytes than the site enrolled with")]
     StudyChanged,
+    /// A model version whose bytes are not those that the site computed its update on.
+    #[error(
+        "model version {version} is not the one that the site has computed this round on; was the coordinator's store \
+         replaced?"
+    )]
+    ModelReplaced {
+        /// The version.
+        version: u64,
+    },
+    /// The agent is told to end.
+    #[error("the agent ends before the task is done; it is taken up again after the next start")]
+    Shutdown,
     /// A task of a round before the site's newest.
     #[error("the task is of round {round}, the site has charged or answered round {newest} already")]
     Stale {
@@ -82,9 +95,10 @@ impl TaskError {
     pub fn decline(&self) -> Option<(DeclineKind, Problem)> {
         let problem = match self {
             TaskError::Transport(TransportError::Refused(_) | TransportError::Connect(_)) => return None,
-            TaskError::Transport(TransportError::Lost { .. } | TransportError::Version { .. }) => {
-                return None;
-            }
+            TaskError::Transport(
+                TransportError::Lost { .. } | TransportError::Silent { .. } | TransportError::Version { .. },
+            )
+            | TaskError::Shutdown => return None,
             TaskError::Refused(refusal) => Problem::from(refusal),
             other => Problem::new(other.problem_type(), other.to_string()),
         };
@@ -94,19 +108,10 @@ impl TaskError {
 
     /// The message for the site's own log, where a public cell's value may stand.
     pub fn local_text(&self) -> String {
-        let mut text = match self {
+        match self {
             TaskError::Train(TrainError::Data(error)) => error.with_value(),
-            other => other.to_string(),
-        };
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            let addition = error.to_string();
-            if !text.contains(&addition) {
-                text = format!("{text}: {addition}");
-            }
-            cause = error.source();
+            other => one_line(other),
         }
-        text
     }
 
     fn is_refusal(&self) -> bool {
@@ -132,7 +137,8 @@ impl TaskError {
             TaskError::Transport(TransportError::TooLarge { .. }) => ProblemType::TooLarge,
             TaskError::Transport(TransportError::Malformed(_)) => ProblemType::MalformedMessage,
             TaskError::Transport(_) => ProblemType::DigestMismatch,
-            TaskError::Evaluate(_) | TaskError::Panic(_) => ProblemType::Internal,
+            TaskError::ModelReplaced { .. } => ProblemType::DigestMismatch,
+            TaskError::Evaluate(_) | TaskError::Panic(_) | TaskError::Shutdown => ProblemType::Internal,
         }
     }
 }

@@ -14,6 +14,7 @@ use fusiondp_protocol::study::StudyDocument;
 use fusiondp_runtime::clock::ManualClock;
 
 use crate::data::CsvSource;
+use crate::data::identity::IdentityKey;
 use crate::imputer::{ImputerProvider, ProviderSettings};
 use crate::policy::{Budget, EpsilonMeter, Policy, PolicyLimits, Purpose, ReleaseRequest};
 use crate::store::{SiteLedger, Store};
@@ -66,6 +67,7 @@ pub(crate) fn limits() -> PolicyLimits {
     PolicyLimits {
         max_epsilon_replace: 1000.0.try_into().unwrap(),
         max_epsilon_zero_out: 1000.0.try_into().unwrap(),
+        delta: fusiondp_dp::Delta::new(1e-5).unwrap(),
         min_noise_multiplier: None,
         max_clip_norm: None,
         max_sampling_probability: None,
@@ -73,6 +75,7 @@ pub(crate) fn limits() -> PolicyLimits {
         allow_public_gradient: true,
         allow_metrics: true,
         public_columns: None,
+        unit_column: None,
     }
 }
 
@@ -125,6 +128,7 @@ pub(crate) fn sources(folder: &Path) -> SessionSources {
         imputers: Arc::new(provider(folder)),
         cache: None,
         identity: None,
+        identity_key: IdentityKey::from_bytes([7; IdentityKey::BYTES]),
     }
 }
 

@@ -230,6 +230,8 @@ fn problem_text(error: &toml::de::Error) -> String {
     let message = error.message().trim();
     let hint = if message.starts_with("invalid type:") && message.ends_with("expected a string") {
         "; put it in double quotes"
+    } else if message.starts_with("missing field") {
+        "; it has no default, so add a line that sets it"
     } else {
         ""
     };

@@ -44,7 +44,7 @@ impl SiteAgent {
         let study = document.study();
         self.policy.check_study(study, u64::MAX)?;
         if study.fusion.mode.has_public_part() {
-            self.policy.permit_public(study)?;
+            self.policy.permit_public(study, u64::MAX)?;
         }
         Ok(())
     }

@@ -14,15 +14,16 @@ impl SiteAgent {
     /// Answers an evaluation task: reports metrics, or returns why not.
     pub(super) async fn evaluate(&mut self, link: &mut Link, task: EvaluationTask) -> Result<(), TaskError> {
         let session = self.session(&task.study_id, task.study_digest).await?;
-        let permit = self.policy.permit_metrics(session.study())?;
+        self.policy.check_metrics(session.study(), &task.cohort)?;
         let cohort = self.cohort(&session, &task.cohort).await?;
+        let permit = self.policy.permit_metrics(session.study(), &task.cohort, cohort.units as u64)?;
         let wanted = WantedModel {
             study: task.study_id.clone(),
             version: task.model_version,
             digest: task.model_digest,
             parameters: session.model().parameters(),
         };
-        let params = link.fetch_model(&wanted).await?;
+        let params = self.unless_shutdown(link.fetch_model(&wanted)).await?;
         let session = Arc::clone(&session);
         let work = move || evaluate(permit, &task, session.model(), &params, &cohort);
         let report = self.workers.run(work).await??;

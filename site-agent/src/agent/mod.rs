@@ -20,7 +20,7 @@ mod sessions;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fusiondp_dp::Digest;
 use fusiondp_protocol::ids::StudyId;
@@ -137,6 +137,7 @@ impl SiteAgent {
             imputers: parts.imputers,
             cache: parts.store.cache_folder().map(ImputationCache::new),
             identity: parts.settings.identity.clone(),
+            identity_key: parts.store.identity_key().await.map_err(SiteLedgerError::from)?,
         };
         if parts.random.purpose() == Purpose::Simulation {
             tracing::warn!("noise is reproducible: this agent simulates and protects nobody");
@@ -166,13 +167,10 @@ impl SiteAgent {
         let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
         while let Some(outcome) = self.connect().await {
             let error = match outcome {
-                Ok(mut link) => {
-                    backoff.reset();
-                    match self.serve(&mut link).await? {
-                        Some(error) => error,
-                        None => break,
-                    }
-                }
+                Ok(mut link) => match self.serve(&mut link, &mut backoff).await? {
+                    Some(error) => error,
+                    None => break,
+                },
                 Err(error) => error,
             };
             if !self.pause(&error, &mut backoff).await {
@@ -206,17 +204,31 @@ impl SiteAgent {
         self.shutdown.unless_triggered(tokio::time::sleep(wait)).await.is_some()
     }
 
-    /// Takes assignments until the connection is lost (the error) or shutdown (`None`).
-    async fn serve(&mut self, link: &mut Link) -> Result<Option<TransportError>, AgentError> {
+    /// Takes assignments until the connection is lost (the error) or shutdown (`None`). The first answered poll shows that
+    /// the connection serves, and ends the back-off.
+    async fn serve(
+        &mut self,
+        link: &mut Link,
+        backoff: &mut Backoff,
+    ) -> Result<Option<TransportError>, AgentError> {
         let mut calm = Backoff::new(CALM.0, CALM.1);
         loop {
+            let asked = Instant::now();
             let next = link.next_assignment(self.settings.poll_wait_ms);
             let assignment = match self.shutdown.unless_triggered(next).await {
                 None => return Ok(None),
                 Some(Err(error)) => return Ok(Some(error)),
                 Some(Ok(assignment)) => assignment,
             };
-            let Some((study, task)) = subject(&assignment) else { continue };
+            backoff.reset();
+            let Some((study, task)) = subject(&assignment) else {
+                // A long poll has had its time; one that comes back at once would make a busy loop.
+                let early = asked.elapsed() < self.poll_wait() / 2;
+                if early && !self.rest(&mut calm).await {
+                    return Ok(None);
+                }
+                continue;
+            };
             let Err(error) = self.handle(link, assignment).await else {
                 calm.reset();
                 continue;
@@ -225,9 +237,30 @@ impl SiteAgent {
             if let Some(lost) = self.answer(link, study, task, error).await {
                 return Ok(Some(lost));
             }
-            if self.shutdown.unless_triggered(tokio::time::sleep(calm.next_wait())).await.is_none() {
+            if !self.rest(&mut calm).await {
                 return Ok(None);
             }
+        }
+    }
+
+    fn poll_wait(&self) -> Duration {
+        Duration::from_millis(self.settings.poll_wait_ms.into())
+    }
+
+    /// Waits a while, each time longer; false on shutdown.
+    async fn rest(&self, calm: &mut Backoff) -> bool {
+        self.shutdown.unless_triggered(tokio::time::sleep(calm.next_wait())).await.is_some()
+    }
+
+    /// Ends a wait for the coordinator when the agent is told to end. What is waited for may be given up at any moment: a
+    /// model is fetched before anything is charged, and an update that was not delivered stays in the outbox.
+    async fn unless_shutdown<T>(
+        &self,
+        call: impl Future<Output = Result<T, TransportError>>,
+    ) -> Result<T, TaskError> {
+        match self.shutdown.unless_triggered(call).await {
+            Some(answer) => Ok(answer?),
+            None => Err(TaskError::Shutdown),
         }
     }
 

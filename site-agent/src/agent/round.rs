@@ -5,6 +5,8 @@ use std::sync::Arc;
 use fusiondp_dp::{CommittedCharge, UpdateId};
 use fusiondp_protocol::messages::{LedgerMirror, TrainingTask, UpdateHeader, UpdateOutcome};
 use fusiondp_protocol::plan::SiteSize;
+use fusiondp_protocol::problem::ProblemType;
+use fusiondp_protocol::study::StudyDocument;
 
 use super::SiteAgent;
 use crate::error::TaskError;
@@ -12,8 +14,8 @@ use crate::policy::meter::StepCounts;
 use crate::policy::{PublicPermit, ReleaseRequest, Spent};
 use crate::store::{SiteLedger, StoredUpdate, TaskKey};
 use crate::train::{RoundOutput, RoundWork, Session};
-use crate::transport::Link;
 use crate::transport::link::WantedModel;
+use crate::transport::{Link, TransportError};
 
 /// Charges of one update and the ledger as it stood after them.
 struct Charged {
@@ -34,10 +36,8 @@ impl SiteAgent {
     /// Answers a training task: sends its update, or returns why not.
     pub(super) async fn train(&mut self, link: &mut Link, task: TrainingTask) -> Result<(), TaskError> {
         let key = TaskKey::of(&task);
-        if let Some(update) = self.store.update_of(&key).await? {
-            // Release once: whatever the reason for asking again, the answer is the same bytes.
-            tracing::info!(study = %key.study, round = key.round, sent_before = update.sent, "sending the stored update again");
-            return self.send(link, update).await;
+        if self.answer_from_outbox(link, &key).await? {
+            return Ok(());
         }
         self.discard_stale(&key).await?;
         let session = self.session(&task.plan.study_id, task.plan.study_digest).await?;
@@ -48,7 +48,7 @@ impl SiteAgent {
             digest: task.model_digest,
             parameters: session.model().parameters(),
         };
-        let params = link.fetch_model(&wanted).await?;
+        let params = self.unless_shutdown(link.fetch_model(&wanted)).await?;
         let public = self.public_permit(&session)?;
         let charged = self.charge(&session, &task).await?;
         let update = self.compute(&session, &task, params, public, charged).await?;
@@ -56,6 +56,46 @@ impl SiteAgent {
         self.store.release_update(&key, &update.header, &update.payload, now_ms).await?;
         self.send(link, update).await?;
         self.foresee(&session, &task).await;
+        Ok(())
+    }
+
+    /// Sends the stored update of the task's round, if there is one; false if there is none to send.
+    ///
+    /// Release once: whatever the reason for asking again, the answer is the same bytes. Only an update of another
+    /// attempt, which the coordinator says it never asked for, gives way to a new one.
+    async fn answer_from_outbox(&self, link: &mut Link, key: &TaskKey) -> Result<bool, TaskError> {
+        let Some(update) = self.store.update_of(key).await? else { return Ok(false) };
+        if update.model_digest != key.model_digest {
+            return Err(TaskError::ModelReplaced { version: key.model_version });
+        }
+        self.permit_again(key, &update).await?;
+        let (update_id, attempt) = (update.header.update_id, update.header.attempt);
+        tracing::info!(study = %key.study, round = key.round, attempt, sent_before = update.sent, "sending the stored update again");
+        match self.send(link, update).await {
+            Ok(()) => Ok(true),
+            Err(TaskError::Transport(TransportError::Refused(problem)))
+                if attempt != key.attempt && problem.kind == ProblemType::StaleTask =>
+            {
+                self.store.discard_update(update_id).await?;
+                tracing::warn!(study = %key.study, round = key.round, attempt, "the coordinator knows nothing of that attempt; its charge stays");
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A policy that was tightened since binds what has not left yet too.
+    async fn permit_again(&self, key: &TaskKey, update: &StoredUpdate) -> Result<(), TaskError> {
+        if update.header.public_values == 0 {
+            return Ok(());
+        }
+        let kept = self.store.study(&key.study).await?;
+        let kept = kept.ok_or_else(|| TaskError::NotEnrolled { study: key.study.clone() })?;
+        let document = StudyDocument::from_bytes(&kept.document)?;
+        if document.study().fusion.mode.has_public_part() {
+            // The bytes exist already: the answer counts, not the permit.
+            self.policy.permit_public(document.study(), update.header.units)?;
+        }
         Ok(())
     }
 
@@ -130,7 +170,7 @@ impl SiteAgent {
         if !study.fusion.mode.has_public_part() {
             return Ok(None);
         }
-        Ok(Some(self.policy.permit_public(study)?))
+        Ok(Some(self.policy.permit_public(study, session.units().count() as u64)?))
     }
 
     /// Permits and commits the charges of the task's private part; none in a round without one.
@@ -182,7 +222,7 @@ impl SiteAgent {
         let output = output??;
         let payload = output.payload.clone().into();
         let header = header(session, task, update_id, &output, ledger?);
-        Ok(StoredUpdate { header, payload, sent: false })
+        Ok(StoredUpdate { header, payload, sent: false, model_digest: task.model_digest })
     }
 
     async fn mirror(
@@ -210,7 +250,7 @@ impl SiteAgent {
     async fn send(&self, link: &mut Link, update: StoredUpdate) -> Result<(), TaskError> {
         let StoredUpdate { header, payload, .. } = update;
         let (update_id, round, study) = (header.update_id, header.round, header.study_id.clone());
-        let outcome = link.submit_update(header, payload).await?;
+        let outcome = self.unless_shutdown(link.submit_update(header, payload)).await?;
         self.store.mark_sent(update_id, self.clock.now_ms()).await?;
         match outcome {
             UpdateOutcome::Accepted | UpdateOutcome::Duplicate => {

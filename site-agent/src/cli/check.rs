@@ -10,7 +10,7 @@ use fusiondp_learn::onnx::inspect;
 use fusiondp_protocol::messages::Limits;
 use fusiondp_protocol::study::StudyDocument;
 use fusiondp_runtime::clock::{Clock, SystemClock};
-use fusiondp_runtime::console::OutputError;
+use fusiondp_runtime::console::{OutputError, one_line};
 use fusiondp_runtime::files::read_limited;
 use fusiondp_runtime::identity::Role;
 use fusiondp_runtime::outln;
@@ -54,10 +54,10 @@ struct Report {
 }
 
 impl Report {
-    fn add<E: std::fmt::Display>(&mut self, item: impl Into<String>, outcome: Result<String, E>) {
+    fn add(&mut self, item: impl Into<String>, outcome: Result<String, String>) {
         let (ok, detail) = match outcome {
             Ok(detail) => (true, detail),
-            Err(error) => (false, error.to_string()),
+            Err(problem) => (false, problem),
         };
         let item = Item { item: item.into(), ok, detail };
         if !self.json && self.output.is_ok() {
@@ -76,19 +76,24 @@ impl Report {
     }
 }
 
+/// An error with its causes: the remedy is often in the cause.
+fn told(error: impl std::error::Error + 'static) -> String {
+    one_line(&error)
+}
+
 pub(super) async fn check(args: CheckArgs) -> anyhow::Result<ExitCode> {
     let mut report = Report { items: Vec::new(), json: args.json, output: Ok(()) };
     let config = match SiteConfig::load(&args.config.config) {
         Ok(config) => config,
         Err(error) => {
-            report.add::<_>("configuration", Err(error));
+            report.add("configuration", Err(told(error)));
             return report.finish();
         }
     };
-    report.add::<String>("configuration", Ok(format!("{} is complete", args.config.config.display())));
+    report.add("configuration", Ok(format!("{} is complete", args.config.config.display())));
     let study = args.study.as_deref().map(study);
     if let Some(Err(error)) = &study {
-        report.add("study", Err(error));
+        report.add("study", Err(error.clone()));
     }
     let study = study.and_then(Result::ok);
     state(&mut report, &config.state_dir).await;
@@ -100,18 +105,18 @@ pub(super) async fn check(args: CheckArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn study(path: &Path) -> Result<StudyDocument, String> {
-    let bytes = read_limited(path, 1 << 20).map_err(|error| error.to_string())?;
+    let bytes = read_limited(path, 1 << 20).map_err(told)?;
     StudyDocument::from_bytes(&bytes).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 async fn state(report: &mut Report, folder: &Path) {
     if !folder.join(DATABASE_FILE).exists() {
-        report.add::<String>("ledger", Ok(format!("{} is new; nothing was spent", folder.display())));
+        report.add("ledger", Ok(format!("{} is new; nothing was spent", folder.display())));
         return;
     }
     let verified = async {
-        let store = Store::open_read_only(folder).await.map_err(|error| error.to_string())?;
-        let entries = store.ledger_entries().await.map_err(|error| error.to_string())?;
+        let store = Store::open_read_only(folder).await.map_err(told)?;
+        let entries = store.ledger_entries().await.map_err(told)?;
         let ledger = Ledger::open(entries).map_err(|error| {
             format!("the hash chain is broken: {error}; restore site.sqlite from a backup")
         })?;
@@ -128,12 +133,13 @@ fn certificate(report: &mut Report, config: &SiteConfig) {
         let soon = if days < SOON_DAYS { "; ask for a new one now" } else { "" };
         format!("{}, signed by {}, {days} days left{soon}", summary.identity, summary.issuer)
     });
-    report.add("certificate", described);
+    report.add("certificate", described.map_err(told));
 }
 
 fn data(report: &mut Report, config: &SiteConfig, study: Option<&StudyDocument>) {
     let source =
-        CsvSource::new(config.data.train.clone(), config.data.cohorts.clone(), Arc::new(SystemClock));
+        CsvSource::new(config.data.train.clone(), config.data.cohorts.clone(), Arc::new(SystemClock))
+            .strict();
     let Some(document) = study else {
         for (name, path) in source.files() {
             let opened = CsvFile::open(path).map(|_| format!("{} has a header", path.display()));
@@ -162,7 +168,8 @@ fn data(report: &mut Report, config: &SiteConfig, study: Option<&StudyDocument>)
 fn policy(report: &mut Report, config: &SiteConfig, document: &StudyDocument, units: u64) {
     let permitted =
         Policy::new(config.policy.clone(), Purpose::Production).check_study(document.study(), units);
-    report.add("policy", permitted.map(|()| format!("permits the study {}", document.id())));
+    let permitted = permitted.map(|()| format!("permits the study {}", document.id()));
+    report.add("policy", permitted.map_err(told));
 }
 
 fn imputers(report: &mut Report, config: &SiteConfig, study: Option<&StudyDocument>) {
@@ -172,7 +179,7 @@ fn imputers(report: &mut Report, config: &SiteConfig, study: Option<&StudyDocume
     };
     let models = match models {
         Ok(models) => models,
-        Err(error) => return report.add("imputers", Err(error)),
+        Err(error) => return report.add("imputers", Err(told(error))),
     };
     for path in &models {
         report.add(format!("imputer, {}", file_name(path)), inspected(path));
@@ -187,15 +194,15 @@ fn imputers(report: &mut Report, config: &SiteConfig, study: Option<&StudyDocume
             Some(_) => format!("the study's {} imputer is there and fits", document.study().imputer.kind()),
             None => "the study computes on no imputed value".to_owned(),
         });
-        report.add("imputer of the study", found);
+        report.add("imputer of the study", found.map_err(told));
     }
     runtime(report, config, !models.is_empty());
 }
 
 fn inspected(path: &Path) -> Result<String, String> {
-    let bytes = read_limited(path, MAX_MODEL_BYTES).map_err(|error| error.to_string())?;
-    let summary = inspect(&bytes).map_err(|error| error.to_string())?;
-    summary.require_self_contained().map_err(|error| error.to_string())?;
+    let bytes = read_limited(path, MAX_MODEL_BYTES).map_err(told)?;
+    let summary = inspect(&bytes).map_err(told)?;
+    summary.require_self_contained().map_err(told)?;
     let outputs: Vec<&str> = summary.outputs.iter().map(|output| output.name.as_str()).collect();
     Ok(format!("sha256 {}, outputs {}", Digest::of(&bytes), outputs.join(", ")))
 }
@@ -206,10 +213,9 @@ fn runtime(report: &mut Report, config: &SiteConfig, needed: bool) {
     match loaded {
         // Without a model nothing needs it, unless the site has named a library that is not there.
         Err(_) if !needed && config.imputer.onnx_runtime.is_none() => {
-            report
-                .add::<String>("ONNX Runtime", Ok("not installed, and no ONNX imputer needs it".to_owned()));
+            report.add("ONNX Runtime", Ok("not installed, and no ONNX imputer needs it".to_owned()));
         }
-        outcome => report.add("ONNX Runtime", outcome),
+        outcome => report.add("ONNX Runtime", outcome.map_err(told)),
     }
 }
 
@@ -222,7 +228,7 @@ async fn coordinator(report: &mut Report, config: &SiteConfig) {
     let answered = tokio::time::timeout(COORDINATOR_TIMEOUT, Link::open(&connector, Limits::default())).await;
     let outcome = match answered {
         Err(_) => Err(format!("{} does not answer; check address, network and firewall", config.coordinator)),
-        Ok(Err(error)) => Err(error.to_string()),
+        Ok(Err(error)) => Err(told(error)),
         Ok(Ok(link)) => {
             let registered = link.registered();
             Ok(format!(

@@ -29,8 +29,11 @@ struct Line {
 pub(super) async fn show(config: &SiteConfig, delta: f64, json: bool) -> anyhow::Result<()> {
     let delta = Delta::new(delta).context("--delta")?;
     let store = Store::open_read_only(&config.state_dir).await?;
-    let ledger = Ledger::open(store.ledger_entries().await?).context("the ledger's hash chain is broken")?;
-    let unreleased = store.unreleased().await?;
+    let rows = store.ledger_rows().await?;
+    let open = rows.iter().filter(|row| !row.released).map(|row| row.entry.sequence());
+    let unreleased: BTreeSet<u64> = open.collect();
+    let entries = rows.into_iter().map(|row| row.entry).collect();
+    let ledger = Ledger::open(entries).context("the ledger's hash chain is broken")?;
     let lines = lines(&ledger, delta)?;
     if json {
         return show_json(&ledger, &unreleased, delta, &lines);
@@ -87,7 +90,7 @@ fn show_tables(
         )?;
     }
     let (entries, head) = (ledger.entries().len(), ledger.head());
-    outln!("\n{entries} entries, {} charged without a release, head {head}", unreleased.len())
+    outln!("\n{entries} entries, {} charged and not released (yet), head {head}", unreleased.len())
 }
 
 /// Verifies the chain.
@@ -152,7 +155,7 @@ fn print_entry(entry: &LedgerEntry, unreleased: bool) -> Result<(), OutputError>
         sampling_probability.get(),
         charge.clip_norm.get(),
         charge.update_id,
-        if unreleased { "  never released" } else { "" },
+        if unreleased { "  not released" } else { "" },
     )
 }
 

@@ -33,6 +33,17 @@ pub struct ReadOptions<'a> {
     pub unit_column: Option<&'a str>,
     /// The share of the units to keep; `None`: all.
     pub part: Option<Part>,
+    /// What a sensitive cell does that the schema refuses.
+    pub unfit: UnfitCells,
+}
+
+/// What becomes of a sensitive cell that the schema refuses. Public cells and labels are refused in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnfitCells {
+    /// The file is refused, with line and column: for the site's own eyes.
+    Refuse,
+    /// It is read by [`Column::parse_total`]: whether the site takes part then depends on no sensitive value.
+    Mend,
 }
 
 impl Dataset {
@@ -90,6 +101,7 @@ struct Cells<'a> {
     unit: Option<(usize, &'a str)>,
     ids: Vec<String>,
     part: Option<Part>,
+    unfit: UnfitCells,
     records: usize,
 }
 
@@ -97,6 +109,8 @@ struct FeatureColumn<'a> {
     place: usize,
     column: &'a Column,
     cells: Vec<f32>,
+    /// Cells that were read as something else than they hold.
+    mended: usize,
 }
 
 impl<'a> Cells<'a> {
@@ -106,7 +120,7 @@ impl<'a> Cells<'a> {
         let features = features
             .map(|column| {
                 let place = file.require(&column.name, role_name(column.role))?;
-                Ok(FeatureColumn { place, column, cells: Vec::new() })
+                Ok(FeatureColumn { place, column, cells: Vec::new(), mended: 0 })
             })
             .collect::<Result<Vec<_>, DataError>>()?;
         let label = schema.label().ok_or_else(|| DataError::MissingColumn {
@@ -121,6 +135,7 @@ impl<'a> Cells<'a> {
             unit: unit_place(file, options)?,
             ids: Vec::new(),
             part: options.part,
+            unfit: options.unfit,
             records: 0,
         })
     }
@@ -138,7 +153,7 @@ impl<'a> Cells<'a> {
             self.ids.push(id.to_owned());
         }
         for feature in &mut self.features {
-            feature.cells.push(parse(&self.file, feature.column, feature.place, line)?);
+            feature.take(&self.file, line, self.unfit)?;
         }
         let (place, column, cells) = &mut self.label;
         cells.push(parse(&self.file, column, *place, line)?);
@@ -156,6 +171,7 @@ impl<'a> Cells<'a> {
         };
         let (mut public, mut sensitive) = (Vec::new(), Vec::new());
         for feature in self.features {
+            feature.report(file);
             let cells = reorder(feature.cells, order.as_deref());
             if feature.column.role == Role::Public { public.push(cells) } else { sensitive.push(cells) }
         }
@@ -167,6 +183,34 @@ impl<'a> Cells<'a> {
             units,
             digest: options.part.map_or(digest, |part| part.digest_of(digest)),
         })
+    }
+}
+
+impl FeatureColumn<'_> {
+    fn take(&mut self, file: &str, line: &Line<'_>, unfit: UnfitCells) -> Result<(), DataError> {
+        let cell = match (self.column.role, unfit) {
+            (Role::Sensitive, UnfitCells::Mend) => {
+                let (cell, mended) = self.column.parse_total(line.cells.get(self.place).unwrap_or_default());
+                self.mended += usize::from(mended);
+                cell
+            }
+            _ => parse(file, self.column, self.place, line)?,
+        };
+        self.cells.push(cell);
+        Ok(())
+    }
+
+    /// Tells the site, and nobody else, that its file and the schema differ.
+    fn report(&self, file: &str) {
+        if self.mended > 0 {
+            tracing::warn!(
+                file,
+                column = self.column.name,
+                cells = self.mended,
+                "sensitive cells outside the schema were clipped or count as missing; `fusiondp-site check --study` names \
+                 the first"
+            );
+        }
     }
 }
 

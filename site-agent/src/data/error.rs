@@ -2,9 +2,13 @@
 
 use fusiondp_learn::schema::CellProblem;
 use fusiondp_learn::table::TableError;
+use fusiondp_runtime::console::one_line;
 
 /// A defect of a data file. `Display` names file, line, column and remedy and never a cell's value, because it may be
 /// sent to the coordinator; [`DataError::with_value`] adds the value of a public cell for the site's own eyes.
+///
+/// In a running agent none of these depends on the content of a sensitive cell: see
+/// [`UnfitCells`](super::dataset::UnfitCells).
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// The file could not be opened or read.
@@ -143,8 +147,7 @@ impl DataError {
     pub fn with_value(&self) -> String {
         match self {
             DataError::Cell { public_value: Some(value), .. } => format!("{self} (the cell holds {value:?})"),
-            DataError::Read { source, .. } => format!("{self} ({source})"),
-            _ => self.to_string(),
+            _ => one_line(self),
         }
     }
 }

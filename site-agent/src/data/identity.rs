@@ -7,17 +7,63 @@
 //! * with `[data] identity = "NAME"` in site.toml it is the digest of that name; whoever runs the site decides, and keeps
 //!   the name for as long as any of the same patients are in the file. `identity = "sha256:<64 hex digits>"` names a data
 //!   set that the ledger knows already by its digest;
-//! * without it, it is the digest of the sorted unit ids, which no correction of cells changes, and, where records are
-//!   their own units, the digest of the file.
+//! * without it, it follows from the sorted unit ids, which no correction of cells changes, and, where records are their
+//!   own units, from the bytes of the file.
+//!
+//! The identity stands in every ledger entry, and the coordinator mirrors those. A plain digest of a file would let
+//! whoever knows all of it but one sensitive cell try out that cell, so what follows from the file is keyed with a secret
+//! of the state folder ([`IdentityKey`]) that never leaves the site.
 //!
 //! An identity that follows from the file changes when patients are added, although the others are the same people.
 //! So a ledger that already holds charges of another data set refuses a new one until `identity` says what is meant:
 //! see [`crate::policy::Refusal::DataSetUnknown`].
 
-use fusiondp_dp::Digest;
+use fusiondp_dp::{Digest, SecureRng};
+use hmac::{Hmac, KeyInit, Mac};
+use rand::Rng;
 use serde::Deserialize;
+use sha2::Sha256;
 
 use super::Dataset;
+
+/// Secret with which a site turns its data into an identity. No `Debug`.
+#[derive(Clone)]
+pub struct IdentityKey([u8; IdentityKey::BYTES]);
+
+impl IdentityKey {
+    /// Length in bytes.
+    pub const BYTES: usize = 32;
+
+    /// A key of the operating system's randomness.
+    ///
+    /// # Errors
+    /// The operating system gives none.
+    pub fn random() -> Result<Self, fusiondp_dp::SeedError> {
+        let mut bytes = [0; Self::BYTES];
+        SecureRng::from_os()?.fill_bytes(&mut bytes);
+        Ok(Self(bytes))
+    }
+
+    /// A key that was stored.
+    pub fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes, to store them.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// HMAC-SHA-256 of a digest under this key.
+    fn identify(&self, digest: Digest) -> Digest {
+        // Unwrap safety: HMAC takes keys of any length.
+        #[allow(clippy::unwrap_used)]
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).unwrap();
+        mac.update(b"fusiondp data set v2\0");
+        mac.update(digest.as_bytes());
+        Digest::from_bytes(mac.finalize().into_bytes().into())
+    }
+}
 
 /// The `identity` of a site's `[data]` section.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -41,7 +87,9 @@ impl TryFrom<String> for DeclaredIdentity {
     type Error = IdentityError;
 
     fn try_from(text: String) -> Result<Self, IdentityError> {
-        if text.trim().is_empty() || text.chars().count() > 200 {
+        // A blank at the end must not be another data set with a fresh budget.
+        let text = text.trim();
+        if text.is_empty() || text.chars().count() > 200 {
             return Err(IdentityError::Length);
         }
         match text.strip_prefix("sha256:") {
@@ -62,10 +110,13 @@ pub struct DataIdentity {
 
 impl DataIdentity {
     /// The identity of a data set under a site's configuration.
-    pub fn of(dataset: &Dataset, declared: Option<&DeclaredIdentity>) -> Self {
+    pub fn of(dataset: &Dataset, declared: Option<&DeclaredIdentity>, key: &IdentityKey) -> Self {
         match declared {
             Some(DeclaredIdentity(digest)) => Self { digest: *digest, declared: true },
-            None => Self { digest: dataset.units().digest().unwrap_or(dataset.digest()), declared: false },
+            None => {
+                let digest = dataset.units().digest().unwrap_or(dataset.digest());
+                Self { digest: key.identify(digest), declared: false }
+            }
         }
     }
 }
@@ -86,5 +137,16 @@ mod tests {
         assert_ne!(declared("a").unwrap(), declared("b").unwrap());
         assert_eq!(declared("sha256:12").unwrap_err(), IdentityError::Digest);
         assert_eq!(declared("  ").unwrap_err(), IdentityError::Length);
+        assert_eq!(declared(" icu\t").unwrap(), declared("icu").unwrap());
+    }
+
+    #[test]
+    fn an_identity_that_follows_from_the_data_cannot_be_guessed_without_the_key() {
+        let digest = Digest::of(b"the file");
+        let (one, other) = (IdentityKey::random().unwrap(), IdentityKey::random().unwrap());
+        assert_eq!(one.identify(digest), one.identify(digest));
+        assert_ne!(one.identify(digest), other.identify(digest));
+        assert_ne!(one.identify(digest), digest);
+        assert_ne!(one.identify(digest), one.identify(Digest::of(b"another file")));
     }
 }

@@ -10,7 +10,7 @@ use fusiondp_protocol::study::Study;
 use fusiondp_runtime::clock::Clock;
 
 use super::csv::file_name;
-use super::dataset::ReadOptions;
+use super::dataset::{ReadOptions, UnfitCells};
 use super::{DataError, Dataset, Progress};
 
 /// Which of a site's records to read.
@@ -36,13 +36,20 @@ pub struct CsvSource {
     train: PathBuf,
     cohorts: BTreeMap<CohortName, PathBuf>,
     part: Option<Part>,
+    unfit: UnfitCells,
     clock: Arc<dyn Clock>,
 }
 
 impl CsvSource {
     /// A source of these files.
     pub fn new(train: PathBuf, cohorts: BTreeMap<CohortName, PathBuf>, clock: Arc<dyn Clock>) -> Self {
-        Self { train, cohorts, part: None, clock }
+        Self { train, cohorts, part: None, unfit: UnfitCells::Mend, clock }
+    }
+
+    /// Refuses files with sensitive cells that the schema refuses, naming the first: for the site's own eyes, never for
+    /// an answer to the coordinator.
+    pub fn strict(self) -> Self {
+        Self { unfit: UnfitCells::Refuse, ..self }
     }
 
     /// Keeps one part of the units of every file, so that one hospital's files serve several simulated sites.
@@ -75,6 +82,7 @@ impl DataSource for CsvSource {
             schema: &study.schema,
             unit_column: study.privacy.unit_column.as_deref(),
             part: self.part,
+            unfit: self.unfit,
         };
         let mut progress = Progress::start(Arc::clone(&self.clock), "reading records");
         let dataset = Dataset::read(path, &options, &mut progress)?;

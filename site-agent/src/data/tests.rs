@@ -3,14 +3,14 @@ use std::sync::Arc;
 
 use fusiondp_runtime::clock::Clock;
 
-use super::dataset::ReadOptions;
-use super::identity::DataIdentity;
+use super::dataset::{ReadOptions, UnfitCells};
+use super::identity::{DataIdentity, IdentityKey};
 use super::*;
 use crate::testing::{clock, document};
 
 const HEADER: &str = "id,a,c,s,t,y\n";
 
-fn read_part(bytes: &[u8], part: Option<Part>) -> Result<Dataset, DataError> {
+fn read_as(bytes: &[u8], part: Option<Part>, unfit: UnfitCells) -> Result<Dataset, DataError> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("records.csv");
     std::fs::write(&path, bytes).unwrap();
@@ -19,9 +19,14 @@ fn read_part(bytes: &[u8], part: Option<Part>) -> Result<Dataset, DataError> {
         schema: &study.study().schema,
         unit_column: study.study().privacy.unit_column.as_deref(),
         part,
+        unfit,
     };
     let clock: Arc<dyn Clock> = clock();
     Dataset::read(&path, &options, &mut Progress::start(clock, "reading"))
+}
+
+fn read_part(bytes: &[u8], part: Option<Part>) -> Result<Dataset, DataError> {
+    read_as(bytes, part, UnfitCells::Refuse)
 }
 
 fn read(text: &str) -> Result<Dataset, DataError> {
@@ -149,9 +154,24 @@ fn a_corrected_cell_keeps_the_identity_and_changes_the_digest() {
     let one = read(&format!("{HEADER}u1,2,red,40,1,yes\nu2,2,red,40,1,no\n")).unwrap();
     let other = read(&format!("{HEADER}u2,2,red,41,1,no\nu1,2,red,40,1,yes\n")).unwrap();
     assert_ne!(one.digest(), other.digest());
-    assert_eq!(DataIdentity::of(&one, None), DataIdentity::of(&other, None));
+    let key = IdentityKey::random().unwrap();
+    let identity = |dataset: &Dataset, declared| DataIdentity::of(dataset, declared, &key);
+    assert_eq!(identity(&one, None), identity(&other, None));
     let more = read(&format!("{HEADER}u1,2,red,40,1,yes\n")).unwrap();
-    assert_ne!(DataIdentity::of(&one, None), DataIdentity::of(&more, None));
+    assert_ne!(identity(&one, None), identity(&more, None));
     let named = "icu".to_owned().try_into().unwrap();
-    assert_eq!(DataIdentity::of(&one, Some(&named)), DataIdentity::of(&more, Some(&named)));
+    assert_eq!(identity(&one, Some(&named)), identity(&more, Some(&named)));
+}
+
+#[test]
+fn a_reading_that_others_see_the_outcome_of_refuses_no_sensitive_cell() {
+    let mend = |text: &str| read_as(format!("{HEADER}{text}").as_bytes(), None, UnfitCells::Mend);
+    let dataset = mend("u1,2,red,140,1,yes\nu2,3,red,tall,2,no\n").unwrap();
+    assert_eq!(dataset.sensitive().column(0)[0], 100.0);
+    assert!(dataset.sensitive().column(0)[1].is_nan() && dataset.sensitive().column(1)[1].is_nan());
+    assert_eq!(dataset.sensitive().column(1)[0], 1.0);
+    // The site's own check names them, and public cells and labels are refused in any case.
+    assert!(refused(&format!("{HEADER}u1,2,red,140,1,yes\n")).0.contains("\"s\""));
+    assert!(mend("u1,77,red,40,1,yes\n").is_err());
+    assert!(mend("u1,2,red,40,1,maybe\n").is_err());
 }

@@ -15,7 +15,7 @@ use super::declared_noise::DeclaredNoise;
 use super::onnx::{OnnxImputer, OnnxSettings, find};
 use super::runtime::RuntimeLookup;
 use super::*;
-use crate::data::dataset::ReadOptions;
+use crate::data::dataset::{ReadOptions, UnfitCells};
 use crate::data::{Dataset, Progress};
 use crate::policy::Purpose;
 use crate::testing::{clock, document, provider, sources, write_records};
@@ -278,7 +278,7 @@ fn stock_records() -> (Schema, Dataset) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("records.csv");
     std::fs::write(&path, format!("{header},{label}\n{labelled}")).unwrap();
-    let options = ReadOptions { schema: &schema, unit_column: None, part: None };
+    let options = ReadOptions { schema: &schema, unit_column: None, part: None, unfit: UnfitCells::Refuse };
     let dataset = Dataset::read(&path, &options, &mut Progress::start(clock(), "reading")).unwrap();
     (schema, dataset)
 }

@@ -1,4 +1,5 @@
-//! Whether further events fit into the site's limits, over all studies on the same data.
+//! Whether further events fit into the site's limits, over all studies on the same data, at the delta of the policy: a
+//! study with a larger delta of its own buys nothing by it.
 //!
 //! Epsilon grows with every step, so a list of steps that fits proves that every part of it fits. The first task of a
 //! study therefore asks for the study to its end: if that fits together with everything charged before, the rounds that
@@ -7,7 +8,7 @@
 
 use std::sync::Arc;
 
-use fusiondp_dp::{Delta, DpEvent, NeighboringRelation};
+use fusiondp_dp::{DpEvent, NeighboringRelation};
 
 use super::meter::{EpsilonMeter, StepCounts};
 use super::{PolicyLimits, Refusal};
@@ -24,8 +25,6 @@ pub struct Budget {
 pub struct Planned {
     /// One step.
     pub event: DpEvent,
-    /// Delta of the study.
-    pub delta: Delta,
     /// Steps that the task charges, >= 1.
     pub steps_now: u64,
     /// Steps to the end of the study, these included.
@@ -35,7 +34,6 @@ pub struct Planned {
 #[derive(Debug)]
 struct Proven {
     steps: StepCounts,
-    delta: Delta,
     limits: PolicyLimits,
 }
 
@@ -63,29 +61,27 @@ impl Budget {
             counts
         };
         let now = after(planned.steps_now);
-        let covers = |proven: &Proven| {
-            proven.delta == planned.delta && proven.limits == *limits && now.within(&proven.steps)
-        };
+        let covers = |proven: &Proven| proven.limits == *limits && now.within(&proven.steps);
         if self.proven.as_ref().is_some_and(covers) {
             return Ok(());
         }
         let whole = after(planned.steps_to_the_end.max(planned.steps_now));
-        let steps = match self.check(limits, &whole, planned.delta) {
+        let steps = match self.check(limits, &whole) {
             Ok(()) => whole,
             Err(_) => {
-                self.check(limits, &now, planned.delta)?;
+                self.check(limits, &now)?;
                 now
             }
         };
-        self.proven = Some(Proven { steps, delta: planned.delta, limits: limits.clone() });
+        self.proven = Some(Proven { steps, limits: limits.clone() });
         Ok(())
     }
 
-    fn check(&self, limits: &PolicyLimits, steps: &StepCounts, delta: Delta) -> Result<(), Refusal> {
+    fn check(&self, limits: &PolicyLimits, steps: &StepCounts) -> Result<(), Refusal> {
         for relation in NeighboringRelation::ALL {
             let needed = self
                 .meter
-                .epsilon(steps, delta, relation)
+                .epsilon(steps, limits.delta, relation)
                 .map_err(|error| Refusal::Unaccountable { reason: error.to_string() })?;
             limits.check_epsilon(relation, needed)?;
         }

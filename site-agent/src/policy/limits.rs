@@ -1,6 +1,6 @@
 //! The `[policy]` section of site.toml.
 
-use fusiondp_dp::{ClipNorm, Epsilon, NeighboringRelation, NoiseMultiplier, SamplingProbability};
+use fusiondp_dp::{ClipNorm, Delta, Epsilon, NeighboringRelation, NoiseMultiplier, SamplingProbability};
 use serde::Deserialize;
 
 use super::Refusal;
@@ -9,10 +9,14 @@ use super::Refusal;
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyLimits {
-    /// Largest epsilon per data set under `replace`, over all studies, at each study's delta; finite, >= 0. Required.
+    /// Largest epsilon per data set under `replace`, over all studies, at [`delta`](Self::delta); finite, >= 0. Required.
     pub max_epsilon_replace: EpsilonLimit,
     /// The same under `zero_out`. Required.
     pub max_epsilon_zero_out: EpsilonLimit,
+    /// Delta at which both limits hold, whatever the deltas of the studies; a plan with a larger one is refused. Default
+    /// 1e-5.
+    #[serde(default = "default_delta")]
+    pub delta: Delta,
     /// Smallest noise multiplier of a plan; any if absent.
     #[serde(default)]
     pub min_noise_multiplier: Option<NoiseMultiplier>,
@@ -29,10 +33,13 @@ pub struct PolicyLimits {
     pub allow_public_gradient: bool,
     /// Whether metrics on true values may leave without noise, where a study asks for them. Required.
     pub allow_metrics: bool,
-    /// Columns that a study may call public; absent: a study decides, and whoever approves the study at the site reads
-    /// its schema.
+    /// Columns that a study may call public or its label: what may leave in a gradient without noise. Absent: a study
+    /// decides, and whoever approves the study at the site reads its schema.
     #[serde(default)]
     pub public_columns: Option<Vec<String>>,
+    /// Column that names the patient; a study that protects anything smaller is refused. Absent: a study decides.
+    #[serde(default)]
+    pub unit_column: Option<String>,
 }
 
 /// A finite bound on epsilon.
@@ -78,6 +85,12 @@ impl PolicyLimits {
         }
         Err(Refusal::BudgetExceeded { relation, needed, limit })
     }
+}
+
+fn default_delta() -> Delta {
+    // Unwrap safety: 1e-5 lies between 0 and 1.
+    #[allow(clippy::unwrap_used)]
+    Delta::new(1e-5).unwrap()
 }
 
 fn one() -> u64 {

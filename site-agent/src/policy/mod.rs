@@ -15,7 +15,8 @@ pub mod meter;
 pub mod permit;
 mod refusal;
 
-use fusiondp_dp::{DpEvent, LedgerEntry};
+use fusiondp_dp::{Delta, DpEvent, LedgerEntry};
+use fusiondp_protocol::ids::CohortName;
 use fusiondp_protocol::messages::TrainingTask;
 use fusiondp_protocol::plan::Plan;
 use fusiondp_protocol::study::{MetricRelease, Mode, PrivacyTarget, Study, StudyDocument};
@@ -84,9 +85,13 @@ impl Policy {
         if !study.fusion.mode.has_private_part() {
             return Ok(());
         }
+        self.check_unit(study)?;
         self.check_clip_norm(study.privacy.clip_norm)?;
+        self.check_delta(study.privacy.delta)?;
         match study.privacy.target {
             PrivacyTarget::NoiseMultiplier { noise_multiplier } => self.check_noise(noise_multiplier),
+            // At another delta than the site's the target says little; the budget is asked with every task.
+            PrivacyTarget::Epsilon { .. } if study.privacy.delta != self.limits.delta => Ok(()),
             PrivacyTarget::Epsilon { epsilon, relation } => self.limits.check_epsilon(relation, epsilon),
         }
     }
@@ -150,23 +155,48 @@ impl Policy {
     /// Permits a gradient of the hybrid view to leave without noise.
     ///
     /// # Errors
-    /// [`Refusal::PublicGradient`], or what [`Policy::check_study`] finds in mode and columns.
-    pub fn permit_public(&self, study: &Study) -> Result<PublicPermit, Refusal> {
+    /// [`Refusal::PublicGradient`], or what [`Policy::check_study`] finds in mode, columns and size.
+    pub fn permit_public(&self, study: &Study, units: u64) -> Result<PublicPermit, Refusal> {
         self.check_mode(study)?;
         self.check_columns(study)?;
+        if units < self.limits.min_units {
+            return Err(Refusal::TooFewUnits { units, limit: self.limits.min_units });
+        }
         Ok(PublicPermit::new())
     }
 
-    /// Permits metrics in the clear to leave: the study and the site must both want it.
+    /// Whether metrics of a cohort may leave in the clear: the study and the site must both want it. Asked before the
+    /// cohort is read.
     ///
     /// # Errors
-    /// [`Refusal::Metrics`] or [`Refusal::MetricsNotInStudy`].
-    pub fn permit_metrics(&self, study: &Study) -> Result<MetricsPermit, Refusal> {
-        if study.evaluation.release != MetricRelease::Summary {
+    /// [`Refusal::Metrics`], [`Refusal::MetricsNotInStudy`] or [`Refusal::CohortNotInStudy`].
+    pub fn check_metrics(&self, study: &Study, cohort: &CohortName) -> Result<(), Refusal> {
+        let evaluation = &study.evaluation;
+        if evaluation.release != MetricRelease::Summary {
             return Err(Refusal::MetricsNotInStudy);
         }
         if !self.limits.allow_metrics {
             return Err(Refusal::Metrics);
+        }
+        if evaluation.during.as_ref() != Some(cohort) && evaluation.final_cohort.as_ref() != Some(cohort) {
+            return Err(Refusal::CohortNotInStudy { cohort: cohort.clone() });
+        }
+        Ok(())
+    }
+
+    /// Permits metrics of a cohort of `units` privacy units to leave in the clear.
+    ///
+    /// # Errors
+    /// As [`Policy::check_metrics`], or [`Refusal::CohortTooSmall`].
+    pub fn permit_metrics(
+        &self,
+        study: &Study,
+        cohort: &CohortName,
+        units: u64,
+    ) -> Result<MetricsPermit, Refusal> {
+        self.check_metrics(study, cohort)?;
+        if units < self.limits.min_units {
+            return Err(Refusal::CohortTooSmall { cohort: cohort.clone(), limit: self.limits.min_units });
         }
         Ok(MetricsPermit::new())
     }
@@ -186,9 +216,28 @@ impl Policy {
         let Some(permitted) = &self.limits.public_columns else {
             return Ok(());
         };
-        match study.schema.public().find(|column| !permitted.contains(&column.name)) {
-            Some(column) => Err(Refusal::ColumnNotPublic { column: column.name.clone() }),
+        let public = study.schema.public().map(|column| (column, "a public column"));
+        let mut uncovered = public.chain(study.schema.label().map(|column| (column, "its label")));
+        match uncovered.find(|(column, _)| !permitted.contains(&column.name)) {
+            Some((column, role)) => Err(Refusal::ColumnNotPublic { column: column.name.clone(), role }),
             None => Ok(()),
+        }
+    }
+
+    fn check_unit(&self, study: &Study) -> Result<(), Refusal> {
+        match &self.limits.unit_column {
+            Some(required) if study.privacy.unit_column.as_ref() != Some(required) => {
+                Err(Refusal::Unit { asked: unit_name(study).to_owned(), required: required.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_delta(&self, value: Delta) -> Result<(), Refusal> {
+        if value <= self.limits.delta {
+            Ok(())
+        } else {
+            Err(Refusal::Delta { value, limit: self.limits.delta })
         }
     }
 
@@ -197,6 +246,7 @@ impl Policy {
         let event = plan.step_event().ok_or(Refusal::NoPrivatePart)?;
         let DpEvent::PoissonSampledGaussian { noise_multiplier, sampling_probability, .. } = event;
         self.check_clip_norm(plan.clip_norm)?;
+        self.check_delta(plan.delta)?;
         self.check_noise(noise_multiplier)?;
         match self.limits.max_sampling_probability {
             Some(limit) if sampling_probability > limit => {
@@ -230,12 +280,7 @@ pub fn unit_name(study: &Study) -> &str {
 fn planned(plan: &Plan, round: u32, event: DpEvent) -> budget::Planned {
     let rounds_left = u64::from(plan.rounds.saturating_sub(round)) + 1;
     let now = u64::from(plan.local_steps);
-    budget::Planned {
-        event,
-        delta: plan.delta,
-        steps_now: now,
-        steps_to_the_end: now.saturating_mul(rounds_left),
-    }
+    budget::Planned { event, steps_now: now, steps_to_the_end: now.saturating_mul(rounds_left) }
 }
 
 #[cfg(test)]

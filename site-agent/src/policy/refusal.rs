@@ -1,6 +1,9 @@
 //! Why the site will not.
 
-use fusiondp_dp::{ClipNorm, Digest, Epsilon, NeighboringRelation, NoiseMultiplier, SamplingProbability};
+use fusiondp_dp::{
+    ClipNorm, Delta, Digest, Epsilon, NeighboringRelation, NoiseMultiplier, SamplingProbability,
+};
+use fusiondp_protocol::ids::CohortName;
 use fusiondp_protocol::problem::{Problem, ProblemType};
 
 /// A refusal stands until the site changes its policy or the consortium its study; a retry does not help.
@@ -25,12 +28,48 @@ pub enum Refusal {
     MetricsNotInStudy,
     /// A column is not public here.
     #[error(
-        "policy.public_columns does not list \"{column}\", which the study calls public; declare it sensitive in the \
+        "policy.public_columns does not list \"{column}\", which the study uses as {role}; declare it sensitive in the \
          study, or list it"
     )]
     ColumnNotPublic {
         /// Name of the column.
         column: String,
+        /// Its role in the study, for people.
+        role: &'static str,
+    },
+    /// The study protects another unit than the site's patients.
+    #[error(
+        "the study protects each {asked}, policy.unit_column = \"{required}\"; set privacy.unit_column in the study"
+    )]
+    Unit {
+        /// What the study protects.
+        asked: String,
+        /// What the site demands.
+        required: String,
+    },
+    /// A cohort that the study does not evaluate on.
+    #[error("the study does not evaluate on cohort \"{cohort}\"; the coordinator must follow the study")]
+    CohortNotInStudy {
+        /// The cohort.
+        cohort: CohortName,
+    },
+    /// Too few patients to give metrics of.
+    #[error(
+        "cohort \"{cohort}\" is smaller than policy.min_units = {limit}; the site lowers the limit or gives no metrics"
+    )]
+    CohortTooSmall {
+        /// The cohort.
+        cohort: CohortName,
+        /// The limit.
+        limit: u64,
+    },
+    /// Too large a probability of failure.
+    #[error("delta = {value} is above policy.delta = {limit}; lower privacy.delta")]
+    Delta {
+        /// The plan's.
+        value: Delta,
+        /// The limit.
+        limit: Delta,
     },
     /// Too few patients.
     #[error(
@@ -97,7 +136,7 @@ pub enum Refusal {
     },
     /// The budget does not suffice.
     #[error(
-        "budget: {relation} epsilon would be {needed}, policy.max_epsilon_{relation} = {limit}; plan fewer rounds or \
+        "budget: {relation} epsilon would be {needed} at policy.delta, policy.max_epsilon_{relation} = {limit}; plan fewer rounds or \
          more noise, or the site raises its limit",
         needed = needed.rounded_up(4)
     )]

@@ -56,7 +56,7 @@ fn ask(policy: &Policy, document: &StudyDocument, charged: &[DpEvent]) -> Result
 fn each_limit_refuses_by_name() {
     let study = document(&[]);
     assert!(ask(&policy(|_| {}), &study, &[]).is_ok());
-    let cases: [(&str, Change, ProblemType); 8] = [
+    let cases: [(&str, Change, ProblemType); 9] = [
         (
             "min_noise_multiplier",
             |l| l.min_noise_multiplier = Some(NoiseMultiplier::new(1.6).unwrap()),
@@ -73,6 +73,7 @@ fn each_limit_refuses_by_name() {
             ProblemType::PolicyRefusal,
         ),
         ("min_units", |l| l.min_units = 41, ProblemType::PolicyRefusal),
+        ("policy.delta", |l| l.delta = Delta::new(1e-6).unwrap(), ProblemType::PolicyRefusal),
         ("allow_public_gradient", |l| l.allow_public_gradient = false, ProblemType::PolicyRefusal),
         ("public_columns", |l| l.public_columns = Some(vec!["a".to_owned()]), ProblemType::PolicyRefusal),
         (
@@ -102,7 +103,9 @@ fn limits_that_are_met_exactly_permit() {
         limits.max_clip_norm = Some(fusiondp_dp::ClipNorm::new(0.5).unwrap());
         limits.max_sampling_probability = Some(SamplingProbability::new(0.3).unwrap());
         limits.min_units = 40;
-        limits.public_columns = Some(vec!["c".to_owned(), "a".to_owned()]);
+        limits.public_columns = Some(vec!["c".to_owned(), "a".to_owned(), "y".to_owned()]);
+        limits.delta = study.study().privacy.delta;
+        limits.unit_column = Some("id".to_owned());
     });
     assert!(ask(&policy, &study, &[]).is_ok());
 }
@@ -111,7 +114,7 @@ fn limits_that_are_met_exactly_permit() {
 fn dp_sgd_needs_no_public_gradient_and_other_modes_do() {
     let policy = policy(|limits| limits.allow_public_gradient = false);
     assert!(ask(&policy, &document(DP_SGD), &[]).is_ok());
-    assert_eq!(policy.permit_public(document(&[]).study()).err(), Some(Refusal::PublicGradient));
+    assert_eq!(policy.permit_public(document(&[]).study(), 40).err(), Some(Refusal::PublicGradient));
 }
 
 #[test]
@@ -129,9 +132,51 @@ fn non_private_runs_in_simulations_only() {
 fn metrics_need_both_consents() {
     let silent = document(&[("release = \"summary\"\nfinal_cohort = \"test\"", "release = \"none\"")]);
     let (open, closed) = (policy(|_| {}), policy(|limits| limits.allow_metrics = false));
-    assert!(open.permit_metrics(document(&[]).study()).is_ok());
-    assert_eq!(closed.permit_metrics(document(&[]).study()).err(), Some(Refusal::Metrics));
-    assert_eq!(open.permit_metrics(silent.study()).err(), Some(Refusal::MetricsNotInStudy));
+    let test: CohortName = "test".parse().unwrap();
+    assert!(open.permit_metrics(document(&[]).study(), &test, 1).is_ok());
+    assert_eq!(closed.permit_metrics(document(&[]).study(), &test, 1).err(), Some(Refusal::Metrics));
+    assert_eq!(open.permit_metrics(silent.study(), &test, 1).err(), Some(Refusal::MetricsNotInStudy));
+}
+
+#[test]
+fn metrics_are_of_the_studys_cohorts_and_of_enough_patients() {
+    let study = document(&[]);
+    let policy = policy(|limits| limits.min_units = 30);
+    let (test, other): (CohortName, CohortName) = ("test".parse().unwrap(), "train-again".parse().unwrap());
+    assert!(policy.permit_metrics(study.study(), &test, 30).is_ok());
+    let small = policy.permit_metrics(study.study(), &test, 29).err();
+    assert_eq!(small, Some(Refusal::CohortTooSmall { cohort: test, limit: 30 }));
+    let stranger = policy.permit_metrics(study.study(), &other, 30).err();
+    assert_eq!(stranger, Some(Refusal::CohortNotInStudy { cohort: other }));
+}
+
+#[test]
+fn a_site_too_small_sends_no_public_gradient_either() {
+    let policy = policy(|limits| limits.min_units = 41);
+    let refusal = policy.permit_public(document(&[]).study(), 40).err();
+    assert_eq!(refusal, Some(Refusal::TooFewUnits { units: 40, limit: 41 }));
+}
+
+#[test]
+fn the_label_leaves_without_noise_too() {
+    let listed = |columns: &[&str]| {
+        let columns = columns.iter().map(|&column| column.to_owned()).collect();
+        policy(|limits| limits.public_columns = Some(columns)).check_study(document(&[]).study(), 40)
+    };
+    assert_eq!(listed(&["a", "c", "y"]), Ok(()));
+    let refusal = listed(&["a", "c"]).unwrap_err();
+    assert!(refusal.to_string().contains("\"y\"") && refusal.to_string().contains("label"), "{refusal}");
+}
+
+#[test]
+fn a_site_demands_its_unit() {
+    let demanded = |column: &str| policy(|limits| limits.unit_column = Some(column.to_owned()));
+    assert_eq!(demanded("id").check_study(document(&[]).study(), 40), Ok(()));
+    let per_record =
+        document(&[("unit_column = \"id\"\n", ""), ("  { name = \"id\", role = \"unit-id\" },\n", "")]);
+    let refusal = demanded("id").check_study(per_record.study(), 40).unwrap_err();
+    assert_eq!(refusal, Refusal::Unit { asked: "record".to_owned(), required: "id".to_owned() });
+    assert!(demanded("ward").check_study(document(&[]).study(), 40).is_err());
 }
 
 #[test]
@@ -174,7 +219,7 @@ fn a_budget_is_used_to_its_last_whole_round() {
     for charged in 0..8_u32 {
         let past: Vec<DpEvent> = (0..charged).map(|_| event(1.5, 1)).collect();
         let planned =
-            Planned { event: event(1.5, 1), delta, steps_now: 1, steps_to_the_end: u64::from(8 - charged) };
+            Planned { event: event(1.5, 1), steps_now: 1, steps_to_the_end: u64::from(8 - charged) };
         assert_eq!(budget.admit(&limits, &past, &planned).is_ok(), charged < 5, "{charged}");
     }
 }
@@ -183,14 +228,13 @@ fn a_budget_is_used_to_its_last_whole_round() {
 fn a_proof_does_not_outlive_its_limits_its_delta_or_its_steps() {
     let (one, past) = (event(1.5, 1), []);
     let delta = Delta::new(1e-5).unwrap();
-    let planned = Planned { event: one, delta, steps_now: 1, steps_to_the_end: 5 };
+    let planned = Planned { event: one, steps_now: 1, steps_to_the_end: 5 };
     let mut budget = Budget::new(Arc::default());
     budget.admit(&limits(), &past, &planned).unwrap();
     let mut tight = limits();
     tight.max_epsilon_zero_out = 0.01.try_into().unwrap();
     assert!(budget.admit(&tight, &past, &planned).is_err());
     budget.admit(&limits(), &past, &planned).unwrap();
-    let stricter = Planned { delta: Delta::new(1e-300).unwrap(), ..planned };
     let mut between = limits();
     let figure = |delta| {
         EpsilonMeter::default()
@@ -199,9 +243,30 @@ fn a_proof_does_not_outlive_its_limits_its_delta_or_its_steps() {
     };
     between.max_epsilon_replace = figure(delta).get().try_into().unwrap();
     budget.admit(&between, &past, &planned).unwrap();
-    assert!(budget.admit(&between, &past, &stricter).is_err());
+    let stricter = PolicyLimits { delta: Delta::new(1e-300).unwrap(), ..between.clone() };
+    assert!(budget.admit(&stricter, &past, &planned).is_err());
     // A repeated attempt beyond the proven five steps is evaluated and refused.
     assert!(budget.admit(&between, &[event(1.5, 5)], &planned).is_err());
+}
+
+#[test]
+fn studies_with_unlike_deltas_share_one_limit() {
+    // At its own delta the second study would find room that the first has used up at the site's.
+    let meter = EpsilonMeter::default();
+    let at = |delta: f64, steps| {
+        let (counts, delta) = (StepCounts::of(&[event(1.5, steps)]), Delta::new(delta).unwrap());
+        meter.epsilon(&counts, delta, NeighboringRelation::Replace).unwrap().get()
+    };
+    let mut limits = limits();
+    limits.max_epsilon_replace = at(1e-5, 10).try_into().unwrap();
+    assert!(at(1e-3, 11) < at(1e-5, 10), "the test's figures must leave room at the larger delta");
+    let planned = Planned { event: event(1.5, 1), steps_now: 1, steps_to_the_end: 1 };
+    let mut budget = Budget::new(Arc::default());
+    assert!(budget.admit(&limits, &[event(1.5, 9)], &planned).is_ok());
+    assert!(budget.admit(&limits, &[event(1.5, 10)], &planned).is_err());
+    let loose = document(&[("delta = 1e-5", "delta = 1e-3")]);
+    let refusal = Policy::new(limits, Purpose::Production).check_study(loose.study(), 40).unwrap_err();
+    assert!(matches!(refusal, Refusal::Delta { .. }), "{refusal}");
 }
 
 proptest! {

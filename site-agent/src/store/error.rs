@@ -51,6 +51,9 @@ pub enum StoreError {
     /// A statement failed.
     #[error("the state database failed; is the disk full or read-only?")]
     Query(#[from] sqlx::Error),
+    /// No secret could be drawn.
+    #[error("no identity key could be made: {0}")]
+    Seed(#[from] fusiondp_dp::SeedError),
     /// A stored value cannot be read back.
     #[error("stored {column} is {problem}: the state database is damaged; restore it from a backup")]
     Damaged {

@@ -3,15 +3,15 @@
 //! [`SiteLedger::charge`] takes a [`ReleasePermit`], so there is no charge without policy, and gives committed charges,
 //! without which nothing is noised. An entry is on the disk before its charge exists as a value.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use fusiondp_dp::{
     ChargeError, CommittedCharge, Digest, DpEvent, Ledger, LedgerEntry, LedgerError, LedgerStore, UpdateId,
 };
+use sqlx::sqlite::SqliteRow;
 use sqlx::{Connection, Row};
 
-use super::{Store, StoreError, count, integer};
+use super::{Store, StoreError, integer};
 use crate::policy::ReleasePermit;
 
 /// A clock may be set back by this much, in milliseconds, before charges are refused: time servers correct small errors.
@@ -138,36 +138,43 @@ impl LedgerStore for Appender<'_> {
     }
 }
 
+/// One row of the stored ledger.
+#[derive(Debug, Clone)]
+pub struct LedgerRow {
+    /// The entry as stored; not verified.
+    pub entry: LedgerEntry,
+    /// Its update is stored, so its bytes may have left.
+    pub released: bool,
+}
+
 impl Store {
-    /// Every ledger entry as stored, oldest first; not verified.
+    /// Every ledger entry as stored and whether its update is, oldest first: one snapshot, also while an agent runs.
     ///
     /// # Errors
     /// The database fails, or an entry is no entry.
-    pub async fn ledger_entries(&self) -> Result<Vec<LedgerEntry>, SiteLedgerError> {
+    pub async fn ledger_rows(&self) -> Result<Vec<LedgerRow>, SiteLedgerError> {
         let mut connection = self.connection().await;
-        let rows = sqlx::query("SELECT sequence, entry FROM ledger ORDER BY sequence")
+        let rows = sqlx::query("SELECT sequence, entry, released_ms FROM ledger ORDER BY sequence")
             .fetch_all(&mut *connection)
             .await
             .map_err(StoreError::from)?;
-        rows.iter()
-            .map(|row| {
-                let sequence: i64 = row.try_get("sequence").map_err(StoreError::from)?;
-                let text: String = row.try_get("entry").map_err(StoreError::from)?;
-                serde_json::from_str(&text).map_err(|source| SiteLedgerError::Unreadable { sequence, source })
-            })
-            .collect()
+        rows.iter().map(ledger_row).collect()
     }
 
-    /// Sequence numbers of charges whose update was never stored: budget that a crash or a refusal cost.
+    /// Every ledger entry as stored, oldest first; not verified.
     ///
     /// # Errors
-    /// The database fails.
-    pub async fn unreleased(&self) -> Result<BTreeSet<u64>, StoreError> {
-        let mut connection = self.connection().await;
-        let sequences: Vec<i64> =
-            sqlx::query_scalar("SELECT sequence FROM ledger WHERE released_ms IS NULL ORDER BY sequence")
-                .fetch_all(&mut *connection)
-                .await?;
-        sequences.into_iter().map(|sequence| count("ledger.sequence", sequence)).collect()
+    /// As [`Store::ledger_rows`].
+    pub async fn ledger_entries(&self) -> Result<Vec<LedgerEntry>, SiteLedgerError> {
+        Ok(self.ledger_rows().await?.into_iter().map(|row| row.entry).collect())
     }
+}
+
+fn ledger_row(row: &SqliteRow) -> Result<LedgerRow, SiteLedgerError> {
+    let sequence: i64 = row.try_get("sequence").map_err(StoreError::from)?;
+    let text: String = row.try_get("entry").map_err(StoreError::from)?;
+    let released_ms: Option<i64> = row.try_get("released_ms").map_err(StoreError::from)?;
+    let entry =
+        serde_json::from_str(&text).map_err(|source| SiteLedgerError::Unreadable { sequence, source })?;
+    Ok(LedgerRow { entry, released: released_ms.is_some() })
 }

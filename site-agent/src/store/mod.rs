@@ -3,16 +3,20 @@
 //! * [`ledger`]: the hash chain of charges, and the only way to add to it
 //! * [`outbox`]: updates from the moment they exist until the coordinator has them
 //! * [`studies`]: documents the site has enrolled with
+//! * `identity_key`: the secret that keys identities which follow from the data
 //!
 //! Every write is one named transaction that may run again. `synchronous = FULL`: what a function has returned from
 //! survives a power cut. SQL stands in this module and nowhere else.
 
 mod error;
+mod identity_key;
 pub mod ledger;
 mod lock;
 pub mod outbox;
 pub mod studies;
 
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use fusiondp_runtime::files::create_private_folder;
@@ -53,7 +57,8 @@ impl Store {
         create_private_folder(folder)?;
         let lock = StateLock::take(folder)?;
         let path = folder.join(DATABASE_FILE);
-        let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+        create_private(&path)?;
+        let options = SqliteConnectOptions::new().filename(&path);
         let mut connection = connect(options, &path).await?;
         MIGRATIONS.run_direct(None, &mut connection, false).await?;
         Ok(Self { connection: Mutex::new(connection), folder: Some(folder.to_owned()), _lock: Some(lock) })
@@ -91,6 +96,12 @@ impl Store {
     async fn connection(&self) -> MutexGuard<'_, SqliteConnection> {
         self.connection.lock().await
     }
+}
+
+/// Makes an empty database that only its owner may read, whatever the umask; SQLite gives its companions the same mode.
+fn create_private(path: &Path) -> Result<(), StoreError> {
+    let made = File::options().append(true).create(true).mode(0o600).open(path);
+    made.map(drop).map_err(|source| StoreError::Open { path: path.to_owned(), source: source.into() })
 }
 
 async fn connect(options: SqliteConnectOptions, path: &Path) -> Result<SqliteConnection, StoreError> {

@@ -37,6 +37,8 @@ pub struct StoredUpdate {
     pub payload: Bytes,
     /// Whether the coordinator has confirmed it.
     pub sent: bool,
+    /// Digest of the model version it was computed on.
+    pub model_digest: Digest,
 }
 
 /// The mirrored figures as they are stored.
@@ -86,21 +88,21 @@ impl Store {
         Ok(())
     }
 
-    /// The update of a task; `None` if there is none.
+    /// The update of a task's round and model version, of whichever attempt; `None` if there is none.
+    ///
+    /// Attempts of a round ask for the same thing, and the coordinator takes an update of an earlier attempt as long as
+    /// the round is open. What was charged once is sent, not computed and charged again.
     ///
     /// # Errors
     /// The database fails or is damaged.
     pub async fn update_of(&self, key: &TaskKey) -> Result<Option<StoredUpdate>, StoreError> {
         let mut connection = self.connection().await;
         let row = sqlx::query(
-            "SELECT * FROM outbox
-             WHERE study = $1 AND round = $2 AND attempt = $3 AND model_version = $4 AND model_digest = $5",
+            "SELECT * FROM outbox WHERE study = $1 AND round = $2 AND model_version = $3 ORDER BY attempt DESC LIMIT 1",
         )
         .bind(key.study.as_str())
         .bind(i64::from(key.round))
-        .bind(i64::from(key.attempt))
         .bind(integer(key.model_version))
-        .bind(key.model_digest.to_string())
         .fetch_optional(&mut *connection)
         .await?;
         let Some(row) = row else {
@@ -124,19 +126,32 @@ impl Store {
         Ok(())
     }
 
-    /// Drops unsent updates of a study's other tasks, which nobody waits for any more; their charges stay. Returns how
-    /// many there were.
+    /// Drops an update that the coordinator does not take; its charges stay.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn discard_update(&self, update_id: UpdateId) -> Result<(), StoreError> {
+        let mut connection = self.connection().await;
+        sqlx::query("DELETE FROM outbox WHERE update_id = $1")
+            .bind(update_id.to_string())
+            .execute(&mut *connection)
+            .await?;
+        Ok(())
+    }
+
+    /// Drops unsent updates of a study's other rounds and models, which nobody waits for any more; their charges stay.
+    /// Returns how many there were.
     ///
     /// # Errors
     /// The database fails.
     pub async fn discard_stale(&self, current: &TaskKey) -> Result<u64, StoreError> {
         let mut connection = self.connection().await;
         let result = sqlx::query(
-            "DELETE FROM outbox WHERE study = $1 AND sent_ms IS NULL AND NOT (round = $2 AND attempt = $3)",
+            "DELETE FROM outbox WHERE study = $1 AND sent_ms IS NULL AND NOT (round = $2 AND model_version = $3)",
         )
         .bind(current.study.as_str())
         .bind(i64::from(current.round))
-        .bind(i64::from(current.attempt))
+        .bind(integer(current.model_version))
         .execute(&mut *connection)
         .await?;
         Ok(result.rows_affected())
@@ -263,7 +278,8 @@ fn decode(key: &TaskKey, row: &SqliteRow, entries: Vec<LedgerEntry>) -> Result<S
         update_id: hex(row, "update_id")?,
         study_id: key.study.clone(),
         round: key.round,
-        attempt: key.attempt,
+        attempt: u32::try_from(row.try_get::<i64, _>("attempt")?)
+            .map_err(|_| StoreError::damaged("outbox.attempt", "out of range"))?,
         model_version: key.model_version,
         public_values: count("outbox.public_values", row.try_get("public_values")?)?,
         private_values: count("outbox.private_values", row.try_get("private_values")?)?,
@@ -274,7 +290,7 @@ fn decode(key: &TaskKey, row: &SqliteRow, entries: Vec<LedgerEntry>) -> Result<S
         ledger: mirror(row, entries)?,
     };
     let sent = row.try_get::<Option<i64>, _>("sent_ms")?.is_some();
-    Ok(StoredUpdate { header, payload: payload.into(), sent })
+    Ok(StoredUpdate { header, payload: payload.into(), sent, model_digest: hex(row, "model_digest")? })
 }
 
 fn mirror(row: &SqliteRow, entries: Vec<LedgerEntry>) -> Result<Option<LedgerMirror>, StoreError> {

@@ -77,7 +77,7 @@ async fn a_crash_between_charge_and_outbox_leaves_the_charge_and_nothing_to_send
     assert_eq!((ledger.head(), ledger.entries().len()), (head, 1));
     assert_eq!(ledger.events(session.identity().digest)[0].steps().get(), 1);
     assert!(store.update_of(&TaskKey::of(&task(&session, 2))).await.unwrap().is_none());
-    assert_eq!(store.unreleased().await.unwrap().len(), 1);
+    assert!(!store.ledger_rows().await.unwrap()[0].released);
     assert_eq!(store.newest_round(session.document().id()).await.unwrap(), 2);
 }
 
@@ -95,7 +95,7 @@ async fn an_unsent_update_survives_a_crash_bit_by_bit() {
     let store = Store::open(&state).await.unwrap();
     let stored = store.update_of(&key).await.unwrap().unwrap();
     assert_eq!((&stored.header, &stored.payload, stored.sent), (&header, &payload, false));
-    assert!(store.unreleased().await.unwrap().is_empty());
+    assert!(store.ledger_rows().await.unwrap()[0].released);
     store.mark_sent(header.update_id, NOW_MS).await.unwrap();
     assert!(store.update_of(&key).await.unwrap().unwrap().sent);
 }
@@ -108,7 +108,7 @@ async fn a_charge_is_released_once_and_only_if_it_exists() {
     let charge = charges(&session, &task(&session, 2), &store).await;
     let (key, header, payload) = update(&session, 2, &charge);
     store.release_update(&key, &header, &payload, NOW_MS).await.unwrap();
-    let other_task = TaskKey { attempt: 2, ..key.clone() };
+    let other_task = TaskKey { round: 3, ..key.clone() };
     let again = store.release_update(&other_task, &header, &payload, NOW_MS).await;
     assert!(matches!(again, Err(StoreError::NotReleasable { .. })));
 
@@ -217,9 +217,28 @@ async fn sent_updates_go_with_the_next_round_and_unsent_ones_when_stale() {
     assert!(store.update_of(&first).await.unwrap().is_none());
     assert_eq!(store.discard_stale(&second).await.unwrap(), 0);
     let next_attempt = TaskKey { attempt: 2, ..second.clone() };
-    assert_eq!(store.discard_stale(&next_attempt).await.unwrap(), 1);
+    assert_eq!(store.discard_stale(&next_attempt).await.unwrap(), 0);
+    assert_eq!(store.update_of(&next_attempt).await.unwrap().unwrap().header, header);
+    let next_round = TaskKey { round: 3, model_version: 2, ..second.clone() };
+    assert_eq!(store.discard_stale(&next_round).await.unwrap(), 1);
     assert!(store.update_of(&second).await.unwrap().is_none());
     assert_eq!(store.ledger_entries().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn the_identity_key_is_made_once_and_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let store = Store::open(&state).await.unwrap();
+    let key = store.identity_key().await.unwrap();
+    drop(store);
+    let store = Store::open(&state).await.unwrap();
+    assert_eq!(store.identity_key().await.unwrap().as_bytes(), key.as_bytes());
+    let other = Store::in_memory().await.unwrap();
+    assert_ne!(other.identity_key().await.unwrap().as_bytes(), key.as_bytes());
+    for statement in ["DELETE FROM identity_key", "UPDATE identity_key SET key = zeroblob(32)"] {
+        assert!(sqlx::query(statement).execute(&mut *store.connection().await).await.is_err(), "{statement}");
+    }
 }
 
 #[tokio::test]
@@ -250,6 +269,12 @@ fn state_files_belong_to_the_agent_alone() {
     let state = folder.path().join("state");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let store = runtime.block_on(Store::open(&state)).unwrap();
-    assert_eq!(std::fs::metadata(&state).unwrap().permissions().mode() & 0o777, 0o700);
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&state), 0o700);
+    for entry in std::fs::read_dir(&state).unwrap() {
+        let path = entry.unwrap().path();
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+    }
+    assert!(state.join(DATABASE_FILE).is_file());
     assert_eq!(store.cache_folder().unwrap(), state.join("cache"));
 }

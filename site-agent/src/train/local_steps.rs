@@ -8,7 +8,7 @@ use fusiondp_dp::{CommittedCharge, DpEvent, PrivateRelease};
 use fusiondp_learn::model::Model;
 
 use super::private_step::{PrivateScratch, private_release};
-use super::public_step::{PublicGradient, PublicScratch};
+use super::public_step::{PublicGradient, PublicScratch, PublicValues};
 use super::{Session, TrainError};
 use crate::policy::PublicPermit;
 use crate::random::{Draw, RandomSource};
@@ -27,19 +27,11 @@ pub struct LocalWork {
     pub draw: Draw,
 }
 
-/// Model difference after local steps.
-pub struct LocalUpdate {
-    /// Parameters after minus before, `[P]`.
-    pub(super) difference: Vec<f32>,
-    /// Mean public loss over the steps.
-    pub(super) loss: f64,
-}
-
-/// Takes the steps from `params` and returns the difference.
+/// Takes the steps from `params` and returns the model difference, `[P]`, after minus before, with the mean public loss.
 ///
 /// # Errors
 /// What either part refuses; nothing leaves then, and the charges stay spent.
-pub fn local_update(session: &Session, params: &[f32], work: LocalWork) -> Result<LocalUpdate, TrainError> {
+pub fn local_update(session: &Session, params: &[f32], work: LocalWork) -> Result<PublicValues, TrainError> {
     let rate = session.study().training.local_learning_rate;
     let rate = rate.ok_or(TrainError::Incomplete { what: "a local learning rate" })?;
     let (mut public, mut private) = (PublicScratch::new(session), PrivateScratch::new(session));
@@ -53,7 +45,7 @@ pub fn local_update(session: &Session, params: &[f32], work: LocalWork) -> Resul
             let mut rng = work.random.public(draw)?;
             let gradient = PublicGradient::compute(session, &current, *batch, &mut rng, &mut public)?;
             losses += gradient.loss();
-            add(&mut direction[session.model().public_range()], gradient.values(), 1.0);
+            add(&mut direction[session.model().public_range()], gradient.values());
         }
         if let Some(charge) = charges.next() {
             let event = charge.event();
@@ -63,11 +55,9 @@ pub fn local_update(session: &Session, params: &[f32], work: LocalWork) -> Resul
         }
         current.iter_mut().zip(&direction).for_each(|(value, slope)| *value -= (rate * slope) as f32);
     }
-    let difference: Vec<f32> = current.iter().zip(params).map(|(after, before)| after - before).collect();
-    if difference.iter().any(|value| !value.is_finite()) {
-        return Err(TrainError::Diverged);
-    }
-    Ok(LocalUpdate { difference, loss: losses / f64::from(work.local_steps.max(1)) })
+    let difference = current.iter().zip(params).map(|(after, before)| after - before).collect();
+    let loss = losses / f64::from(work.local_steps.max(1));
+    PublicValues::of_local_steps(difference, loss, work.public.map(|(permit, _)| permit))
 }
 
 fn add_private(direction: &mut [f64], session: &Session, release: &PrivateRelease, event: DpEvent) {
@@ -82,6 +72,6 @@ fn private_slice<'a>(model: &Model, direction: &'a mut [f64]) -> &'a mut [f64] {
     &mut direction[model.private_range()]
 }
 
-fn add(sum: &mut [f64], values: &[f32], weight: f64) {
-    sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += weight * f64::from(*value));
+fn add(sum: &mut [f64], values: &[f32]) {
+    sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += f64::from(*value));
 }

@@ -16,9 +16,10 @@ pub struct PublicGradient {
     loss: f64,
 }
 
-/// A public gradient that the site's policy permits to leave.
+/// What the site's policy permits to leave without noise of its own: a public gradient, or the difference that local
+/// steps made of public gradients and of private sums that were noised before.
 ///
-/// Nothing but a permitted gradient becomes one:
+/// Nothing but what is permitted becomes one:
 ///
 /// ```compile_fail
 /// let values = fusiondp_site_agent::train::public_step::PublicValues { values: vec![0.0], loss: 0.0 };
@@ -79,7 +80,7 @@ impl PublicGradient {
         PublicValues { values, loss }
     }
 
-    /// For local steps, whose result leaves under the same permit.
+    /// For local steps, whose result leaves as [`PublicValues::of_local_steps`].
     pub(super) fn values(&self) -> &[f32] {
         &self.values
     }
@@ -91,7 +92,31 @@ impl PublicGradient {
 }
 
 impl PublicValues {
-    /// The gradient, `[P_pub]`, and the mean loss.
+    /// The model difference of local steps and the mean loss of their public batches. Without a permit the steps had no
+    /// public part, and the difference is made of noised private sums alone.
+    ///
+    /// # Errors
+    /// A value is not finite.
+    pub(super) fn of_local_steps(
+        difference: Vec<f32>,
+        loss: f64,
+        permit: Option<PublicPermit>,
+    ) -> Result<Self, TrainError> {
+        if difference.iter().any(|value| !value.is_finite()) {
+            return Err(TrainError::Diverged);
+        }
+        if let Some(permit) = permit {
+            permit.consume();
+        }
+        Ok(Self { values: difference, loss })
+    }
+
+    /// Nothing, of a round without a public part.
+    pub(super) fn none() -> Self {
+        Self { values: Vec::new(), loss: 0.0 }
+    }
+
+    /// The values and the mean loss.
     pub(super) fn into_parts(self) -> (Vec<f32>, f64) {
         (self.values, self.loss)
     }

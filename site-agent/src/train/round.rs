@@ -1,12 +1,12 @@
 //! The parts that a task needs, put together into the bytes of an update. Blocking CPU work.
 
-use fusiondp_dp::{CommittedCharge, Digest};
+use fusiondp_dp::{CommittedCharge, Digest, PrivateRelease};
 use fusiondp_protocol::chunks::{encode_f32, encode_i64};
 use fusiondp_protocol::messages::TrainingTask;
 
 use super::local_steps::{LocalWork, local_update};
 use super::private_step::{PrivateScratch, private_release};
-use super::public_step::{PublicGradient, PublicScratch};
+use super::public_step::{PublicGradient, PublicScratch, PublicValues};
 use super::{Session, TrainError};
 use crate::policy::PublicPermit;
 use crate::random::{Draw, RandomSource};
@@ -61,20 +61,20 @@ impl RoundWork {
     }
 
     fn gradients(self, session: &Session, batch: usize, draw: Draw) -> Result<RoundOutput, TrainError> {
-        let (mut values, mut loss) = (Vec::new(), 0.0);
+        let mut public = PublicValues::none();
         if let Some(permit) = self.public {
             let mut rng = self.random.public(draw)?;
             let mut scratch = PublicScratch::new(session);
             let gradient = PublicGradient::compute(session, &self.params, batch, &mut rng, &mut scratch)?;
-            (values, loss) = gradient.permitted(permit).into_parts();
+            public = gradient.permitted(permit);
         }
-        let mut sum = Vec::new();
+        let mut private = None;
         for charge in self.charges {
             let rng = self.random.private(draw)?;
             let mut scratch = PrivateScratch::new(session);
-            sum = private_release(session, &self.params, charge, rng, &mut scratch)?.into_parts().values;
+            private = Some(private_release(session, &self.params, charge, rng, &mut scratch)?);
         }
-        Ok(output(&values, &sum, loss))
+        Ok(output(public, private))
     }
 
     fn model_difference(
@@ -86,15 +86,17 @@ impl RoundWork {
     ) -> Result<RoundOutput, TrainError> {
         let public = self.public.map(|permit| (permit, batch));
         let work = LocalWork { public, charges: self.charges, local_steps, random: self.random, draw };
-        let update = local_update(session, &self.params, work)?;
-        Ok(output(&update.difference, &[], update.loss))
+        Ok(output(local_update(session, &self.params, work)?, None))
     }
 }
 
-fn output(public: &[f32], private: &[i64], public_loss: f64) -> RoundOutput {
+/// The bytes that leave: by type nothing but permitted values and a noised sum.
+fn output(public: PublicValues, private: Option<PrivateRelease>) -> RoundOutput {
+    let (public, public_loss) = public.into_parts();
+    let private = private.map_or_else(Vec::new, |release| release.into_parts().values);
     let mut payload = Vec::new();
-    encode_f32(public, &mut payload);
-    encode_i64(private, &mut payload);
+    encode_f32(&public, &mut payload);
+    encode_i64(&private, &mut payload);
     RoundOutput {
         digest: Digest::of(&payload),
         payload,

@@ -10,7 +10,7 @@ use fusiondp_protocol::study::{Mode, Study, StudyDocument};
 use ndarray::Array2;
 
 use super::TrainError;
-use crate::data::identity::{DataIdentity, DeclaredIdentity};
+use crate::data::identity::{DataIdentity, DeclaredIdentity, IdentityKey};
 use crate::data::source::Records;
 use crate::data::{DataSource, Dataset, Units};
 use crate::imputer::cache::{CacheKey, ImputationCache};
@@ -39,6 +39,8 @@ pub struct SessionSources {
     pub cache: Option<ImputationCache>,
     /// The identity that the site declares for its data.
     pub identity: Option<DeclaredIdentity>,
+    /// What keys an identity that follows from the data.
+    pub identity_key: IdentityKey,
 }
 
 /// Encoded records of one cohort. Has no `Debug`: it holds patients' values.
@@ -47,6 +49,8 @@ pub struct CohortRecords {
     pub view: View<f32>,
     /// Labels.
     pub labels: Vec<f32>,
+    /// Number of privacy units.
+    pub units: usize,
 }
 
 impl Session {
@@ -66,7 +70,7 @@ impl Session {
         };
         Ok(Self {
             objective: study.private_objective(),
-            identity: DataIdentity::of(&dataset, sources.identity.as_ref()),
+            identity: DataIdentity::of(&dataset, sources.identity.as_ref(), &sources.identity_key),
             units: dataset.units().clone(),
             labels: dataset.labels().values().to_vec(),
             document,
@@ -84,7 +88,7 @@ impl Session {
     pub fn cohort(&self, source: &dyn DataSource, name: &CohortName) -> Result<CohortRecords, TrainError> {
         let dataset = source.read(&Records::Cohort(name.clone()), self.study())?;
         let view = self.encoder.real(dataset.public(), dataset.sensitive())?;
-        Ok(CohortRecords { view, labels: dataset.labels().values().to_vec() })
+        Ok(CohortRecords { view, labels: dataset.labels().values().to_vec(), units: dataset.units().count() })
     }
 
     /// The study document.

@@ -21,7 +21,7 @@ fn session(folder: &Path, edits: &[(&str, &str)], rows: usize, exact: bool) -> S
 
 fn permit(session: &Session) -> Option<PublicPermit> {
     let policy = Policy::new(limits(), Purpose::Production);
-    session.public().map(|_| policy.permit_public(session.study()).unwrap())
+    session.public().map(|_| policy.permit_public(session.study(), 40).unwrap())
 }
 
 /// One round on the session's initial parameters.

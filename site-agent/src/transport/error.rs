@@ -1,9 +1,11 @@
 //! Why a call did not succeed.
 
+use std::time::Duration;
+
 use fusiondp_protocol::chunks::ChunkError;
 use fusiondp_protocol::convert::ConvertError;
 use fusiondp_protocol::messages::Limits;
-use fusiondp_protocol::problem::Problem;
+use fusiondp_protocol::problem::{Problem, ProblemType};
 use fusiondp_runtime::tls::{ConnectError, explain};
 use tonic::Status;
 
@@ -18,6 +20,12 @@ pub enum TransportError {
     Lost {
         /// In plain words.
         reason: String,
+    },
+    /// The coordinator keeps the connection and does not answer.
+    #[error("the coordinator has not answered for {} s; trying again", after.as_secs())]
+    Silent {
+        /// How long it was waited for.
+        after: Duration,
     },
     /// The coordinator answered with a problem.
     #[error("the coordinator answered {0}")]
@@ -73,7 +81,8 @@ impl From<Status> for TransportError {
             None => {
                 let reason =
                     explain(&status).unwrap_or_else(|| format!("{}: {}", status.code(), status.message()));
-                TransportError::Lost { reason }
+                // The other end wrote it: one line, of bounded length, or it could forge lines of the site's log.
+                TransportError::Lost { reason: Problem::new(ProblemType::Internal, reason).detail }
             }
         }
     }

@@ -1,5 +1,7 @@
 //! One registered connection and its calls.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use fusiondp_dp::Digest;
 use fusiondp_proto::v1;
@@ -18,6 +20,13 @@ use super::{Connector, TransportError};
 
 /// Version of this software, as registered.
 pub const AGENT_VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Longest wait for an answer, and for the next message of a stream. A coordinator that is alive answers in milliseconds;
+/// one that hangs is left, so that its sites come back to the one that replaces it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Slowest transfer that is waited for, in bytes per second.
+const SLOWEST_BYTES_PER_S: u64 = 16 << 10;
 
 /// Room in a message around one chunk or one study document.
 const MESSAGE_OVERHEAD_BYTES: usize = 1 << 20;
@@ -57,8 +66,10 @@ impl Link {
             agent_version: AGENT_VERSION.to_owned(),
             limits,
         };
-        let answer = client.register(v1::RegisterRequest::from(registration)).await?;
-        let registered = Registered::try_from(answer.into_inner())?;
+        let answer = within(PATIENCE, client.register(v1::RegisterRequest::from(registration))).await?;
+        let mut registered = Registered::try_from(answer.into_inner())?;
+        // What the coordinator grants may narrow what this site takes, never widen it.
+        registered.limits = registered.limits.negotiate(limits);
         if registered.protocol_version != PROTOCOL_VERSION {
             return Err(TransportError::Version {
                 theirs: registered.protocol_version,
@@ -78,7 +89,8 @@ impl Link {
     /// # Errors
     /// [`TransportError`].
     pub async fn next_assignment(&mut self, wait_ms: u32) -> Result<Assignment, TransportError> {
-        let answer = self.client.next_assignment(v1::NextAssignmentRequest::from(Poll { wait_ms })).await?;
+        let call = self.client.next_assignment(v1::NextAssignmentRequest::from(Poll { wait_ms }));
+        let answer = within(PATIENCE + Duration::from_millis(wait_ms.into()), call).await?;
         Ok(answer.into_inner().try_into()?)
     }
 
@@ -87,7 +99,7 @@ impl Link {
     /// # Errors
     /// [`TransportError`].
     pub async fn enrol(&mut self, enrolment: Enrolment) -> Result<(), TransportError> {
-        self.client.enrol(v1::EnrolRequest::from(enrolment)).await?;
+        within(PATIENCE, self.client.enrol(v1::EnrolRequest::from(enrolment))).await?;
         Ok(())
     }
 
@@ -96,7 +108,7 @@ impl Link {
     /// # Errors
     /// [`TransportError`].
     pub async fn decline(&mut self, decline: Decline) -> Result<(), TransportError> {
-        self.client.decline(v1::DeclineRequest::from(decline)).await?;
+        within(PATIENCE, self.client.decline(v1::DeclineRequest::from(decline))).await?;
         Ok(())
     }
 
@@ -105,7 +117,7 @@ impl Link {
     /// # Errors
     /// [`TransportError`].
     pub async fn submit_evaluation(&mut self, report: EvaluationReport) -> Result<(), TransportError> {
-        self.client.submit_evaluation(v1::EvaluationReport::from(report)).await?;
+        within(PATIENCE, self.client.submit_evaluation(v1::EvaluationReport::from(report))).await?;
         Ok(())
     }
 
@@ -115,8 +127,9 @@ impl Link {
     /// The stream breaks, is longer than announced or allowed, or is not the model that the task names.
     pub async fn fetch_model(&mut self, wanted: &WantedModel) -> Result<Vec<f32>, TransportError> {
         let request = ModelRequest { study_id: wanted.study.clone(), model_version: wanted.version };
-        let mut stream = self.client.fetch_model(v1::FetchModelRequest::from(request)).await?.into_inner();
-        let header = match stream.message().await?.map(ModelPart::try_from).transpose()? {
+        let call = self.client.fetch_model(v1::FetchModelRequest::from(request));
+        let mut stream = within(PATIENCE, call).await?.into_inner();
+        let header = match within(PATIENCE, stream.message()).await?.map(ModelPart::try_from).transpose()? {
             Some(ModelPart::Header(header)) => header,
             _ => return Err(TransportError::ModelStream { problem: "does not begin with a header" }),
         };
@@ -124,7 +137,7 @@ impl Link {
         check_header(&header, wanted)?;
         let mut parts =
             Assembler::new(header.payload_bytes(), max_model_bytes, max_chunk_bytes, wanted.digest)?;
-        while let Some(part) = stream.message().await? {
+        while let Some(part) = within(PATIENCE, stream.message()).await? {
             match ModelPart::try_from(part)? {
                 ModelPart::Data(data) => parts.push(&data)?,
                 ModelPart::Header(_) => {
@@ -153,8 +166,20 @@ impl Link {
         let data = split(payload, limits.max_chunk_bytes as usize);
         let data = data.map(|data| v1::UpdateChunk::from(UpdatePart::Data(data)));
         let parts = tokio_stream::once(header).chain(tokio_stream::iter(data));
-        let receipt = self.client.submit_update(parts).await?;
+        let patience = PATIENCE + Duration::from_secs(bytes / SLOWEST_BYTES_PER_S);
+        let receipt = within(patience, self.client.submit_update(parts)).await?;
         Ok(receipt.into_inner().try_into()?)
+    }
+}
+
+/// The answer to a call, unless it takes longer than `patience`.
+async fn within<T>(
+    patience: Duration,
+    call: impl Future<Output = Result<T, tonic::Status>>,
+) -> Result<T, TransportError> {
+    match tokio::time::timeout(patience, call).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(TransportError::Silent { after: patience }),
     }
 }
 

@@ -218,7 +218,7 @@ impl<'a> Agents<'a> {
         );
         let imputers = ImputerProvider::new(self.imputers(site)?, Purpose::Simulation, self.clock.clone());
         Ok(SiteParts {
-            settings: SiteSettings::new(everything_allowed()?, None),
+            settings: SiteSettings::new(everything_allowed(self.options.study)?, None),
             source: Arc::new(source),
             imputers: Arc::new(imputers),
             store: Arc::new(store),
@@ -276,11 +276,12 @@ fn cohorts(study: &Study, site: &SiteFolder) -> Result<BTreeMap<CohortName, Path
     Ok(files.filter(|(_, path)| path.is_file()).collect())
 }
 
-fn everything_allowed() -> Result<PolicyLimits, SimulationError> {
+fn everything_allowed(study: &Study) -> Result<PolicyLimits, SimulationError> {
     let limit = EpsilonLimit::try_from(NO_LIMIT).map_err(|e| start("policy", e))?;
     Ok(PolicyLimits {
         max_epsilon_replace: limit,
         max_epsilon_zero_out: limit,
+        delta: study.privacy.delta,
         min_noise_multiplier: None,
         max_clip_norm: None,
         max_sampling_probability: None,
@@ -288,6 +289,7 @@ fn everything_allowed() -> Result<PolicyLimits, SimulationError> {
         allow_public_gradient: true,
         allow_metrics: true,
         public_columns: None,
+        unit_column: None,
     })
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use fusiondp_dp::{Digest, Epsilon};
+use fusiondp_dp::{Delta, Digest, Epsilon};
 use fusiondp_proto::v1;
 use fusiondp_proto::v1::assignment::Work;
 use fusiondp_proto::v1::federation_server::{Federation, FederationServer};
@@ -153,6 +153,7 @@ async fn agent(folder: &Path, connector: MemoryConnector, shutdown: Shutdown) ->
     let policy = PolicyLimits {
         max_epsilon_replace: limit,
         max_epsilon_zero_out: limit,
+        delta: Delta::new(1e-5).unwrap(),
         min_noise_multiplier: None,
         max_clip_norm: None,
         max_sampling_probability: None,
@@ -160,6 +161,7 @@ async fn agent(folder: &Path, connector: MemoryConnector, shutdown: Shutdown) ->
         allow_public_gradient: true,
         allow_metrics: true,
         public_columns: None,
+        unit_column: None,
     };
     let store = Arc::new(Store::in_memory().await.unwrap());
     let imputers = ImputerProvider::new(ProviderSettings::default(), Purpose::Production, clock.clone());

@@ -18,6 +18,7 @@ use fusiondp_dp::{
 use fusiondp_protocol::study::StudyDocument;
 use fusiondp_runtime::SystemClock;
 use fusiondp_site_agent::data::CsvSource;
+use fusiondp_site_agent::data::identity::IdentityKey;
 use fusiondp_site_agent::imputer::{ImputerProvider, ProviderSettings};
 use fusiondp_site_agent::policy::Purpose;
 use fusiondp_site_agent::train::Session;
@@ -147,6 +148,7 @@ fn session(document: &StudyDocument, records: &[Record]) -> Session {
         imputers: Arc::new(ImputerProvider::new(settings, Purpose::Production, clock)),
         cache: None,
         identity: None,
+        identity_key: IdentityKey::random().unwrap(),
     };
     Session::prepare(document.clone(), &sources).unwrap()
 }

@@ -78,6 +78,8 @@ fn the_sites_file_shows_every_option_and_leaves_its_decisions_open() {
         "policy.max_sampling_probability",
         "policy.min_units",
         "policy.public_columns",
+        "policy.delta",
+        "policy.unit_column",
     ];
     assert_options(&site_toml(&consortium, &consortium.sites()[0]), &required, &optional);
 }

@@ -56,6 +56,21 @@ impl Column {
         }
     }
 
+    /// The number that a cell of a sensitive column is read as, whatever it holds: a number outside the range moves to
+    /// the nearer end, and what is no value of the column counts as missing. True when the cell was mended that way.
+    ///
+    /// A cell that is refused tells whoever wrote the schema something about the value, and nothing pays for that.
+    /// Errors of [`Column::parse`] on sensitive columns are therefore for the eyes of the data's owner alone; everything
+    /// whose outcome others can see reads with this.
+    pub fn parse_total(&self, text: &str) -> (f32, bool) {
+        if let Ok(cell) = self.parse(text) {
+            return (cell, false);
+        }
+        let clipped =
+            self.kind.as_ref().and_then(|kind| kind.parse(text.trim(), OutOfRange::Clip).ok().flatten());
+        (clipped.unwrap_or(f32::NAN), true)
+    }
+
     /// Whether a stored number is one that [`Column::parse`] can return for this column.
     pub(crate) fn admits(&self, cell: f32) -> bool {
         match &self.kind {

@@ -30,7 +30,6 @@ transform = { type = "bins", edges = [6, 12.5] }
 name = "sex"
 role = "sensitive"
 kind = { type = "binary" }
-missing = "refuse"
 transform = { type = "one-hot" }
 
 [[columns]]
@@ -180,11 +179,36 @@ fn cells_parse_by_kind() {
         assert_eq!(parse("sex", text), Ok(value));
     }
     assert_eq!(parse("sex", "2"), Err(CellProblem::NotBinary));
-    assert_eq!(parse("sex", ""), Err(CellProblem::Missing));
+    assert!(parse("sex", "").unwrap().is_nan());
     assert_eq!(parse("outcome", "yes"), Ok(1.0));
     assert_eq!(parse("outcome", "no"), Ok(0.0));
     assert_eq!(parse("outcome", ""), Err(CellProblem::Missing));
     assert_eq!(parse("patient", "7"), Err(CellProblem::UnitId));
+}
+
+#[test]
+fn a_sensitive_cell_is_read_whatever_it_holds() {
+    let schema = sample();
+    let total = |column: &str, text: &str| schema.column(column).unwrap().parse_total(text);
+    assert_eq!(total("stay", " 12.5 "), (12.5, false));
+    assert_eq!((total("stay", "337"), total("stay", "-1")), ((336.0, true), (0.0, true)));
+    assert_eq!(total("sex", "1"), (1.0, false));
+    for (column, text, mended) in
+        [("stay", "", false), ("stay", "long", true), ("stay", "inf", true), ("sex", "2", true)]
+    {
+        let (cell, found) = total(column, text);
+        assert!(cell.is_nan() && found == mended, "{column} {text:?}: {cell} {found}");
+    }
+    let mut categorical = sample();
+    let ward = column_mut(&mut categorical, "ward");
+    ward.role = Role::Sensitive;
+    assert!(matches!(ward.parse_total("garden"), (cell, true) if cell.is_nan()));
+}
+
+#[test]
+fn a_sensitive_column_refuses_no_missing_cell() {
+    let said = refused(|s| column_mut(s, "sex").missing = Some(MissingPolicy::Refuse));
+    assert!(said.contains("\"sex\"") && said.contains("itself sensitive"), "{said}");
 }
 
 #[test]

@@ -70,6 +70,14 @@ impl Column {
             ));
         };
         self.validate_kind(kind)?;
+        if self.role == Role::Sensitive && self.missing == Some(MissingPolicy::Refuse) {
+            return Err(self.refuse(
+                "missing",
+                "\"refuse\"",
+                "whether a sensitive cell is missing is itself sensitive, and a refusal would tell it",
+                "remove the field, or declare missing = \"allow\"",
+            ));
+        }
         if self.role == Role::Label { self.validate_label(kind) } else { self.validate_feature(kind) }
     }
 

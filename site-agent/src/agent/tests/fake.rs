@@ -13,6 +13,7 @@ use fusiondp_protocol::messages::{
     Assignment, Decline, Enrolment, EvaluationReport, Limits, ModelHeader, ModelPart, Registered,
     UpdateHeader, UpdateOutcome, UpdatePart,
 };
+use fusiondp_protocol::problem::{Problem, ProblemType};
 use fusiondp_runtime::identity::{PeerIdentity, Role};
 use fusiondp_runtime::shutdown::Shutdown;
 use fusiondp_runtime::tls::memory_transport;
@@ -28,6 +29,8 @@ pub(super) enum Fault {
     Lost,
     /// The update is stored, and the connection breaks before the site hears of it.
     Unheard,
+    /// The coordinator says that it never asked for the update.
+    Unknown,
 }
 
 #[derive(Default)]
@@ -146,6 +149,9 @@ impl Federation for Fake {
         let fault = self.kept().faults.pop_front();
         if fault == Some(Fault::Lost) {
             return Err(Status::unavailable("the test breaks the connection"));
+        }
+        if fault == Some(Fault::Unknown) {
+            return Err(Problem::new(ProblemType::StaleTask, "the test knows no such attempt").into());
         }
         let known = self.kept().updates.iter().any(|(other, _)| other.update_id == header.update_id);
         self.kept().updates.push((header, payload.into()));

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::policy::meter::StepCounts;
 use crate::store::EnrolledStudy;
-use crate::testing::{NOW_MS, clock, document, limits, provider, sources, task, write_records};
+use crate::testing::{DP_SGD, NOW_MS, clock, document, limits, provider, sources, task, write_records};
 use crate::train::Session;
 use fake::{Fake, Fault};
 
@@ -92,6 +92,18 @@ impl Bench {
         running.await.unwrap().unwrap();
     }
 
+    /// Runs an agent until the coordinator has seen something, and drops it there as a crash would.
+    async fn crash_when(&self, seen: impl Fn(&fake::Kept) -> bool) {
+        let shutdown = Shutdown::new();
+        let running = tokio::spawn(self.agent(&shutdown).await.run());
+        while !seen(&self.fake.kept()) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        running.abort();
+        assert!(running.await.unwrap_err().is_cancelled());
+        shutdown.trigger();
+    }
+
     async fn charges(&self) -> usize {
         Store::open_read_only(&self.state()).await.unwrap().ledger_entries().await.unwrap().len()
     }
@@ -151,14 +163,7 @@ async fn a_restarted_agent_sends_its_unsent_update() {
     let bench = Bench::new(&[]);
     bench.fake.kept().faults.push_back(Fault::Unheard);
     bench.fake.hand_out([bench.offer(), bench.training(2)]);
-    let shutdown = Shutdown::new();
-    let running = tokio::spawn(bench.agent(&shutdown).await.run());
-    while bench.fake.kept().updates.is_empty() {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-    running.abort();
-    let _ = running.await;
-    shutdown.trigger();
+    bench.crash_when(|kept| !kept.updates.is_empty()).await;
 
     bench.answer([]).await;
     let updates = &bench.fake.kept().updates.clone();
@@ -176,7 +181,10 @@ async fn a_crash_after_the_charge_costs_a_charge_and_new_noise() {
         let kept =
             EnrolledStudy { study: bench.document.id().clone(), digest: bench.document.digest(), document };
         store.keep_study(&kept, NOW_MS).await.unwrap();
-        crate::testing::charges(&bench.session, &task, &store).await[0].entry().clone()
+        let identity_key = store.identity_key().await.unwrap();
+        let sources = SessionSources { identity_key, ..sources(bench.folder.path()) };
+        let session = Session::prepare(bench.document.clone(), &sources).unwrap();
+        crate::testing::charges(&session, &task, &store).await[0].entry().clone()
     };
     bench.answer([Assignment::Training(task)]).await;
     let (header, _) = bench.fake.kept().updates[0].clone();
@@ -202,14 +210,58 @@ async fn a_task_handed_out_again_after_success_gets_the_stored_bytes() {
 }
 
 #[tokio::test]
-async fn a_new_attempt_is_a_new_charge() {
+async fn a_new_attempt_of_a_round_gets_what_was_charged_already() {
     let bench = Bench::new(&[]);
     let again = TrainingTask { attempt: 2, ..bench.task(2) };
-    bench.answer([bench.offer(), bench.training(2), Assignment::Training(again)]).await;
+    bench.fake.kept().faults.push_back(Fault::Lost);
+    bench.fake.hand_out([bench.offer(), bench.training(2)]);
+    bench.crash_when(|kept| kept.faults.is_empty()).await;
+    // The coordinator has not heard of the first attempt's update and asks anew.
+    bench.fake.kept().script.clear();
+    bench.answer([Assignment::Training(again)]).await;
     let updates = bench.fake.kept().updates.clone();
+    assert_eq!((updates.len(), updates[0].0.attempt), (1, 1));
+    assert_eq!(bench.charges().await, 1);
+}
+
+#[tokio::test]
+async fn an_attempt_that_the_coordinator_does_not_know_gives_way_to_a_new_charge() {
+    let bench = Bench::new(&[]);
+    bench.fake.kept().faults.extend([Fault::Unheard, Fault::Unknown]);
+    bench.fake.hand_out([bench.offer(), bench.training(2)]);
+    bench.crash_when(|kept| !kept.updates.is_empty()).await;
+    bench.fake.kept().script.clear();
+    bench.answer([Assignment::Training(TrainingTask { attempt: 2, ..bench.task(2) })]).await;
+    let updates = bench.fake.kept().updates.clone();
+    assert_eq!(updates.len(), 2);
     assert_ne!(updates[0].0.update_id, updates[1].0.update_id);
-    assert_ne!(updates[0].1, updates[1].1);
-    assert_eq!(bench.charges().await, 2);
+    assert_eq!((updates[1].0.attempt, bench.charges().await), (2, 2));
+}
+
+#[tokio::test]
+async fn another_model_under_the_same_version_costs_no_second_charge() {
+    let bench = Bench::new(&[]);
+    let other = TrainingTask { model_digest: Digest::of(b"another"), ..bench.task(2) };
+    bench.answer([bench.offer(), bench.training(2), Assignment::Training(other)]).await;
+    let (kind, problem, detail) = bench.declined();
+    assert_eq!((kind, problem), (DeclineKind::Failure, ProblemType::DigestMismatch));
+    assert!(detail.contains("store replaced"), "{detail}");
+    assert_eq!(bench.charges().await, 1);
+}
+
+#[tokio::test]
+async fn a_policy_tightened_since_holds_back_what_has_not_left() {
+    let mut bench = Bench::new(&[]);
+    bench.fake.kept().faults.push_back(Fault::Lost);
+    bench.fake.hand_out([bench.offer(), bench.training(2)]);
+    bench.crash_when(|kept| kept.faults.is_empty()).await;
+    bench.fake.kept().script.clear();
+    bench.policy.allow_public_gradient = false;
+    bench.answer([bench.training(2)]).await;
+    let (kind, _, detail) = bench.declined();
+    assert_eq!(kind, DeclineKind::Refusal);
+    assert!(detail.contains("allow_public_gradient"), "{detail}");
+    assert!(bench.fake.kept().updates.is_empty());
 }
 
 #[tokio::test]
@@ -289,8 +341,20 @@ async fn enrolment_is_declined_by_policy_data_and_imputer() {
     }
 }
 
+#[tokio::test]
+async fn whether_a_site_takes_part_depends_on_no_sensitive_value() {
+    // A schema that asks "is the value below 60?" of every patient gets the same answer whatever they are.
+    let narrow = [("range = [0, 100]", "range = [60, 100]"), ("center = 50", "center = 80")];
+    let bench = Bench::new(&[DP_SGD, &narrow].concat());
+    spoil(&bench.folder.path().join("train.csv"), "red,0,0,yes", "red,nonsense,7,yes");
+    bench.answer([bench.offer()]).await;
+    assert!(bench.fake.kept().declines.is_empty(), "{:?}", bench.fake.kept().declines);
+    assert_eq!(bench.fake.kept().enrolments.len(), 1);
+}
+
 fn spoil(path: &Path, from: &str, to: &str) {
     let text = std::fs::read_to_string(path).unwrap();
+    assert!(text.contains(from), "{from:?} is not in the file");
     std::fs::write(path, text.replacen(from, to, 1)).unwrap();
 }
 
@@ -318,8 +382,17 @@ async fn metrics_stay_at_a_site_that_does_not_permit_them() {
 }
 
 #[tokio::test]
-async fn an_unknown_cohort_is_a_failure_with_a_remedy() {
+async fn a_cohort_that_the_study_does_not_name_is_refused() {
     let bench = Bench::new(&[]);
+    bench.answer([bench.offer(), bench.evaluation("val")]).await;
+    let (kind, problem, detail) = bench.declined();
+    assert_eq!((kind, problem), (DeclineKind::Refusal, ProblemType::PolicyRefusal));
+    assert!(detail.contains("\"val\""), "{detail}");
+}
+
+#[tokio::test]
+async fn an_unknown_cohort_is_a_failure_with_a_remedy() {
+    let bench = Bench::new(&[("final_cohort = \"test\"", "final_cohort = \"val\"")]);
     bench.answer([bench.offer(), bench.evaluation("val")]).await;
     let (kind, problem, detail) = bench.declined();
     assert_eq!((kind, problem), (DeclineKind::Failure, ProblemType::DataError));
