@@ -1,7 +1,8 @@
 //! `study submit, list, status, watch, stop, export`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
@@ -10,7 +11,7 @@ use fusiondp_protocol::convert::listed_studies;
 use fusiondp_protocol::study::{MAX_STUDY_BYTES, StudyDocument};
 use fusiondp_protocol::{ExportPart, Metric, SiteStatus, StudyStatus, SubmittedStudy};
 use fusiondp_runtime::console::OutputError;
-use fusiondp_runtime::files::write_atomic;
+use fusiondp_runtime::files::write_all_atomic;
 use fusiondp_runtime::{out, outln};
 use serde_json::{Value, json};
 
@@ -18,6 +19,7 @@ use super::table::Table;
 use super::watch::watch;
 use super::{AdminKit, admin, block_on, check};
 use crate::progress::text::{epsilon, time};
+use crate::report;
 
 /// Submit, follow, stop and export studies.
 #[derive(Debug, Subcommand)]
@@ -97,7 +99,8 @@ pub(super) struct NamedStudy {
 /// Write the report folder of a study.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Writes report.html, report.json, model.onnx and study.toml; files of these names are replaced.
+Writes report.html, report.json, model.onnx and study.toml; older files of these names are replaced, and model.onnx is
+removed if the study has no model yet.
 
 Example:
   fusiondp-coordinator study export sepsis-1a2b3c4d --out report --admin kits/admin")]
@@ -204,20 +207,34 @@ impl Export {
         let mut admin = self.kit.connect().await?;
         let request = v1::ExportStudyRequest { study_id: self.study.clone() };
         let mut parts = admin.export_study(request).await.map_err(admin::refusal)?.into_inner();
-        std::fs::create_dir_all(&self.out).with_context(|| format!("cannot make {}", self.out.display()))?;
-        let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+        let mut files: BTreeMap<PathBuf, Vec<u8>> = BTreeMap::new();
         while let Some(part) = parts.message().await.map_err(admin::refusal)? {
             // Conversion has checked that the name cannot leave the folder.
             let part = ExportPart::try_from(part)?;
-            files.entry(part.file).or_default().extend_from_slice(&part.data);
+            files.entry(self.out.join(part.file)).or_default().extend_from_slice(&part.data);
         }
-        // Nothing is replaced before everything has arrived: a folder never mixes two reports.
-        for (name, bytes) in files {
-            let path = self.out.join(name);
-            write_atomic(&path, &bytes)?;
+        self.write(&files)
+    }
+
+    /// Nothing is touched before everything has arrived and is on the disk: a folder never mixes two reports.
+    fn write(&self, files: &BTreeMap<PathBuf, Vec<u8>>) -> anyhow::Result<()> {
+        std::fs::create_dir_all(&self.out).with_context(|| format!("cannot make {}", self.out.display()))?;
+        write_all_atomic(files)?;
+        let known = report::FILES.map(|name| self.out.join(name));
+        for stale in known.iter().filter(|path| !files.contains_key(*path)) {
+            remove_if_present(stale).with_context(|| format!("cannot remove {}", stale.display()))?;
+        }
+        for path in files.keys() {
             outln!("{}", path.display())?;
         }
         Ok(())
+    }
+}
+
+fn remove_if_present(path: &Path) -> std::io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 

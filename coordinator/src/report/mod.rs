@@ -28,6 +28,9 @@ use crate::error::CoordinatorError;
 use crate::shared::Core;
 use crate::study::SharedContext;
 
+/// Every file that a report folder can hold.
+pub(crate) const FILES: [&str; 4] = ["report.html", "report.json", "model.onnx", "study.toml"];
+
 /// One file of a report folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExportedFile {
