@@ -250,7 +250,7 @@ fn a_study_is_checked_and_its_plan_previewed_without_a_coordinator() {
             > report["plan"]["epsilon_zero_out"].as_f64().unwrap()
     );
     let few = stderr(1, &["study", "check", text(&document), "--units", "3"]);
-    assert!(few.contains("2"), "{few}");
+    assert!(few.contains("enrolled sites: 1, [federation] min_sites = 2"), "{few}");
 }
 
 #[test]
@@ -261,6 +261,13 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
     let output = binary().args(["study", "check", text(&document)]).stdout(closed_pipe()).output().unwrap();
     assert!(output.status.success());
     assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn an_error_that_nobody_reads_still_has_its_exit_code() {
+    let mut check = binary();
+    let status = check.args(["study", "check", "/no/such/study.toml"]).stderr(closed_pipe()).status();
+    assert_eq!(status.unwrap().code(), Some(1));
 }
 
 #[test]

@@ -1,25 +1,21 @@
-//! `study submit, list, status, watch, stop, export`.
+//! `study submit, list, status, stop`, and the names of the other commands on studies.
 
-use std::collections::BTreeMap;
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use fusiondp_proto::v1;
 use fusiondp_protocol::convert::listed_studies;
 use fusiondp_protocol::study::{MAX_STUDY_BYTES, StudyDocument};
-use fusiondp_protocol::{ExportPart, Metric, SiteStatus, StudyStatus, SubmittedStudy};
+use fusiondp_protocol::{Metric, SiteStatus, StudyStatus, SubmittedStudy};
 use fusiondp_runtime::console::OutputError;
-use fusiondp_runtime::files::write_all_atomic;
-use fusiondp_runtime::{out, outln};
+use fusiondp_runtime::{errln, out, outln};
 use serde_json::{Value, json};
 
 use super::table::Table;
 use super::watch::watch;
-use super::{AdminKit, admin, block_on, check};
-use crate::progress::text::{epsilon, time};
-use crate::report;
+use super::{AdminKit, admin, block_on, check, export};
+use crate::text::{epsilon, time};
 
 /// Submit, follow, stop and export studies.
 #[derive(Debug, Subcommand)]
@@ -37,7 +33,7 @@ pub(super) enum StudyCommand {
     /// End a study after its current round.
     Stop(NamedStudy),
     /// Write the report folder of a study.
-    Export(Export),
+    Export(export::Export),
 }
 
 /// Submit a study.
@@ -96,25 +92,6 @@ pub(super) struct NamedStudy {
     kit: AdminKit,
 }
 
-/// Write the report folder of a study.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Writes report.html, report.json, model.onnx and study.toml; older files of these names are replaced, and model.onnx is
-removed if the study has no model yet.
-
-Example:
-  fusiondp-coordinator study export sepsis-1a2b3c4d --out report --admin kits/admin")]
-pub(super) struct Export {
-    /// Id as `study submit` and `study list` print it.
-    #[arg(value_name = "ID")]
-    study: String,
-    /// Folder of the report, made if absent.
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
-    #[command(flatten)]
-    kit: AdminKit,
-}
-
 impl StudyCommand {
     pub(super) fn run(self) -> anyhow::Result<()> {
         match self {
@@ -139,7 +116,7 @@ impl Submit {
         let answer = admin.submit_study(request).await.map_err(admin::refusal)?;
         let submitted = SubmittedStudy::try_from(answer.into_inner())?;
         if !submitted.created {
-            eprintln!("the same document was submitted before");
+            errln!("the same document was submitted before");
         }
         outln!("{}", submitted.study_id)?;
         Ok(())
@@ -202,42 +179,6 @@ impl NamedStudy {
     }
 }
 
-impl Export {
-    async fn run(self) -> anyhow::Result<()> {
-        let mut admin = self.kit.connect().await?;
-        let request = v1::ExportStudyRequest { study_id: self.study.clone() };
-        let mut parts = admin.export_study(request).await.map_err(admin::refusal)?.into_inner();
-        let mut files: BTreeMap<PathBuf, Vec<u8>> = BTreeMap::new();
-        while let Some(part) = parts.message().await.map_err(admin::refusal)? {
-            // Conversion has checked that the name cannot leave the folder.
-            let part = ExportPart::try_from(part)?;
-            files.entry(self.out.join(part.file)).or_default().extend_from_slice(&part.data);
-        }
-        self.write(&files)
-    }
-
-    /// Nothing is touched before everything has arrived and is on the disk: a folder never mixes two reports.
-    fn write(&self, files: &BTreeMap<PathBuf, Vec<u8>>) -> anyhow::Result<()> {
-        std::fs::create_dir_all(&self.out).with_context(|| format!("cannot make {}", self.out.display()))?;
-        write_all_atomic(files)?;
-        let known = report::FILES.map(|name| self.out.join(name));
-        for stale in known.iter().filter(|path| !files.contains_key(*path)) {
-            remove_if_present(stale).with_context(|| format!("cannot remove {}", stale.display()))?;
-        }
-        for path in files.keys() {
-            outln!("{}", path.display())?;
-        }
-        Ok(())
-    }
-}
-
-fn remove_if_present(path: &Path) -> std::io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
 pub(super) fn print_status(status: &StudyStatus) -> Result<(), OutputError> {
     outln!("{}  ({})", status.name, status.study_id)?;
     outln!("{}, round {}/{}", status.state, status.round, status.rounds)?;
@@ -247,8 +188,8 @@ pub(super) fn print_status(status: &StudyStatus) -> Result<(), OutputError> {
     if let Some(plan) = &status.plan {
         outln!(
             "plan: epsilon {} (replace), {} (zero_out) at delta {}; {} units at rate {:.5}",
-            epsilon(plan.epsilon_replace),
-            epsilon(plan.epsilon_zero_out),
+            epsilon(plan.epsilon_replace.get()),
+            epsilon(plan.epsilon_zero_out.get()),
             plan.delta,
             plan.total_units,
             plan.sampling_probability.get()
@@ -273,8 +214,8 @@ fn site_table(sites: &[SiteStatus]) -> Table {
             site.units.to_string(),
             site.rounds_contributed.to_string(),
             site.rounds_missed.to_string(),
-            epsilon(site.epsilon_replace),
-            epsilon(site.epsilon_zero_out),
+            epsilon(site.epsilon_replace.get()),
+            epsilon(site.epsilon_zero_out.get()),
             site.detail.clone(),
         ]);
     }

@@ -1,6 +1,5 @@
 //! Writing files so that a crash leaves the old content or the new, never half of either, and keys to their owner alone.
 
-use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -68,17 +67,6 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     write(path, bytes, SHARED_FILE, Existing::Replace)
 }
 
-/// Like [`write_atomic`] for several files: the first takes its place when all have reached the disk, so that a full
-/// disk leaves all of them as they were.
-///
-/// # Errors
-/// [`FileError::Write`].
-pub fn write_all_atomic(files: &BTreeMap<PathBuf, Vec<u8>>) -> Result<(), FileError> {
-    let written = files.iter().map(|(path, bytes)| Partial::write(path, bytes, SHARED_FILE));
-    let written = written.collect::<Result<Vec<_>, _>>()?;
-    written.into_iter().try_for_each(|file| file.publish(Existing::Replace))
-}
-
 /// Like [`write_atomic`], with a file that only its owner can read (0600) from its first byte on.
 ///
 /// # Errors
@@ -137,41 +125,19 @@ enum Existing {
 }
 
 fn write(path: &Path, bytes: &[u8], mode: u32, existing: Existing) -> Result<(), FileError> {
-    Partial::write(path, bytes, mode)?.publish(existing)
-}
-
-/// A file that is written and waits beside its target; dropped, it is gone.
-struct Partial<'a> {
-    partial: PathBuf,
-    path: &'a Path,
-}
-
-impl<'a> Partial<'a> {
-    fn write(path: &'a Path, bytes: &[u8], mode: u32) -> Result<Self, FileError> {
-        let failed = |source| FileError::Write { path: path.to_owned(), source };
-        let written = Self { partial: partial_path(path).map_err(failed)?, path };
-        write_synced(&written.partial, bytes, mode).map_err(failed)?;
-        Ok(written)
-    }
-
-    fn publish(self, existing: Existing) -> Result<(), FileError> {
-        let renamed = match existing {
-            Existing::Replace => fs::rename(&self.partial, self.path),
-            // A rename would replace; a second link to the same content cannot.
-            Existing::Keep => fs::hard_link(&self.partial, self.path),
-        };
-        let synced = renamed.and_then(|()| File::open(folder_of(self.path))?.sync_all());
-        synced.map_err(|source| match source.kind() {
-            io::ErrorKind::AlreadyExists => FileError::Exists { path: self.path.to_owned() },
-            _ => FileError::Write { path: self.path.to_owned(), source },
-        })
-    }
-}
-
-impl Drop for Partial<'_> {
-    fn drop(&mut self) {
-        // Not there after a rename; a file that stays behind carries a telling name.
-        let _ = fs::remove_file(&self.partial);
+    let failed = |source: io::Error| FileError::Write { path: path.to_owned(), source };
+    let partial = partial_path(path).map_err(failed)?;
+    let outcome = write_synced(&partial, bytes, mode).and_then(|()| publish(&partial, path, existing));
+    match outcome {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            // The first error is the one to report; a file that stays behind carries a telling name.
+            let _ = fs::remove_file(&partial);
+            match error.kind() {
+                io::ErrorKind::AlreadyExists => Err(FileError::Exists { path: path.to_owned() }),
+                _ => Err(failed(error)),
+            }
+        }
     }
 }
 
@@ -179,6 +145,18 @@ fn write_synced(partial: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(partial)?;
     file.write_all(bytes)?;
     file.sync_all()
+}
+
+fn publish(partial: &Path, path: &Path, existing: Existing) -> io::Result<()> {
+    match existing {
+        Existing::Replace => fs::rename(partial, path)?,
+        Existing::Keep => {
+            // A rename would replace; a second link to the same content cannot.
+            fs::hard_link(partial, path)?;
+            fs::remove_file(partial)?;
+        }
+    }
+    File::open(folder_of(path))?.sync_all()
 }
 
 /// A name beside the target that no other writer of this machine uses.
@@ -239,21 +217,6 @@ mod tests {
         write_atomic(&path, b"two").unwrap();
         create_atomic(&folder.path().join("other"), b"x").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
-    }
-
-    #[test]
-    fn of_several_files_all_are_replaced_or_none() {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
-        write_all_atomic(&["a", "b"].map(|name| (at(name), b"old".to_vec())).into()).unwrap();
-        let unwritable = ["a", "missing/b"].map(|name| (at(name), b"new".to_vec())).into();
-        let error = write_all_atomic(&unwritable).unwrap_err();
-        assert!(error.to_string().contains("missing/b"), "{error}");
-        assert_eq!(
-            (fs::read(at("a")).unwrap(), fs::read(at("b")).unwrap()),
-            (b"old".to_vec(), b"old".to_vec())
-        );
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 
