@@ -4,10 +4,11 @@ use fusiondp_dp::NeighboringRelation;
 use fusiondp_protocol::study::PrivacyTarget;
 use serde::Serialize;
 
+use super::ReportError;
 use super::facts::Facts;
-use super::{ReportError, text};
 use crate::store::Standing;
 use crate::study::StudyContext;
+use crate::text::epsilon;
 
 /// The whole document. Keys are stable: programs read them.
 #[derive(Debug, Serialize)]
@@ -306,8 +307,8 @@ impl Summary {
     /// The headline epsilon with its relation, rounded up.
     pub(crate) fn headline(&self) -> String {
         match self.headline_relation {
-            NeighboringRelation::Replace => format!("{} (replace)", text::epsilon(self.epsilon.replace)),
-            NeighboringRelation::ZeroOut => format!("{} (zero_out)", text::epsilon(self.epsilon.zero_out)),
+            NeighboringRelation::Replace => format!("{} (replace)", epsilon(self.epsilon.replace)),
+            NeighboringRelation::ZeroOut => format!("{} (zero_out)", epsilon(self.epsilon.zero_out)),
         }
     }
 }
