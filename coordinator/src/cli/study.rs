@@ -172,7 +172,7 @@ impl NamedStudy {
         let answer = admin.stop_study(request).await.map_err(admin::refusal)?;
         let status = StudyStatus::try_from(answer.into_inner())?;
         match status.state.has_ended() {
-            true => outln!("{} has ended: {}", status.study_id, status.state)?,
+            true => outln!("{} has ended already: {}", status.study_id, status.state)?,
             false => outln!("{} ends after the current round", status.study_id)?,
         }
         Ok(())

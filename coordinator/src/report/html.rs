@@ -92,9 +92,7 @@ fn guarantee(context: &StudyContext, summary: &Summary) -> String {
              knows all else of that person, learns at most as much as (ε, δ)-differential privacy with \
              ε = <b>{}</b> and δ = {delta} allows. <em>replace</em> means that the values change from anything to \
              anything; <em>zero_out</em> that they are used or imputed values stand in for them. All figures are upper \
-             bounds, rounded up; they count one charge for every task that a site did not answer. The account that \
-             decides is each site's own ledger, where a site that crashed within a task may have charged for it more \
-             than once.</p>{}",
+             bounds, rounded up.</p>{}",
             sensitive.join(", "),
             summary.headline(),
             overlap(summary)
@@ -254,15 +252,11 @@ fn epsilon_row(site: &SiteDetail) -> String {
         "<tr><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
          <td class=\"n\">{}</td><td>{}</td></tr>",
         escape(&site.site),
-        epsilon(site.epsilon_at_most.replace),
-        epsilon(site.epsilon_at_most.zero_out),
+        epsilon(site.epsilon.replace),
+        epsilon(site.epsilon.zero_out),
         all(|pair| pair.replace),
         all(|pair| pair.zero_out),
-        match (site.mirror_complete, site.unanswered_tasks) {
-            (true, _) => "complete".to_owned(),
-            (false, 0) => "has gaps".to_owned(),
-            (false, tasks) => format!("{tasks} task(s) unanswered"),
-        }
+        if site.mirror_complete { "complete" } else { "has gaps" }
     )
 }
 

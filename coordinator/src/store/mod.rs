@@ -67,7 +67,6 @@ pub struct Store {
     pool: AnyPool,
     writer: Arc<Mutex<()>>,
     begin: Option<&'static str>,
-    begin_read: Option<&'static str>,
     /// Held as long as any clone lives: the operating system frees it with the process, however it ends.
     _lock: Arc<File>,
 }
@@ -108,9 +107,7 @@ impl Store {
         let pool = connect(&url, embedded).await?;
         sqlx::migrate!("./migrations").run(&pool).await.map_err(|source| StoreError::Migrate { source })?;
         let begin = embedded.then_some("BEGIN IMMEDIATE");
-        // SQLite reads one snapshot anyway.
-        let begin_read = (!embedded).then_some("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
-        Ok(Self { pool, writer: Arc::default(), begin, begin_read, _lock: Arc::new(lock) })
+        Ok(Self { pool, writer: Arc::default(), begin, _lock: Arc::new(lock) })
     }
 
     /// Runs a transaction that writes. It is durable when this returns `Ok`.
@@ -136,7 +133,7 @@ impl Store {
     where
         F: for<'tx> Fn(&'tx mut Tx<'env>) -> BoxFuture<'tx, Result<T, StoreError>>,
     {
-        self.run(self.begin_read, &work).await.map_err(|source| named(name, source))
+        self.run(None, &work).await.map_err(|source| named(name, source))
     }
 
     async fn run<'env, T, F>(&'env self, begin: Option<&'static str>, work: &F) -> Result<T, StoreError>
@@ -216,11 +213,9 @@ async fn prepare(connection: &mut AnyConnection, embedded: bool) -> Result<(), s
 }
 
 fn without_credentials(url: &str) -> String {
-    // A password may stand before the host and, for some drivers, among the parameters.
-    let address = url.split_once('?').map_or(url, |(address, _)| address);
-    match (address.split_once("://"), address.rsplit_once('@')) {
+    match (url.split_once("://"), url.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
-        _ => address.to_owned(),
+        _ => url.to_owned(),
     }
 }
 

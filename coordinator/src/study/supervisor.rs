@@ -54,11 +54,7 @@ async fn drive_next(core: &Core) -> Result<bool, CoordinatorError> {
         Ok(()) => (StudyState::Finished, String::new()),
         Err(Interruption::Stopped) => (StudyState::Stopped, "stopped by an administrator".to_owned()),
         Err(Interruption::Failed(failure)) => (StudyState::Failed, failure.to_string()),
-        Err(Interruption::Fault(fault)) => {
-            core.store.note_study(context.id(), &format!("interrupted and tried again: {fault}")).await?;
-            core.changed();
-            return Err(fault);
-        }
+        Err(Interruption::Fault(fault)) => return Err(fault),
     };
     end(core, &context, state, &detail).await?;
     Ok(true)
@@ -124,11 +120,7 @@ async fn end(
     state: StudyState,
     detail: &str,
 ) -> Result<(), CoordinatorError> {
-    // A study ends also where its state cannot be read any more, then without a final model.
-    let model = last_model(core, context).await.unwrap_or_else(|fault| {
-        tracing::error!(study = %context.id(), error = &fault as &dyn std::error::Error, "no final model");
-        None
-    });
+    let model = last_model(core, context).await?;
     core.store.end_study(context.id(), state, detail, model.as_ref(), core.clock.now_ms()).await?;
     core.changed();
     tracing::info!(study = %context.id(), %state, detail, "study ended");
