@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use fusiondp_protocol::ids::CohortName;
-use fusiondp_runtime::config::{ConfigError, base_folder, load, resolve};
+use fusiondp_runtime::config::{ConfigError, load, resolve};
+use fusiondp_runtime::files::folder_of;
 use fusiondp_runtime::telemetry::TelemetryConfig;
 use fusiondp_runtime::tls::TlsFiles;
 use serde::Deserialize;
@@ -82,7 +83,7 @@ impl SiteConfig {
     /// [`ConfigError`] naming file or variable, field, value problem and remedy.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let mut config: Self = load(path, ENVIRONMENT_PREFIX)?;
-        config.resolve_paths(&base_folder(path));
+        config.resolve_paths(folder_of(path));
         Ok(config)
     }
 

@@ -148,19 +148,10 @@ pub fn load_file<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
     deserialize(read_table(path)?, |_| path.display().to_string())
 }
 
-/// A path from a configuration file: relative paths count from the folder `base`.
+/// A path from a configuration file: relative paths count from the folder `base`, which is the file's.
 #[must_use]
 pub fn resolve(base: &Path, path: &Path) -> PathBuf {
     base.join(path)
-}
-
-/// Folder that relative paths of this configuration file count from.
-#[must_use]
-pub fn base_folder(file: &Path) -> PathBuf {
-    match file.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
-        _ => PathBuf::from("."),
-    }
 }
 
 fn read_table(path: &Path) -> Result<Table, ConfigError> {

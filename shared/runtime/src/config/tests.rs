@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::files::folder_of;
 use serde::Deserialize;
 
 #[derive(Debug, PartialEq, Deserialize)]
@@ -124,8 +125,8 @@ fn a_quoted_number_in_a_variable_is_text() {
 fn a_missing_file_is_named_and_paths_resolve_against_its_folder() {
     let error = load_file::<Settings>(Path::new("/nowhere/site.toml")).unwrap_err().to_string();
     assert!(error.contains("/nowhere/site.toml"), "{error}");
-    let base = base_folder(Path::new("kits/a/site.toml"));
-    assert_eq!(resolve(&base, Path::new("data/train.csv")), Path::new("kits/a/data/train.csv"));
-    assert_eq!(resolve(&base, Path::new("/abs")), Path::new("/abs"));
-    assert_eq!(base_folder(Path::new("site.toml")), Path::new("."));
+    let base = folder_of(Path::new("kits/a/site.toml"));
+    assert_eq!(resolve(base, Path::new("data/train.csv")), Path::new("kits/a/data/train.csv"));
+    assert_eq!(resolve(base, Path::new("/abs")), Path::new("/abs"));
+    assert_eq!(folder_of(Path::new("site.toml")), Path::new("."));
 }
