@@ -257,10 +257,10 @@ impl<'a> TiltedGrid<'a> {
         4.0 * f64::EPSILON * (tilting + undoing)
     }
 
-    /// Adds the rounding of the steps' losses.
+    /// Adds the rounding of the steps' losses; what is not a number is no bound.
     fn outward(&self, loss: f64) -> Epsilon {
         let rounding: f64 = self.losses.iter().map(|losses| losses.steps * losses.uncertainty).sum();
-        let epsilon = if loss > 0.0 { (loss + rounding) * (1.0 + 1e-14) } else { rounding };
+        let epsilon = if loss <= 0.0 { rounding } else { (loss + rounding) * (1.0 + 1e-14) };
         Epsilon::new(epsilon).unwrap_or(Epsilon::INFINITE)
     }
 }

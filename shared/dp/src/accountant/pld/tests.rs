@@ -222,6 +222,25 @@ fn extreme_parameters_give_a_bound_or_infinity() {
 }
 
 #[test]
+fn what_is_not_a_number_is_no_bound() {
+    let composition = Composition::of(&[event(1.0, 0.5, 3)]).unwrap();
+    let steps = Steps::of(&composition, Direction::Replace, 1e-5);
+    let grid = TiltedGrid::new(&steps, 0.01);
+    assert_eq!(grid.outward(f64::NAN), Epsilon::INFINITE);
+    let window = grid.window(0.0, MOST_POINTS.0).unwrap();
+    let mut composed = convolution::compose(&grid.losses, &grid.tilt, window.length).unwrap();
+    composed.probabilities.fill(f64::NAN);
+    let curve = DeltaCurve::new(&composed, &grid.tilt, grid.interval, window.first);
+    // Without a composed distribution, only the bound on what lies above the window is left.
+    let top = (window.first + window.length as i64 - 1) as f64 * grid.interval;
+    assert_eq!(curve.crossing(0.0), Crossing::At(top));
+    let broken = Part { shift: f64::NAN, probability: 0.5, steps: 1 };
+    let composition = Composition { parts: vec![broken], steps: 1 };
+    let bound = Steps::of(&composition, Direction::Replace, 1e-5).epsilon(None, Epsilon::ZERO).unwrap();
+    assert_eq!(bound, Epsilon::INFINITE);
+}
+
+#[test]
 fn a_bad_interval_is_an_error() {
     for interval in [0.0, -1.0, f64::NAN, f64::INFINITY] {
         assert!(PldAccountant::with_interval(interval).is_err());

@@ -3,7 +3,10 @@
 use std::num::NonZeroU32;
 
 use super::*;
-use crate::params::{NoiseMultiplier, SamplingProbability};
+use crate::{
+    accountant::composition::Part,
+    params::{NoiseMultiplier, SamplingProbability},
+};
 
 fn event(noise: f64, q: f64, steps: u32) -> DpEvent {
     DpEvent::PoissonSampledGaussian {
@@ -40,6 +43,13 @@ fn extreme_parameters_give_a_bound_or_infinity() {
         }
     }
     assert!(rdp(&[event(1e-3, 0.5, 10)], 1e-6, NeighboringRelation::ZeroOut) > 1e5);
+}
+
+#[test]
+fn what_is_not_a_number_is_no_bound() {
+    let part = Part { shift: f64::NAN, probability: 0.5, steps: 1 };
+    let composition = Composition { parts: vec![part], steps: 1 };
+    assert!(epsilon_at(&composition, 1.0, 1e-5, NeighboringRelation::Replace).is_nan());
 }
 
 #[test]
