@@ -227,8 +227,9 @@ impl<'a> TiltedGrid<'a> {
         for low in [self.tilt.lower_guess(), 0.0] {
             let crossing = self.window(low, most).and_then(|window| self.crossing(window));
             match crossing {
-                Some(Crossing::At(loss)) => return best.min(self.outward(loss)),
-                Some(Crossing::Below(loss)) => best = best.min(self.outward(loss)),
+                // A lower window may hold a better bound, unless this one began at zero.
+                Some(Crossing::Below(loss)) if loss > 0.0 => best = best.min(self.outward(loss)),
+                Some(Crossing::At(loss) | Crossing::Below(loss)) => return best.min(self.outward(loss)),
                 Some(Crossing::Above) | None => return best,
             }
         }
