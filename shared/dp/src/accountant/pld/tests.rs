@@ -44,6 +44,14 @@ fn analytic_gaussian(mu: f64, delta: f64) -> f64 {
     low
 }
 
+/// The closed curve of one step.
+fn delta_of_one_step(pair: &DominatingPair, epsilon: f64) -> f64 {
+    let (edge, top) = (pair.edge(pair.value_at(epsilon)), pair.edge(f64::INFINITY));
+    let second = pair.second_mass(&edge, &top).value;
+    // Where nothing is left of the second mass, the factor may have no finite value.
+    pair.first_mass(&edge, &top).value - if second > 0.0 { epsilon.exp() * second } else { 0.0 }
+}
+
 #[test]
 fn nothing_costs_nothing() {
     assert_eq!(pld(&[], 1e-5, NeighboringRelation::ZeroOut), 0.0);
@@ -108,17 +116,16 @@ fn one_sampled_step_is_tight_and_never_below_the_truth() {
         for direction in [Direction::Remove, Direction::Add, Direction::Replace] {
             let composition = Composition::of(&[event(noise, q, 1)]).unwrap();
             let pair = DominatingPair::new(&composition.parts[0], direction);
-            let exact_delta = |epsilon: f64| {
-                let (edge, top) = (pair.edge(pair.value_at(epsilon)), pair.edge(f64::INFINITY));
-                pair.first_mass(&edge, &top).value - epsilon.exp() * pair.second_mass(&edge, &top).value
-            };
             let bound = Steps::of(&composition, direction, delta).epsilon(None, Epsilon::ZERO).unwrap().get();
             assert!(
-                exact_delta(bound) <= delta * (1.0 + 1e-12),
+                delta_of_one_step(&pair, bound) <= delta * (1.0 + 1e-12),
                 "{noise} {q} {direction:?}: {bound} is too low"
             );
             let below = bound * (1.0 - 3e-4);
-            assert!(exact_delta(below) > delta, "{noise} {q} {direction:?}: {bound} is not tight");
+            assert!(
+                delta_of_one_step(&pair, below) > delta,
+                "{noise} {q} {direction:?}: {bound} is not tight"
+            );
         }
     }
 }
@@ -201,24 +208,45 @@ fn more_of_anything_costs_more() {
     }
 }
 
+/// The bounds at deltas of 1e-300, which doubles do not resolve, 1e-15 and 0.4.
+fn extreme(noise: f64, q: f64, steps: u32, relation: NeighboringRelation) -> [f64; 3] {
+    [1e-300, 1e-15, 0.4].map(|delta| pld(&[event(noise, q, steps)], delta, relation))
+}
+
 #[test]
 fn extreme_parameters_give_a_bound_or_infinity() {
-    for (noise, q, steps) in [
-        (1e-3, 0.5, 10),
-        (1e-200, 0.5, 1),
-        (1e200, 1.0, u32::MAX),
-        (30.0, 1e-4, u32::MAX),
-        (0.05, 0.999_999, 3),
-    ] {
-        for relation in NeighboringRelation::ALL {
-            for delta in [1e-300, 1e-15, 0.4] {
-                let epsilon = pld(&[event(noise, q, steps)], delta, relation);
-                assert!(epsilon >= 0.0, "{noise} {q} {steps} {delta}: {epsilon}");
-            }
+    for relation in NeighboringRelation::ALL {
+        let [unresolved, small, large] = extreme(1e200, 1.0, u32::MAX, relation);
+        assert_eq!((unresolved, small, large), (f64::INFINITY, 0.0, 0.0), "{relation}");
+
+        // A unit that is nearly in the clear: sampled with probability 1/2, each time with hardly any noise.
+        for (noise, steps) in [(1e-3, 10), (1e-200, 1)] {
+            assert!(
+                extreme(noise, 0.5, steps, relation).iter().all(|&bound| bound > 1e5),
+                "{noise} {relation}"
+            );
         }
+
+        // Four billion steps are a Gaussian mechanism of sensitivity 0.218 or twice that over its deviation.
+        let many = extreme(30.0, 1e-4, u32::MAX, relation)[1];
+        let factor = if relation == NeighboringRelation::Replace { 2.0 } else { 1.0 };
+        assert!(many > 0.98 * analytic_gaussian(factor * 0.218, 1e-15), "{relation}: {many}");
     }
-    // A unit that is nearly in the clear: sampled with probability 1/2, each time with noise of a thousandth.
-    assert!(pld(&[event(1e-3, 0.5, 10)], 1e-5, NeighboringRelation::ZeroOut) > 1e5);
+}
+
+/// Whatever three steps cost, one of them alone does not cost more.
+#[test]
+fn three_steps_with_hardly_any_noise_cost_more_than_one() {
+    for (relation, direction) in [
+        (NeighboringRelation::ZeroOut, Direction::Remove),
+        (NeighboringRelation::Replace, Direction::Replace),
+    ] {
+        let (event, delta) = (event(0.05, 0.999_999, 3), 1e-15);
+        let pair = DominatingPair::new(&Composition::of(&[event]).unwrap().parts[0], direction);
+        let bound = pld(&[event], delta, relation);
+        assert!(bound.is_finite() && delta_of_one_step(&pair, bound) < delta, "{relation}: {bound}");
+        assert!(bound > 850.0, "{relation}: {bound} is below three steps of a Gaussian mechanism");
+    }
 }
 
 #[test]
