@@ -49,6 +49,7 @@ pub use rdp::RdpAccountant;
 use crate::{
     event::DpEvent,
     params::{Delta, Epsilon, NeighboringRelation},
+    steps::StepCounts,
 };
 
 /// Computes an upper bound on the privacy loss of events that compose in sequence.
@@ -64,6 +65,19 @@ pub trait PrivacyAccountant {
         events: &[DpEvent],
         delta: Delta,
         relation: NeighboringRelation,
+    ) -> Result<Epsilon, AccountantError> {
+        self.epsilon_of_steps(&StepCounts::of(events), delta, relation)
+    }
+
+    /// The same for counted steps.
+    ///
+    /// # Errors
+    /// As [`PrivacyAccountant::epsilon`].
+    fn epsilon_of_steps(
+        &self,
+        steps: &StepCounts,
+        delta: Delta,
+        relation: NeighboringRelation,
     ) -> Result<Epsilon, AccountantError>;
 }
 
@@ -76,7 +90,19 @@ pub fn epsilon(
     delta: Delta,
     relation: NeighboringRelation,
 ) -> Result<Epsilon, AccountantError> {
-    let pld = PldAccountant::default().epsilon(events, delta, relation)?;
-    let rdp = RdpAccountant.epsilon(events, delta, relation)?;
+    epsilon_of_steps(&StepCounts::of(events), delta, relation)
+}
+
+/// The same for counted steps.
+///
+/// # Errors
+/// As [`PrivacyAccountant::epsilon`].
+pub fn epsilon_of_steps(
+    steps: &StepCounts,
+    delta: Delta,
+    relation: NeighboringRelation,
+) -> Result<Epsilon, AccountantError> {
+    let pld = PldAccountant::default().epsilon_of_steps(steps, delta, relation)?;
+    let rdp = RdpAccountant.epsilon_of_steps(steps, delta, relation)?;
     Ok(pld.min(rdp))
 }

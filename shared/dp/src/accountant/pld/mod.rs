@@ -32,8 +32,8 @@ use super::{
     composition::{Composition, Part},
 };
 use crate::{
-    event::DpEvent,
     params::{Delta, Epsilon, NeighboringRelation},
+    steps::StepCounts,
 };
 
 /// Relative error of epsilon that the adaptive interval permits.
@@ -75,13 +75,13 @@ impl PldAccountant {
 }
 
 impl PrivacyAccountant for PldAccountant {
-    fn epsilon(
+    fn epsilon_of_steps(
         &self,
-        events: &[DpEvent],
+        steps: &StepCounts,
         delta: Delta,
         relation: NeighboringRelation,
     ) -> Result<Epsilon, AccountantError> {
-        let composition = Composition::of(events)?;
+        let composition = Composition::of(steps)?;
         let directions: &[Direction] = match relation {
             NeighboringRelation::Replace => &[Direction::Replace],
             NeighboringRelation::ZeroOut => &[Direction::Remove, Direction::Add],

@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 
 use super::*;
 use crate::{
+    event::DpEvent,
     normal::Tail,
     params::{NoiseMultiplier, SamplingProbability},
 };
@@ -114,7 +115,7 @@ fn one_sampled_step_is_tight_and_never_below_the_truth() {
         [(19.9, 0.056, 1e-6), (0.65, 0.049, 1e-8), (8.5, 0.23, 1e-5), (1.98, 0.01, 1e-5), (1.0, 0.5, 1e-3)]
     {
         for direction in [Direction::Remove, Direction::Add, Direction::Replace] {
-            let composition = Composition::of(&[event(noise, q, 1)]).unwrap();
+            let composition = Composition::of(&StepCounts::of(&[event(noise, q, 1)])).unwrap();
             let pair = DominatingPair::new(&composition.parts[0], direction);
             let bound = Steps::of(&composition, direction, delta).epsilon(None, Epsilon::ZERO).unwrap().get();
             assert!(
@@ -143,7 +144,7 @@ fn the_adaptive_bound_is_close_above_that_of_a_four_times_finer_grid() {
         (vec![event(0.733, 0.00049, 100)], 1e-5),
     ];
     for (events, delta) in cases {
-        let composition = Composition::of(&events).unwrap();
+        let composition = Composition::of(&StepCounts::of(&events)).unwrap();
         for direction in [Direction::Remove, Direction::Add, Direction::Replace] {
             let steps = Steps::of(&composition, direction, delta);
             let (bound, interval) = steps.epsilon_adaptive(Epsilon::ZERO);
@@ -242,7 +243,8 @@ fn three_steps_with_hardly_any_noise_cost_more_than_one() {
         (NeighboringRelation::Replace, Direction::Replace),
     ] {
         let (event, delta) = (event(0.05, 0.999_999, 3), 1e-15);
-        let pair = DominatingPair::new(&Composition::of(&[event]).unwrap().parts[0], direction);
+        let pair =
+            DominatingPair::new(&Composition::of(&StepCounts::of(&[event])).unwrap().parts[0], direction);
         let bound = pld(&[event], delta, relation);
         assert!(bound.is_finite() && delta_of_one_step(&pair, bound) < delta, "{relation}: {bound}");
         assert!(bound > 850.0, "{relation}: {bound} is below three steps of a Gaussian mechanism");
@@ -251,7 +253,7 @@ fn three_steps_with_hardly_any_noise_cost_more_than_one() {
 
 #[test]
 fn what_is_not_a_number_is_no_bound() {
-    let composition = Composition::of(&[event(1.0, 0.5, 3)]).unwrap();
+    let composition = Composition::of(&StepCounts::of(&[event(1.0, 0.5, 3)])).unwrap();
     let steps = Steps::of(&composition, Direction::Replace, 1e-5);
     let grid = TiltedGrid::new(&steps, 0.01);
     assert_eq!(grid.outward(f64::NAN), Epsilon::INFINITE);

@@ -11,8 +11,8 @@ use divergence::log_moment;
 
 use super::{AccountantError, PrivacyAccountant, composition::Composition, search};
 use crate::{
-    event::DpEvent,
     params::{Delta, Epsilon, NeighboringRelation},
+    steps::StepCounts,
 };
 
 /// Least and greatest `ln(α - 1)` that are tried.
@@ -23,13 +23,13 @@ const LOG_TILTS: (f64, f64) = (-4.6, 13.8);
 pub struct RdpAccountant;
 
 impl PrivacyAccountant for RdpAccountant {
-    fn epsilon(
+    fn epsilon_of_steps(
         &self,
-        events: &[DpEvent],
+        steps: &StepCounts,
         delta: Delta,
         relation: NeighboringRelation,
     ) -> Result<Epsilon, AccountantError> {
-        let composition = Composition::of(events)?;
+        let composition = Composition::of(steps)?;
         if composition.parts.is_empty() {
             return Ok(Epsilon::ZERO);
         }

@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use super::*;
 use crate::{
     accountant::composition::Part,
+    event::DpEvent,
     params::{NoiseMultiplier, SamplingProbability},
 };
 
