@@ -280,3 +280,24 @@ fn a_bad_interval_is_an_error() {
         fine.epsilon(&[event(1.0, 0.5, 10)], Delta::new(1e-5).unwrap(), NeighboringRelation::Replace);
     assert!(matches!(result, Err(AccountantError::GridTooLarge { .. })), "{result:?}");
 }
+
+/// Whoever chooses the second step's parameters by the first step's outcome gets more than from either choice made in
+/// advance: the curve holds for parameters fixed beforehand, and a budget of epsilon at one delta is no privacy filter.
+#[test]
+fn parameters_chosen_by_earlier_outcomes_cost_more_than_any_chosen_before() {
+    let remove =
+        |shift, probability| DominatingPair::new(&Part { shift, probability, steps: 1 }, Direction::Remove);
+    let (first, epsilon, spacing) = (remove(0.5, 1.0), 1.5, 1e-3);
+    let second = [remove(1.0, 1.0), remove(1.0 / 0.15, 0.0886)];
+    let (mut fixed, mut chosen) = ([0.0; 2], 0.0);
+    for place in -8000..9000 {
+        let y = f64::from(place) * spacing;
+        let weight = spacing * (-0.5 * (y - 0.5).powi(2)).exp() / (2.0 * std::f64::consts::PI).sqrt();
+        let deltas =
+            [0, 1].map(|choice| weight * delta_of_one_step(&second[choice], epsilon - first.loss(y)));
+        fixed = [fixed[0] + deltas[0], fixed[1] + deltas[1]];
+        chosen += deltas[0].max(deltas[1]);
+    }
+    assert!(fixed.iter().all(|delta| (delta - 0.0884).abs() < 1e-4), "{fixed:?}");
+    assert!((chosen - 0.1144).abs() < 1e-4, "{chosen}");
+}
