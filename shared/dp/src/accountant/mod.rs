@@ -22,8 +22,8 @@
 //! A step's query may depend on every earlier output; its `s` and `q` may not. Within a study they are fixed before
 //! the first round, and whoever stops early learns no more than from all steps. Across studies a site spends one
 //! budget at one delta, which composition of privacy loss distributions does not prove for parameters chosen by
-//! earlier outputs: with `zero_out` (direction `Remove`) at epsilon 1.5, a step of `s = 2`, `q = 1` followed by `s =
-//! 1`, `q = 1` or by `s = 0.15`, `q = 0.0886` has delta 0.0884 either way, but 0.1144 if the first outcome decides
+//! earlier outputs: with `zero_out` (direction `Remove`) at epsilon 1.5, a step of `s = 2`, `q = 1` followed by
+//! `s = 1`, `q = 1` or by `s = 0.15`, `q = 0.0886` has delta 0.0884 either way, but 0.1144 if the first outcome decides
 //! which (a test computes both). So the figures hold if later studies' parameters are chosen without regard to earlier
 //! outputs, or if the hospital's approval of each study stands between. A budget that needs no such assumption is a
 //! privacy filter: Rényi divergences at one order fixed in advance (Feldman, Zrnic 2021, arXiv 2008.11193; Lécuyer
