@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use fusiondp_protocol::ids::CohortName;
-use fusiondp_runtime::config::{ConfigError, base_folder, load, resolve};
+use fusiondp_runtime::config::{ConfigError, Environment, load_layered, resolve};
+use fusiondp_runtime::files::folder_of;
 use fusiondp_runtime::telemetry::TelemetryConfig;
 use fusiondp_runtime::tls::TlsFiles;
 use serde::Deserialize;
@@ -18,6 +19,9 @@ use crate::policy::PolicyLimits;
 
 /// Prefix of environment variables that override the file.
 pub const ENVIRONMENT_PREFIX: &str = "FUSIONDP_SITE";
+
+/// The variable that names the file; part of the command line.
+pub const FILE_VARIABLE: &str = "FUSIONDP_SITE_CONFIG";
 
 /// Everything an agent is told by its site.
 #[derive(Debug, Clone, Deserialize)]
@@ -81,8 +85,9 @@ impl SiteConfig {
     /// # Errors
     /// [`ConfigError`] naming file or variable, field, value problem and remedy.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let mut config: Self = load(path, ENVIRONMENT_PREFIX)?;
-        config.resolve_paths(&base_folder(path));
+        let environment = Environment::of_process(ENVIRONMENT_PREFIX).besides(&[FILE_VARIABLE]);
+        let mut config: Self = load_layered(path, &environment)?;
+        config.resolve_paths(folder_of(path));
         Ok(config)
     }
 
