@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use fusiondp_protocol::StudyState;
 use fusiondp_protocol::study::MetricRelease;
 
 use super::chart::{Chart, Series};
@@ -26,7 +27,7 @@ pub(super) fn page(context: &StudyContext, facts: &Facts, summary: &Summary) -> 
         guarantee(context, summary),
         curves(summary),
         metrics(summary),
-        privacy(summary),
+        privacy(facts, summary),
         participation(facts),
         sites(summary),
         warnings(summary),
@@ -219,7 +220,7 @@ fn metrics(summary: &Summary) -> String {
     )
 }
 
-fn privacy(summary: &Summary) -> String {
+fn privacy(facts: &Facts, summary: &Summary) -> String {
     let enrolled: Vec<&SiteDetail> = summary.site_details.iter().filter(|site| site.units > 0).collect();
     let chart = Chart {
         title: "Epsilon spent by site and round",
@@ -235,9 +236,14 @@ fn privacy(summary: &Summary) -> String {
             figure(summary.delta)
         )
     });
+    // No study finishes on figures that were not compared; of others the last updates may not have been.
+    let compared = match facts.study.state {
+        StudyState::Finished => "At the end they agreed with the mirrored charges.",
+        _ => "The study has not finished: the latest have not been compared with the mirrored charges.",
+    };
     format!(
-        "<h2>Privacy spent</h2><p class=\"soft small\">{planned}Figures are the sites' own, from their ledgers, compared \
-         with the mirrored charges.</p><div class=\"wide\"><table><tr><th>site</th>\
+        "<h2>Privacy spent</h2><p class=\"soft small\">{planned}Figures are the sites' own, from their ledgers. \
+         {compared}</p><div class=\"wide\"><table><tr><th>site</th>\
          <th class=\"n\">this study, replace</th><th class=\"n\">this study, zero_out</th>\
          <th class=\"n\">all studies, replace</th><th class=\"n\">all studies, zero_out</th><th>mirror</th></tr>{}</table>\
          </div><h3>By round</h3>{}",
