@@ -12,6 +12,7 @@ use fusiondp_runtime::config::{ConfigError, base_folder, load, resolve};
 use fusiondp_runtime::telemetry::TelemetryConfig;
 use fusiondp_runtime::tls::TlsFiles;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::data::identity::DeclaredIdentity;
 use crate::policy::PolicyLimits;
@@ -81,6 +82,7 @@ impl SiteConfig {
     /// # Errors
     /// [`ConfigError`] naming file or variable, field, value problem and remedy.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        load::<Decisions>(path, ENVIRONMENT_PREFIX)?.check(path)?;
         let mut config: Self = load(path, ENVIRONMENT_PREFIX)?;
         config.resolve_paths(&base_folder(path));
         Ok(config)
@@ -94,6 +96,43 @@ impl SiteConfig {
         for path in single.into_iter().chain(optional).chain(mapped) {
             *path = resolve(base, path);
         }
+    }
+}
+
+/// What of `[policy]` has been decided. Read first, so that one message names every decision that is open.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Decisions {
+    policy: PolicyDecisions,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct PolicyDecisions {
+    max_epsilon_replace: Option<IgnoredAny>,
+    max_epsilon_zero_out: Option<IgnoredAny>,
+    allow_public_gradient: Option<IgnoredAny>,
+    allow_metrics: Option<IgnoredAny>,
+}
+
+impl Decisions {
+    fn check(&self, path: &Path) -> Result<(), ConfigError> {
+        let decisions = [
+            ("max_epsilon_replace", &self.policy.max_epsilon_replace),
+            ("max_epsilon_zero_out", &self.policy.max_epsilon_zero_out),
+            ("allow_public_gradient", &self.policy.allow_public_gradient),
+            ("allow_metrics", &self.policy.allow_metrics),
+        ];
+        let open: Vec<&str> =
+            decisions.iter().filter(|(_, made)| made.is_none()).map(|(name, _)| *name).collect();
+        if open.is_empty() {
+            return Ok(());
+        }
+        let problem = format!(
+            "not decided yet: {}; these are the hospital's own decisions and have no default, so set each in [policy]",
+            open.join(", ")
+        );
+        Err(ConfigError::Field { origin: path.display().to_string(), field: "policy".to_owned(), problem })
     }
 }
 
@@ -148,6 +187,20 @@ allow_metrics = false
             let error = read(&without).unwrap_err().to_string();
             assert!(error.contains(field) && error.contains("policy"), "{error}");
         }
+    }
+
+    #[test]
+    fn all_open_decisions_are_named_at_once() {
+        let two = MINIMAL.replace("max_epsilon_replace = 3.0\n", "").replace("allow_metrics = false\n", "");
+        let error = read(&two).unwrap_err().to_string();
+        assert!(
+            error.contains("site.toml") && error.contains("max_epsilon_replace, allow_metrics;"),
+            "{error}"
+        );
+        let (without, _) = MINIMAL.split_once("[policy]").unwrap();
+        let error = read(without).unwrap_err().to_string();
+        let all = "max_epsilon_replace, max_epsilon_zero_out, allow_public_gradient, allow_metrics;";
+        assert!(error.contains(all), "{error}");
     }
 
     #[test]
