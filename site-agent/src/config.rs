@@ -13,6 +13,7 @@ use fusiondp_runtime::files::folder_of;
 use fusiondp_runtime::telemetry::TelemetryConfig;
 use fusiondp_runtime::tls::TlsFiles;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::data::identity::DeclaredIdentity;
 use crate::policy::PolicyLimits;
@@ -86,6 +87,7 @@ impl SiteConfig {
     /// [`ConfigError`] naming file or variable, field, value problem and remedy.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let environment = Environment::of_process(ENVIRONMENT_PREFIX).besides(&[FILE_VARIABLE]);
+        load_layered::<Decisions>(path, &environment)?.check(path)?;
         let mut config: Self = load_layered(path, &environment)?;
         config.resolve_paths(folder_of(path));
         Ok(config)
@@ -99,6 +101,43 @@ impl SiteConfig {
         for path in single.into_iter().chain(optional).chain(mapped) {
             *path = resolve(base, path);
         }
+    }
+}
+
+/// What of `[policy]` has been decided. Read first, so that one message names every decision that is open.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Decisions {
+    policy: PolicyDecisions,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct PolicyDecisions {
+    max_epsilon_replace: Option<IgnoredAny>,
+    max_epsilon_zero_out: Option<IgnoredAny>,
+    allow_public_gradient: Option<IgnoredAny>,
+    allow_metrics: Option<IgnoredAny>,
+}
+
+impl Decisions {
+    fn check(&self, path: &Path) -> Result<(), ConfigError> {
+        let decisions = [
+            ("max_epsilon_replace", &self.policy.max_epsilon_replace),
+            ("max_epsilon_zero_out", &self.policy.max_epsilon_zero_out),
+            ("allow_public_gradient", &self.policy.allow_public_gradient),
+            ("allow_metrics", &self.policy.allow_metrics),
+        ];
+        let open: Vec<&str> =
+            decisions.iter().filter(|(_, made)| made.is_none()).map(|(name, _)| *name).collect();
+        if open.is_empty() {
+            return Ok(());
+        }
+        let problem = format!(
+            "not decided yet: {}; these are the hospital's own decisions and have no default, so set each in [policy]",
+            open.join(", ")
+        );
+        Err(ConfigError::Field { origin: path.display().to_string(), field: "policy".to_owned(), problem })
     }
 }
 
@@ -153,6 +192,20 @@ allow_metrics = false
             let error = read(&without).unwrap_err().to_string();
             assert!(error.contains(field) && error.contains("policy"), "{error}");
         }
+    }
+
+    #[test]
+    fn all_open_decisions_are_named_at_once() {
+        let two = MINIMAL.replace("max_epsilon_replace = 3.0\n", "").replace("allow_metrics = false\n", "");
+        let error = read(&two).unwrap_err().to_string();
+        assert!(
+            error.contains("site.toml") && error.contains("max_epsilon_replace, allow_metrics;"),
+            "{error}"
+        );
+        let (without, _) = MINIMAL.split_once("[policy]").unwrap();
+        let error = read(without).unwrap_err().to_string();
+        let all = "max_epsilon_replace, max_epsilon_zero_out, allow_public_gradient, allow_metrics;";
+        assert!(error.contains(all), "{error}");
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! `report.json`.
 
 use fusiondp_dp::NeighboringRelation;
+use fusiondp_protocol::Plan;
 use fusiondp_protocol::study::PrivacyTarget;
 use serde::Serialize;
 
 use super::ReportError;
-use super::facts::Facts;
+use super::facts::{Facts, Spent};
 use crate::store::Standing;
 use crate::study::StudyContext;
 use crate::text::epsilon;
@@ -159,14 +160,6 @@ pub(crate) fn summary(context: &StudyContext, facts: &Facts) -> Result<Summary, 
     let last = facts.final_metric(context);
     let overlap = study.federation.max_overlap;
     let spent = facts.spent(overlap)?;
-    let mut warnings: Vec<WarningEntry> = facts.warnings.iter().map(warning).collect();
-    if spent.at_larger_delta {
-        let message = format!(
-            "some charges of the {overlap} worst sites were not mirrored: the consortium's epsilons are sums of the \
-             sites' own figures and hold at {overlap} times delta"
-        );
-        warnings.push(WarningEntry { site: None, message, at_ms: facts.made_ms });
-    }
     Ok(Summary {
         study: study_facts(context, facts),
         sites: facts.sites.iter().filter(|site| site.units > 0).count(),
@@ -182,20 +175,37 @@ pub(crate) fn summary(context: &StudyContext, facts: &Facts) -> Result<Summary, 
         noise_multiplier: plan.and_then(|plan| plan.noise_multiplier).map(|noise| noise.get()),
         sampling_probability: plan.map(|plan| plan.sampling_probability.get()),
         clip_norm: study.privacy.clip_norm.get(),
-        headline_relation: match study.privacy.target {
-            PrivacyTarget::Epsilon { relation, .. } => relation,
-            PrivacyTarget::NoiseMultiplier { .. } => NeighboringRelation::Replace,
-        },
+        headline_relation: headline_relation(&study.privacy.target),
         max_overlap: overlap,
-        planned_epsilon: plan.map(|plan| EpsilonPair {
-            replace: plan.epsilon_replace.get(),
-            zero_out: plan.epsilon_zero_out.get(),
-        }),
+        planned_epsilon: plan.map(planned),
         participation: facts.participation.iter().map(participation).collect(),
         losses: losses(facts),
         metrics: facts.metrics.iter().map(|metric| metric_entry(facts, metric)).collect(),
-        warnings,
+        warnings: warnings(facts, overlap, &spent),
     })
+}
+
+fn headline_relation(target: &PrivacyTarget) -> NeighboringRelation {
+    match *target {
+        PrivacyTarget::Epsilon { relation, .. } => relation,
+        PrivacyTarget::NoiseMultiplier { .. } => NeighboringRelation::Replace,
+    }
+}
+
+fn planned(plan: &Plan) -> EpsilonPair {
+    EpsilonPair { replace: plan.epsilon_replace.get(), zero_out: plan.epsilon_zero_out.get() }
+}
+
+fn warnings(facts: &Facts, overlap: u32, spent: &Spent) -> Vec<WarningEntry> {
+    let mut warnings: Vec<WarningEntry> = facts.warnings.iter().map(warning).collect();
+    if spent.at_larger_delta {
+        let message = format!(
+            "some charges of the {overlap} worst sites were not mirrored: the consortium's epsilons are sums of the \
+             sites' own figures and hold at {overlap} times delta"
+        );
+        warnings.push(WarningEntry { site: None, message, at_ms: facts.made_ms });
+    }
+    warnings
 }
 
 fn study_facts(context: &StudyContext, facts: &Facts) -> StudyFacts {

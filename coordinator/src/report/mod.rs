@@ -11,6 +11,8 @@
 //! wherever they are shown.
 
 mod chart;
+mod curves;
+mod drawing;
 mod facts;
 mod html;
 mod json;

@@ -230,6 +230,19 @@ fn figures_that_are_not_the_final_ones_say_which_they_are() {
 }
 
 #[test]
+fn a_comparison_is_claimed_only_where_it_was_made() {
+    let context = context();
+    let mut facts = eventful(&context);
+    let page = |facts: &Facts| html::page(&context, facts, &json::summary(&context, facts).unwrap());
+    for state in [StudyState::Running, StudyState::Stopped, StudyState::Failed] {
+        facts.study.state = state;
+        assert!(page(&facts).contains("have not been compared with the mirrored charges"), "{state}");
+    }
+    facts.study.state = StudyState::Finished;
+    assert!(page(&facts).contains("they agreed with the mirrored charges"));
+}
+
+#[test]
 fn the_page_shows_every_outcome_warning_and_curve() {
     let context = context();
     let facts = eventful(&context);

@@ -33,7 +33,10 @@ async fn roles_and_the_list_of_members_decide_who_may_call() {
     let calls = [
         site_as_admin.list_studies(v1::ListStudiesRequest {}).await.map(drop),
         site_as_admin.list_sites(v1::ListSitesRequest {}).await.map(drop),
-        site_as_admin.submit_study(v1::SubmitStudyRequest { study_toml: STUDY.into() }).await.map(drop),
+        site_as_admin
+            .submit_study(v1::SubmitStudyRequest { study_toml: STUDY.clone().into() })
+            .await
+            .map(drop),
         site_as_admin.stop_study(v1::StopStudyRequest { study_id: "x".into() }).await.map(drop),
         site_as_admin.export_study(v1::ExportStudyRequest { study_id: "x".into() }).await.map(drop),
         site_as_admin.watch_study(v1::WatchStudyRequest { study_id: "x".into() }).await.map(drop),
