@@ -110,9 +110,9 @@ impl FederationService {
     ) -> Result<UpdateOutcome, ApiError> {
         let header = update::read_header(&mut stream).await?;
         let (context, row) = self.study(&header.study_id).await?;
-        let plan = row.plan.as_ref().ok_or_else(|| stale("the study has no plan yet"))?;
+        let plan = row.plan()?.ok_or_else(|| stale("the study has no plan yet"))?;
         let enrolled = self.enrolled(context.id(), &site).await?;
-        update::check_header(&context, plan, &enrolled, &header)?;
+        update::check_header(&context, &plan, &enrolled, &header)?;
         let limits = self.core.presence.limits(&site, self.core.settings.limits);
         let payload = update::read_payload(&mut stream, &header, limits).await?;
         update::check_public_values(&header, &payload)?;

@@ -6,10 +6,11 @@ use fusiondp_protocol::study::MetricRelease;
 
 use super::chart::{Chart, Series};
 use super::facts::Facts;
-use super::json::{EpsilonPair, EpsilonPoint, MetricEntry, SiteDetail, Summary};
+use super::json::{EpsilonPoint, MetricEntry, SiteDetail, Summary};
 use super::matrix;
 use super::text::{count, duration, epsilon, escape, figure, share, time};
 use crate::study::StudyContext;
+use crate::study::accounting::EpsilonPair;
 
 const STYLE: &str = include_str!("style.css");
 
@@ -91,7 +92,8 @@ fn guarantee(context: &StudyContext, summary: &Summary) -> String {
              knows all else of that person, learns at most as much as (ε, δ)-differential privacy with \
              ε = <b>{}</b> and δ = {delta} allows. <em>replace</em> means that the values change from anything to \
              anything; <em>zero_out</em> that they are used or imputed values stand in for them. All figures are upper \
-             bounds, rounded up.</p>{}",
+             bounds, rounded up. A task that brought no update counts as one charge. The authority is each site's \
+             ledger: a site that crashed again and again within one task may have spent more.</p>{}",
             sensitive.join(", "),
             summary.headline(),
             overlap(summary)
@@ -257,8 +259,20 @@ fn epsilon_row(site: &SiteDetail) -> String {
         epsilon(site.epsilon.zero_out),
         all(|pair| pair.replace),
         all(|pair| pair.zero_out),
-        if site.mirror_complete { "complete" } else { "has gaps" }
+        mirror(site)
     )
+}
+
+fn mirror(site: &SiteDetail) -> String {
+    match (site.mirror_complete, site.unreported_attempts) {
+        (true, _) => "complete".to_owned(),
+        (false, 0) => "has gaps".to_owned(),
+        (false, tasks) => format!(
+            "{tasks} without an answer; claimed {}, {}",
+            epsilon(site.epsilon_claimed.replace),
+            epsilon(site.epsilon_claimed.zero_out)
+        ),
+    }
 }
 
 /// Both figures of each site by round.
@@ -333,7 +347,7 @@ fn warnings(summary: &Summary) -> String {
 fn study_facts(context: &StudyContext, facts: &Facts, summary: &Summary) -> String {
     let study = context.study();
     let optional = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), figure);
-    let plan = facts.study.plan.as_ref();
+    let plan = facts.plan.as_ref();
     let digest = |value: Option<&String>| value.cloned().unwrap_or_else(|| "–".to_owned());
     let rows = [
         ("Mode", study.fusion.mode.to_string()),

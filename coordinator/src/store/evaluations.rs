@@ -267,16 +267,7 @@ impl Store {
 
     /// Every figure of a study, oldest first; sites by id, the pooled figure before them.
     pub async fn metrics(&self, id: &StudyId) -> Result<Vec<MetricRow>, StoreError> {
-        self.read("metrics", |tx| {
-            Box::pin(async move {
-                let query = sqlx::query(
-                    "SELECT model_version, round, cohort, site_id, records, positives, auroc, aupr, brier, log_loss \
-                     FROM metrics WHERE study_id = $1 ORDER BY model_version, cohort, site_id",
-                );
-                query.bind(id.as_str()).fetch_all(&mut **tx).await?.iter().map(metric_row).collect()
-            })
-        })
-        .await
+        self.read("metrics", |tx| Box::pin(metrics(tx, id))).await
     }
 }
 
@@ -296,6 +287,14 @@ fn evaluation_site(row: &AnyRow) -> Result<EvaluationSite, StoreError> {
         detail: row.text("detail")?,
         report,
     })
+}
+
+pub(super) async fn metrics(tx: &mut AnyConnection, id: &StudyId) -> Result<Vec<MetricRow>, StoreError> {
+    let query = sqlx::query(
+        "SELECT model_version, round, cohort, site_id, records, positives, auroc, aupr, brier, log_loss \
+         FROM metrics WHERE study_id = $1 ORDER BY model_version, cohort, site_id",
+    );
+    query.bind(id.as_str()).fetch_all(tx).await?.iter().map(metric_row).collect()
 }
 
 fn metric_row(row: &AnyRow) -> Result<MetricRow, StoreError> {

@@ -13,6 +13,7 @@
 //! | `mirror` | `mirror`, `warnings` |
 //! | `models` | `models`, `server_states` |
 //! | `evaluations` | `evaluations`, `evaluation_sites`, `metrics` |
+//! | `snapshot` | all facts of one study at one moment |
 //!
 //! The schema with a comment and unit on each column is in `migrations/`.
 
@@ -24,6 +25,7 @@ mod models;
 mod rounds;
 mod row;
 mod sites;
+mod snapshot;
 mod studies;
 mod updates;
 
@@ -42,11 +44,12 @@ use tokio::sync::Mutex;
 pub use error::StoreError;
 pub use evaluations::{EvaluationRow, EvaluationSite, MetricRow, ReportReceipt};
 pub use history::{ParticipationRow, RoundRow};
-pub use mirror::{Claim, WarningRow};
+pub use mirror::{Claim, StoredClaim, WarningRow};
 pub use models::{ModelKind, ModelRow, NewModel};
 pub use rounds::AppliedRound;
 pub use sites::{RegisteredRow, Standing, StudySiteRow};
-pub use studies::StudyRow;
+pub use snapshot::StudySnapshot;
+pub use studies::{StoredPlan, StudyRow};
 pub use updates::{NewUpdate, UpdateRefusal, UpdateRow};
 
 /// How often a transaction is run when the database says that it collided with another.

@@ -33,7 +33,7 @@ pub struct StudyRow {
     /// Version with averaged parameters, 0 while training.
     pub final_version: u64,
     /// The plan, once enrollment has closed.
-    pub plan: Option<Plan>,
+    pub plan: Option<StoredPlan>,
     /// An administrator asked for its end.
     pub stop_requested: bool,
     /// Of the last applied round, nats per record.
@@ -46,6 +46,33 @@ pub struct StudyRow {
     pub started_ms: Option<u64>,
     /// Unix milliseconds.
     pub ended_ms: Option<u64>,
+}
+
+/// A plan as it is stored. It is read on use, so that one which this version cannot read hides no other study.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredPlan(Vec<u8>);
+
+impl StoredPlan {
+    /// The stored form.
+    pub fn of(plan: &Plan) -> Self {
+        Self(v1::Plan::from(plan.clone()).encode_to_vec())
+    }
+
+    fn decode(&self) -> Result<Plan, StoreError> {
+        let message =
+            v1::Plan::decode(self.0.as_slice()).map_err(|source| StoreError::column("plan", source))?;
+        Plan::try_from(message).map_err(|source| StoreError::column("plan", source))
+    }
+}
+
+impl StudyRow {
+    /// The plan, once enrollment has closed.
+    ///
+    /// # Errors
+    /// [`StoreError::Column`] when this version cannot read it.
+    pub fn plan(&self) -> Result<Option<Plan>, StoreError> {
+        self.plan.as_ref().map(StoredPlan::decode).transpose()
+    }
 }
 
 /// The columns of a [`StudyRow`], followed by the rest of the statement.
@@ -71,7 +98,7 @@ fn study_row(row: &AnyRow) -> Result<StudyRow, StoreError> {
         rounds_applied: row.uint32("rounds_applied")?,
         model_version: row.uint("model_version")?,
         final_version: row.uint("final_version")?,
-        plan: row.optional_blob("plan")?.map(|bytes| decode_plan(&bytes)).transpose()?,
+        plan: row.optional_blob("plan")?.map(StoredPlan),
         stop_requested: row.uint("stop_requested")? != 0,
         public_loss: row.optional_real("public_loss")?,
         enrolment_deadline_ms: row.time("enrolment_deadline_ms")?,
@@ -79,11 +106,6 @@ fn study_row(row: &AnyRow) -> Result<StudyRow, StoreError> {
         started_ms: row.time("started_ms")?,
         ended_ms: row.time("ended_ms")?,
     })
-}
-
-fn decode_plan(bytes: &[u8]) -> Result<Plan, StoreError> {
-    let message = v1::Plan::decode(bytes).map_err(|source| StoreError::column("plan", source))?;
-    Plan::try_from(message).map_err(|source| StoreError::column("plan", source))
 }
 
 pub(super) async fn load(tx: &mut AnyConnection, id: &StudyId) -> Result<Option<StudyRow>, StoreError> {
@@ -131,7 +153,13 @@ impl Store {
 
     /// The oldest study that has not ended: the one to drive.
     pub async fn next_study(&self) -> Result<Option<StudyRow>, StoreError> {
-        Ok(self.studies().await?.into_iter().find(|study| !study.state.has_ended()))
+        self.read("next_study", |tx| {
+            Box::pin(async move {
+                let query = select_study!("WHERE ended_ms = 0 ORDER BY submitted_ms, study_id LIMIT 1");
+                query.fetch_optional(&mut **tx).await?.map(|row| study_row(&row)).transpose()
+            })
+        })
+        .await
     }
 
     /// The bytes of a study as submitted.
@@ -183,8 +211,7 @@ impl Store {
         model: &NewModel,
         now_ms: u64,
     ) -> Result<(), StoreError> {
-        let plan = v1::Plan::from(plan.clone()).encode_to_vec();
-        let plan = &plan;
+        let plan = &StoredPlan::of(plan);
         self.write("start_study", |tx| {
             Box::pin(async move {
                 sqlx::query(
@@ -192,7 +219,7 @@ impl Store {
                      started_ms = $4 WHERE study_id = $1",
                 )
                 .bind(id.as_str())
-                .bind(plan.clone())
+                .bind(plan.0.clone())
                 .bind(int(model.version))
                 .bind(int(now_ms))
                 .execute(&mut **tx)

@@ -1,7 +1,10 @@
 #![allow(clippy::unwrap_used)]
 use std::collections::BTreeSet;
 
-use fusiondp_protocol::{Plan, RoundPhase, SiteId, SiteSize, StudyDocument, StudyState};
+use fusiondp_dp::{Digest, UpdateId};
+use fusiondp_protocol::{
+    Plan, RoundPhase, SiteId, SiteSize, StudyDocument, StudyId, StudyState, UpdateHeader, UpdateOutcome,
+};
 use fusiondp_runtime::files::create_private_folder;
 
 use super::*;
@@ -20,7 +23,7 @@ fn site(id: &str) -> SiteId {
 
 fn model(version: u64, round: u32) -> NewModel {
     let parameters = vec![u8::try_from(version).unwrap(); 12];
-    let digest = fusiondp_dp::Digest::of(&parameters);
+    let digest = Digest::of(&parameters);
     NewModel { version, kind: ModelKind::Trained, round, digest, parameters, state: Some(vec![1, 2, 3]) }
 }
 
@@ -224,4 +227,91 @@ async fn odd_folders_work_and_broken_databases_are_named() {
     assert_eq!(without_credentials("postgres://user:secret@host/db"), "postgres://…@host/db");
     let missing = Store::open(&StoreOptions { state_dir: "/dev/null/x".into(), database_url: None }).await;
     assert!(missing.err().unwrap().to_string().contains("/dev/null/x"));
+}
+
+/// Brings an attempt to its reporting phase.
+async fn hand_out(store: &Store, id: &StudyId, key: RoundKey, sites: &[&str]) {
+    let chosen = Configuration::new(key, sites.iter().map(|name| site(name)).collect());
+    store.edge_selected(id, &chosen).await.unwrap();
+    store.edge_configured(id, key, 9_000).await.unwrap();
+}
+
+/// Applies the round of an attempt that is reporting.
+async fn apply(store: &Store, id: &StudyId, key: RoundKey) {
+    store.edge_reported(id, key).await.unwrap();
+    let version = key.model_version + 1;
+    let next = Some(RoundKey::first_attempt(key.round + 1, version));
+    let applied = AppliedRound { key, model: model(version, key.round), public_loss: None, next };
+    store.edge_finished(id, &applied, 20).await.unwrap();
+}
+
+fn update(name: &str, key: RoundKey) -> NewUpdate {
+    let header = UpdateHeader {
+        update_id: UpdateId::random(&mut fusiondp_dp::SecureRng::from_os().unwrap()),
+        study_id: document().id().clone(),
+        round: key.round,
+        attempt: key.attempt,
+        model_version: key.model_version,
+        public_values: 1,
+        private_values: 0,
+        units: 100,
+        records: 200,
+        payload_digest: Digest::of(&[0; 4]),
+        public_loss: 0.5,
+        ledger: None,
+    };
+    NewUpdate { site: site(name), header, payload: vec![0; 4] }
+}
+
+async fn unreported(store: &Store, id: &StudyId) -> Vec<(String, u64)> {
+    let claims = store.claims(id).await.unwrap().into_iter().map(|claim| claim.read().unwrap());
+    claims.map(|claim| (claim.site.to_string(), claim.unreported)).collect()
+}
+
+#[tokio::test]
+async fn private_attempts_without_an_update_are_counted_by_site() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, document) = running(folder.path()).await;
+    let id = document.id();
+    hand_out(&store, id, KEY, &["a", "b"]).await;
+    store.record_update(&update("a", KEY), 4).await.unwrap().unwrap();
+    apply(&store, id, KEY).await;
+    assert!(unreported(&store, id).await.is_empty(), "nothing is charged in the warm-up round");
+
+    let second = RoundKey::first_attempt(2, 2);
+    hand_out(&store, id, second, &["a", "b"]).await;
+    store.record_update(&update("a", second), 30).await.unwrap().unwrap();
+    assert_eq!(unreported(&store, id).await, [("b".to_owned(), 1)], "it may have charged already");
+    store.record_training_decline(id, (2, 1), &site("b"), SiteOutcome::Failed, "why").await.unwrap();
+    let abandoned = Abandoned::new(second, "why".into());
+    let next = abandoned.clone().next(5).unwrap();
+    store.edge_abandoned(id, &abandoned, Some(&next), 40).await.unwrap();
+    hand_out(&store, id, next.key(), &["a", "b"]).await;
+    assert_eq!(unreported(&store, id).await, [("b".to_owned(), 2)], "a has reported and was not asked again");
+    let outcome = store.record_update(&update("b", second), 50).await.unwrap().unwrap();
+    assert_eq!(outcome, UpdateOutcome::Accepted);
+    assert_eq!(
+        unreported(&store, id).await,
+        [("b".to_owned(), 1)],
+        "it may have begun the second attempt too"
+    );
+}
+
+#[tokio::test]
+async fn a_plan_that_cannot_be_read_hides_no_other_study() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, document) = running(folder.path()).await;
+    let id = document.id();
+    let damage = sqlx::query("UPDATE studies SET plan = $1 WHERE study_id = $2");
+    damage.bind(vec![255_u8; 7]).bind(id.as_str()).execute(&store.pool).await.unwrap();
+    let text = crate::study::testing::STUDY.replace("rounds = 6", "rounds = 7");
+    let other = StudyDocument::from_bytes(text.as_bytes()).unwrap();
+    assert!(store.submit_study(&other, &[site("a")], 9).await.unwrap());
+    assert_eq!(store.studies().await.unwrap().len(), 2);
+    let next = store.next_study().await.unwrap().unwrap();
+    assert_eq!(next.id, *id);
+    assert!(next.plan().unwrap_err().to_string().contains("column plan"));
+    assert!(store.request_stop(id).await.unwrap().unwrap().stop_requested);
+    store.end_study(id, StudyState::Stopped, "", None, 10).await.unwrap();
+    assert_eq!(store.next_study().await.unwrap().unwrap().id, *other.id());
 }

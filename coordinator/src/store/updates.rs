@@ -120,17 +120,7 @@ impl Store {
 
     /// Every update of a study without its values, by round and site.
     pub async fn updates(&self, id: &StudyId) -> Result<Vec<UpdateRow>, StoreError> {
-        self.read("updates", |tx| {
-            Box::pin(async move {
-                let query = sqlx::query(
-                    "SELECT round, site_id, outcome, public_loss, events, epsilon_replace, epsilon_zero_out, \
-                     data_epsilon_replace, data_epsilon_zero_out, received_ms \
-                     FROM updates WHERE study_id = $1 ORDER BY round, site_id, received_ms",
-                );
-                query.bind(id.as_str()).fetch_all(&mut **tx).await?.iter().map(update_row).collect()
-            })
-        })
-        .await
+        self.read("updates", |tx| Box::pin(updates(tx, id))).await
     }
 }
 
@@ -147,6 +137,15 @@ fn stored_update(row: &AnyRow) -> Result<StoredUpdate, StoreError> {
             what: "payload of an update that has not been applied".into(),
         })?,
     })
+}
+
+pub(super) async fn updates(tx: &mut AnyConnection, id: &StudyId) -> Result<Vec<UpdateRow>, StoreError> {
+    let query = sqlx::query(
+        "SELECT round, site_id, outcome, public_loss, events, epsilon_replace, epsilon_zero_out, \
+         data_epsilon_replace, data_epsilon_zero_out, received_ms \
+         FROM updates WHERE study_id = $1 ORDER BY round, site_id, received_ms",
+    );
+    query.bind(id.as_str()).fetch_all(tx).await?.iter().map(update_row).collect()
 }
 
 fn update_row(row: &AnyRow) -> Result<UpdateRow, StoreError> {

@@ -9,6 +9,7 @@
 //! One study is driven at a time, the oldest first; those submitted meanwhile stay in `enrolling` without being offered
 //! to anybody until it is their turn. Every edge is persisted before anybody acts on it.
 
+pub(crate) mod accounting;
 pub(crate) mod audit;
 mod context;
 pub(crate) mod enrolment;

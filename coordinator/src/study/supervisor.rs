@@ -146,5 +146,5 @@ async fn reload(core: &Core, context: &SharedContext) -> Result<StudyRow, Interr
 
 fn plan(row: &StudyRow) -> Result<Plan, Interruption> {
     let missing = || CoordinatorError::Missing { what: "plan", study: row.id.to_string() };
-    Ok(row.plan.clone().ok_or_else(missing)?)
+    Ok(row.plan()?.ok_or_else(missing)?)
 }

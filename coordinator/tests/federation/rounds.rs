@@ -55,6 +55,7 @@ async fn a_round_goes_on_at_its_deadline_and_the_late_update_is_recorded() {
     assert!(late.iter().any(|update| update.site.as_str() == "c" && update.round == 2), "{updates:?}");
     // The charge of the late update stays in the mirror.
     let claims = federation.store.claims(&id).await.unwrap();
+    let claims: Vec<_> = claims.into_iter().map(|claim| claim.read().unwrap()).collect();
     let c = claims.iter().find(|claim| claim.site.as_str() == "c").unwrap();
     let sites = federation.stop().await;
     let ledger = &sites.iter().find(|site| site.id.as_str() == "c").unwrap().ledger;
@@ -216,6 +217,7 @@ async fn hostile_and_repeated_updates_are_told_apart() {
     assert_eq!(submit(&mut client, &second, &payload).await.unwrap(), UpdateOutcome::Late);
     assert_eq!(submit(&mut client, &second, &payload).await.unwrap(), UpdateOutcome::Duplicate);
     let claims = federation.store.claims(id).await.unwrap();
+    let claims: Vec<_> = claims.into_iter().map(|claim| claim.read().unwrap()).collect();
     let own = claims.iter().find(|claim| claim.site.as_str() == "b").unwrap();
     assert_eq!(own.events.len(), 2);
     federation.stop().await;
