@@ -15,7 +15,8 @@ use futures::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::errors::ApiError;
-use super::{identity, update};
+use super::identity;
+use super::update::{self, Expected};
 use crate::round::reporting::SiteOutcome;
 use crate::shared::Core;
 use crate::store::{NewUpdate, RegisteredRow, ReportReceipt, Standing, StudyRow, StudySiteRow};
@@ -112,7 +113,10 @@ impl FederationService {
         let (context, row) = self.study(&header.study_id).await?;
         let plan = row.plan()?.ok_or_else(|| stale("the study has no plan yet"))?;
         let enrolled = self.enrolled(context.id(), &site).await?;
-        update::check_header(&context, &plan, &enrolled, &header)?;
+        let model = self.core.model(context.id(), header.model_version).await?;
+        let (plan, enrolled, model_digest) = (&plan, &enrolled, model.map(|(digest, _)| digest));
+        let expected = Expected { context: &context, plan, enrolled, model_digest };
+        update::check_header(&expected, &header)?;
         let limits = self.core.presence.limits(&site, self.core.settings.limits);
         let payload = update::read_payload(&mut stream, &header, limits).await?;
         update::check_public_values(&header, &payload)?;

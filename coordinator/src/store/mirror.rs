@@ -54,7 +54,8 @@ pub struct WarningRow {
     pub at_ms: u64,
 }
 
-/// Appends the entries of one update. Entries known already are left alone.
+/// Appends the entries of one update. An entry names its update, so none of them can be known already: one that is
+/// fails the transaction.
 pub(super) async fn append(
     tx: &mut AnyConnection,
     id: &StudyId,
@@ -135,7 +136,7 @@ async fn insert(
 ) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO mirror (site_id, hash, previous, sequence, study_id, entry, received_ms) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (site_id, hash) DO NOTHING",
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
     )
     .bind(site.as_str())
     .bind(entry.hash().to_string())

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use fusiondp_dp::Epsilon;
+use fusiondp_dp::{Epsilon, UpdateId};
 use fusiondp_protocol::{RoundPhase, SiteId, StudyId, StudyState, UpdateHeader, UpdateOutcome};
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
@@ -62,6 +62,14 @@ pub enum UpdateRefusal {
         round: u32,
         /// Attempt.
         attempt: u32,
+    },
+    /// The id names an update of another site.
+    #[error(
+        "update id {update_id} belongs to another site's update; drop the update, ids are drawn at random"
+    )]
+    ForeignId {
+        /// The id.
+        update_id: UpdateId,
     },
     /// The round trains on another model.
     #[error("round {round} trains on model version {expected}, the update on {version}; drop the update")]
@@ -170,8 +178,10 @@ async fn record(
 ) -> Result<Result<UpdateOutcome, UpdateRefusal>, StoreError> {
     let NewUpdate { site, header, .. } = update;
     let id = &header.study_id;
-    if exists(tx, header).await? {
-        return Ok(Ok(UpdateOutcome::Duplicate));
+    match owner(tx, header).await? {
+        None => {}
+        Some(owner) if owner == *site => return Ok(Ok(UpdateOutcome::Duplicate)),
+        Some(_) => return Ok(Err(UpdateRefusal::ForeignId { update_id: header.update_id })),
     }
     let Some(expected) = selected_version(tx, site, header).await? else {
         let (site, round, attempt) = (site.clone(), header.round, header.attempt);
@@ -190,9 +200,11 @@ async fn record(
     Ok(Ok(if counts { UpdateOutcome::Accepted } else { UpdateOutcome::Late }))
 }
 
-async fn exists(tx: &mut AnyConnection, header: &UpdateHeader) -> Result<bool, StoreError> {
-    let query = sqlx::query("SELECT 1 FROM updates WHERE update_id = $1").bind(header.update_id.to_string());
-    Ok(query.fetch_optional(tx).await?.is_some())
+/// The site whose update of that id is stored.
+async fn owner(tx: &mut AnyConnection, header: &UpdateHeader) -> Result<Option<SiteId>, StoreError> {
+    let query = sqlx::query("SELECT site_id FROM updates WHERE update_id = $1");
+    let row = query.bind(header.update_id.to_string()).fetch_optional(tx).await?;
+    row.map(|row| row.parsed("site_id")).transpose()
 }
 
 /// Model version of the attempt the site was selected for; `None` if it was not.

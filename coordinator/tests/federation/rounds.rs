@@ -1,15 +1,15 @@
 //! Rounds in which not everything goes well.
 
-use fusiondp_dp::{Digest, UpdateId};
+use fusiondp_dp::{ChargeRequest, Digest, Ledger, UpdateId};
 use fusiondp_proto::v1;
 use fusiondp_proto::v1::federation_client::FederationClient;
 use fusiondp_protocol::{
-    Assignment, Poll, Problem, ProblemType, SiteState, StudyState, TrainingTask, UpdateOutcome,
+    Assignment, Poll, Problem, ProblemType, SiteState, StudyState, TrainingTask, UpdateHeader, UpdateOutcome,
 };
 use fusiondp_runtime::Role;
 use tonic::transport::Channel;
 
-use crate::fake::{Behavior, FakeSite, register, submit};
+use crate::fake::{Behavior, FakeSite, Nowhere, register, submit};
 use crate::setup::{Federation, channel, document};
 
 /// A study whose only evaluations are at the end, so that polls of these tests see rounds alone.
@@ -203,6 +203,8 @@ async fn hostile_and_repeated_updates_are_told_apart() {
     assert_eq!(kind(&refused), ProblemType::MalformedMessage);
     assert!(refused.message().contains("update_id"), "{refused:?}");
 
+    refuse_altered_entries(&mut client, &header, &payload).await;
+
     // None of that has spoiled the true update, and sending it again changes nothing.
     assert_eq!(submit(&mut client, &header, &payload).await.unwrap(), UpdateOutcome::Accepted);
     assert_eq!(submit(&mut client, &header, &payload).await.unwrap(), UpdateOutcome::Duplicate);
@@ -221,6 +223,51 @@ async fn hostile_and_repeated_updates_are_told_apart() {
     let own = claims.iter().find(|claim| claim.site.as_str() == "b").unwrap();
     assert_eq!(own.events.len(), 2);
     federation.stop().await;
+}
+
+/// What the mirror is told must be what the hash was made of, and what the task was about.
+async fn refuse_altered_entries(
+    client: &mut FederationClient<Channel>,
+    header: &UpdateHeader,
+    payload: &[u8],
+) {
+    let true_entry = header.ledger.as_ref().unwrap().entries[0].clone();
+    let changes = [
+        ("\"time_ms\":1000", "\"time_ms\":1001", "does not match its own hash"),
+        ("\"unit\":\"id\"", "\"unit\":\"visit\"", "does not match its own hash"),
+    ];
+    for (from, to, said) in changes {
+        let text = true_entry.canonical_json();
+        assert_eq!(text.matches(from).count(), 1, "{text}");
+        let mut altered = header.clone();
+        let ledger = altered.ledger.as_mut().unwrap();
+        ledger.entries[0] = serde_json::from_str(&text.replace(from, to)).unwrap();
+        let refused = submit(client, &altered, payload).await.unwrap_err();
+        assert_eq!(kind(&refused), ProblemType::MalformedMessage);
+        assert!(refused.message().contains(said), "{refused:?}");
+    }
+    let changes: [(&str, fn(&mut ChargeRequest)); 2] = [
+        ("local_step", |charge| charge.local_step = 2),
+        ("model_digest", |charge| charge.model_digest = Digest::of(b"another model")),
+    ];
+    for (field, change) in changes {
+        let mut charge = true_entry.charge().clone();
+        change(&mut charge);
+        let refused = submit(client, &charged(header, charge).await, payload).await.unwrap_err();
+        assert_eq!(kind(&refused), ProblemType::MalformedMessage);
+        assert!(refused.message().contains(field), "{refused:?}");
+    }
+}
+
+/// The header with one charge, the first of a ledger that verifies.
+async fn charged(header: &UpdateHeader, charge: ChargeRequest) -> UpdateHeader {
+    let mut ledger = Ledger::open(Vec::new()).unwrap();
+    let committed = ledger.charge(vec![charge], &mut Nowhere).await.unwrap();
+    let mut header = header.clone();
+    let mirror = header.ledger.as_mut().unwrap();
+    mirror.entries = committed.iter().map(|charge| charge.entry().clone()).collect();
+    mirror.head = ledger.head();
+    header
 }
 
 #[tokio::test(flavor = "multi_thread")]
