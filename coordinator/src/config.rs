@@ -50,7 +50,7 @@ pub struct CoordinatorConfig {
 pub struct LimitsConfig {
     /// Largest piece of a model or update in one message, KiB, 4 to 1,024; default 512.
     pub max_chunk_kib: u32,
-    /// Largest model or update in total, MiB, 1 to 16,384; default 256.
+    /// Largest model or update in total, MiB, 1 to 953: the database takes values of 10^9 bytes; default 256.
     pub max_model_mib: u32,
 }
 
@@ -167,8 +167,8 @@ impl LimitsConfig {
             let range = "4 to 1024";
             return Err(SettingsError::Limit { field: "max_chunk_kib", value: max_chunk_kib, range });
         }
-        if !(1..=16384).contains(&max_model_mib) {
-            let range = "1 to 16384";
+        if !(1..=953).contains(&max_model_mib) {
+            let range = "1 to 953";
             return Err(SettingsError::Limit { field: "max_model_mib", value: max_model_mib, range });
         }
         Ok(Limits { max_chunk_bytes: max_chunk_kib << 10, max_model_bytes: u64::from(max_model_mib) << 20 })

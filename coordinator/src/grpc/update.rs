@@ -2,7 +2,7 @@
 
 use fusiondp_dp::{Digest, LedgerEntry, verify_piece};
 use fusiondp_proto::v1;
-use fusiondp_protocol::chunks::{Assembler, decode_f32};
+use fusiondp_protocol::chunks::Assembler;
 use fusiondp_protocol::{LedgerMirror, Limits, Plan, ProblemType, UpdateHeader, UpdatePart};
 use tokio_stream::StreamExt as _;
 use tonic::Streaming;
@@ -10,6 +10,9 @@ use tonic::Streaming;
 use super::errors::ApiError;
 use crate::store::StudySiteRow;
 use crate::study::StudyContext;
+
+/// Largest magnitude of a public value. Far above any gradient, and its square is far below the largest f32.
+const MAX_PUBLIC_VALUE: f32 = 1e12;
 
 /// Reads the header, which every stream begins with.
 pub(super) async fn read_header(stream: &mut Streaming<v1::UpdateChunk>) -> Result<UpdateHeader, ApiError> {
@@ -79,12 +82,25 @@ pub(super) fn check_header(expected: &Expected<'_>, header: &UpdateHeader) -> Re
     }
 }
 
-/// Checks that every value of the public part is a number.
-pub(super) fn check_public_values(header: &UpdateHeader, payload: &[u8]) -> Result<(), ApiError> {
-    let end =
-        usize::try_from(header.public_values).unwrap_or(usize::MAX).saturating_mul(4).min(payload.len());
-    decode_f32(&payload[..end])?;
-    Ok(())
+/// Checks that every value of the public part is a number of a size that a server step can work with. Says of which
+/// value that is not so, and never the value.
+pub(super) fn check_public_values(
+    plan: &Plan,
+    header: &UpdateHeader,
+    payload: &[u8],
+) -> Result<(), ApiError> {
+    let values = usize::try_from(header.public_values).unwrap_or(usize::MAX);
+    let (words, _) = payload.as_chunks::<4>();
+    let usable = |word: &[u8; 4]| f32::from_le_bytes(*word).abs() <= MAX_PUBLIC_VALUE;
+    let Some(index) = words.iter().take(values).position(|word| !usable(word)) else { return Ok(()) };
+    let part = if plan.local_steps > 1 { "model difference" } else { "public gradient" };
+    let problem = match f32::from_le_bytes(words[index]).is_finite() {
+        true => "too large for any step",
+        false => "not finite",
+    };
+    Err(malformed(format!(
+        "value {index} of the {part} is {problem}; the sender must withhold such an update"
+    )))
 }
 
 /// Units and records are what the plan was made from; records are a weight, so more of them would be more influence.

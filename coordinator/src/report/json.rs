@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::facts::{Facts, Spent};
 use super::{ReportError, text};
-use crate::store::{Claim, Standing};
+use crate::store::Claim;
 use crate::study::StudyContext;
 use crate::study::accounting::EpsilonPair;
 
@@ -229,11 +229,7 @@ fn site_detail(facts: &Facts, spent: &Spent, site: &crate::store::StudySiteRow) 
     let over_all = |of: fn(&crate::store::UpdateRow) -> f64| own().map(of).fold(0.0, f64::max);
     SiteDetail {
         site: site.site.to_string(),
-        state: match site.standing {
-            Standing::Invited => "invited",
-            Standing::Enrolled => "enrolled",
-            Standing::Declined => "declined",
-        },
+        state: site.standing.as_str(),
         detail: site.detail.clone(),
         units: site.units,
         records: site.records,

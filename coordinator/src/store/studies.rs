@@ -48,6 +48,27 @@ pub struct StudyRow {
     pub ended_ms: Option<u64>,
 }
 
+/// What became of a submission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Submission {
+    /// The study is stored.
+    Created,
+    /// The same document was there before.
+    Known,
+    /// Another document has the id.
+    IdTaken,
+}
+
+/// What a study starts with when enrollment closes.
+pub struct StudyStart {
+    /// Of the sites below.
+    pub plan: Plan,
+    /// The initial one.
+    pub model: NewModel,
+    /// The sites that the plan was made from.
+    pub sites: Vec<SiteId>,
+}
+
 /// A plan as it is stored. It is read on use, so that one which this version cannot read hides no other study.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredPlan(Vec<u8>);
@@ -114,22 +135,24 @@ pub(super) async fn load(tx: &mut AnyConnection, id: &StudyId) -> Result<Option<
 }
 
 impl Store {
-    /// Stores a study and invites its sites. False when the same document was there before.
+    /// Stores a study and invites its sites.
     pub async fn submit_study(
         &self,
         document: &StudyDocument,
         invited: &[SiteId],
         now_ms: u64,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Submission, StoreError> {
         self.write("submit_study", |tx| {
             Box::pin(async move {
-                let created = insert_study(tx, document, now_ms).await?;
-                if created {
-                    for site in invited {
-                        super::sites::invite(tx, document.id(), site).await?;
-                    }
+                if !insert_study(tx, document, now_ms).await? {
+                    let known = load(tx, document.id()).await?.map(|row| row.digest);
+                    let same = known == Some(document.digest());
+                    return Ok(if same { Submission::Known } else { Submission::IdTaken });
                 }
-                Ok(created)
+                for site in invited {
+                    super::sites::invite(tx, document.id(), site).await?;
+                }
+                Ok(Submission::Created)
             })
         })
         .await
@@ -188,30 +211,24 @@ impl Store {
         .await
     }
 
-    /// Opens enrollment until `deadline_ms`.
-    pub async fn open_enrolment(&self, id: &StudyId, deadline_ms: u64) -> Result<(), StoreError> {
+    /// Opens enrollment until `deadline_ms`. False when the study has ended meanwhile.
+    pub async fn open_enrolment(&self, id: &StudyId, deadline_ms: u64) -> Result<bool, StoreError> {
         self.write("open_enrolment", |tx| {
             Box::pin(async move {
-                sqlx::query("UPDATE studies SET enrolment_deadline_ms = $2, detail = '' WHERE study_id = $1")
-                    .bind(id.as_str())
-                    .bind(int(deadline_ms))
-                    .execute(&mut **tx)
-                    .await?;
-                Ok(())
+                let query = sqlx::query(
+                    "UPDATE studies SET enrolment_deadline_ms = $2, detail = '' WHERE study_id = $1 AND ended_ms = 0",
+                );
+                let opened = query.bind(id.as_str()).bind(int(deadline_ms)).execute(&mut **tx).await?;
+                Ok(opened.rows_affected() == 1)
             })
         })
         .await
     }
 
-    /// Closes enrollment: the plan stands, the initial model is stored and the first round opens, in one transaction.
-    pub async fn start_study(
-        &self,
-        id: &StudyId,
-        plan: &Plan,
-        model: &NewModel,
-        now_ms: u64,
-    ) -> Result<(), StoreError> {
-        let plan = &StoredPlan::of(plan);
+    /// Closes enrollment, in one transaction: sites that are not in the plan are out, the plan stands, the initial
+    /// model is stored and the first round opens.
+    pub async fn start_study(&self, id: &StudyId, start: &StudyStart, now_ms: u64) -> Result<(), StoreError> {
+        let (model, plan) = (&start.model, &StoredPlan::of(&start.plan));
         self.write("start_study", |tx| {
             Box::pin(async move {
                 sqlx::query(
@@ -224,6 +241,7 @@ impl Store {
                 .bind(int(now_ms))
                 .execute(&mut **tx)
                 .await?;
+                super::sites::close_enrolment(tx, id, &start.sites).await?;
                 models::insert(tx, id, model).await?;
                 rounds::open(tx, id, RoundKey::first_attempt(1, model.version), now_ms).await
             })
@@ -249,7 +267,8 @@ impl Store {
         .await
     }
 
-    /// Ends a study. An end is final: a study that has ended stays as it is.
+    /// Ends a study and whatever of it is under way, and frees what only its going on would need. An end is final: a
+    /// study that has ended stays as it is.
     pub async fn end_study(
         &self,
         id: &StudyId,
@@ -260,10 +279,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         self.write("end_study", |tx| {
             Box::pin(async move {
-                if let Some(model) = final_model {
-                    models::insert(tx, id, model).await?;
-                }
-                sqlx::query(
+                let ended = sqlx::query(
                     "UPDATE studies SET state = $2, detail = $3, ended_ms = $4, \
                      final_version = CASE WHEN $5 > 0 THEN $5 ELSE final_version END \
                      WHERE study_id = $1 AND ended_ms = 0",
@@ -275,16 +291,30 @@ impl Store {
                 .bind(int(final_model.map_or(0, |model| model.version)))
                 .execute(&mut **tx)
                 .await?;
-                Ok(())
+                if ended.rows_affected() == 0 {
+                    return Ok(());
+                }
+                if let Some(model) = final_model {
+                    models::insert(tx, id, model).await?;
+                }
+                super::ending::close(tx, id, now_ms).await
             })
         })
         .await
     }
 
-    /// Notes an administrator's wish to end the study after its current round.
-    pub async fn request_stop(&self, id: &StudyId) -> Result<Option<StudyRow>, StoreError> {
+    /// Notes an administrator's wish to end the study after its current round. One that waits for its turn ends here.
+    pub async fn request_stop(&self, id: &StudyId, now_ms: u64) -> Result<Option<StudyRow>, StoreError> {
         self.write("request_stop", |tx| {
             Box::pin(async move {
+                sqlx::query(
+                    "UPDATE studies SET state = 'stopped', detail = 'stopped before its turn', ended_ms = $2 \
+                     WHERE study_id = $1 AND ended_ms = 0 AND state = 'enrolling' AND enrolment_deadline_ms = 0",
+                )
+                .bind(id.as_str())
+                .bind(int(now_ms))
+                .execute(&mut **tx)
+                .await?;
                 sqlx::query("UPDATE studies SET stop_requested = 1 WHERE study_id = $1 AND ended_ms = 0")
                     .bind(id.as_str())
                     .execute(&mut **tx)

@@ -53,6 +53,13 @@ async fn a_round_goes_on_at_its_deadline_and_the_late_update_is_recorded() {
     let updates = federation.store.updates(&id).await.unwrap();
     let late: Vec<_> = updates.iter().filter(|update| update.late).collect();
     assert!(late.iter().any(|update| update.site.as_str() == "c" && update.round == 2), "{updates:?}");
+    let warnings = federation.store.warnings(&id).await.unwrap();
+    let said: Vec<&str> = warnings.iter().map(|warning| warning.message.as_str()).collect();
+    assert!(
+        said.contains(&"an update of round 2 came too late to count; what it was charged stays spent"),
+        "{said:?}"
+    );
+    assert!(said.contains(&"took part in 5 of 6 rounds"), "{said:?}");
     // The charge of the late update stays in the mirror.
     let claims = federation.store.claims(&id).await.unwrap();
     let claims: Vec<_> = claims.into_iter().map(|claim| claim.read().unwrap()).collect();
@@ -182,8 +189,23 @@ async fn hostile_and_repeated_updates_are_told_apart() {
     assert_eq!(kind(&refused), ProblemType::MalformedMessage);
     assert!(refused.message().contains("not finite"), "{refused:?}");
 
+    assert!(refused.message().contains("value 0 of the public gradient"), "{refused:?}");
+
     let refused = submit(&mut client, &header, &bytes).await.unwrap_err();
     assert_eq!(kind(&refused), ProblemType::DigestMismatch);
+
+    bytes[..4].copy_from_slice(&1e30_f32.to_le_bytes());
+    poisoned.payload_digest = Digest::of(&bytes);
+    let refused = submit(&mut client, &poisoned, &bytes).await.unwrap_err();
+    assert_eq!(kind(&refused), ProblemType::MalformedMessage);
+    assert!(refused.message().contains("too large for any step"), "{refused:?}");
+
+    let mut wanted = v1::FetchModelRequest { study_id: task.plan.study_id.to_string(), model_version: 1 };
+    let refused = stranger.fetch_model(wanted.clone()).await.err().unwrap();
+    assert_eq!(kind(&refused), ProblemType::NotEnrolled, "an invitation is no licence to fetch models");
+    wanted.model_version = 99;
+    let refused = client.fetch_model(wanted).await.err().unwrap();
+    assert_eq!(kind(&refused), ProblemType::UnknownModelVersion);
 
     let mut other_model = header.clone();
     other_model.model_version += 1;
