@@ -171,9 +171,12 @@ impl NamedStudy {
         let request = v1::StopStudyRequest { study_id: self.study };
         let answer = admin.stop_study(request).await.map_err(admin::refusal)?;
         let status = StudyStatus::try_from(answer.into_inner())?;
-        match status.state.has_ended() {
-            true => outln!("{} has ended already: {}", status.study_id, status.state)?,
-            false => outln!("{} ends after the current round", status.study_id)?,
+        match status.state {
+            fusiondp_protocol::StudyState::Running => {
+                outln!("{} ends after the current round", status.study_id)?
+            }
+            state if state.has_ended() => outln!("{} has ended: {state}", status.study_id)?,
+            state => outln!("{} ends now; it is {state}", status.study_id)?,
         }
         Ok(())
     }

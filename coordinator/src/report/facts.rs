@@ -1,19 +1,25 @@
 //! Everything a report is made from, read from the store once.
 
-use fusiondp_dp::{AccountantError, Delta, DpEvent, Epsilon, NeighboringRelation, epsilon};
+use std::collections::BTreeMap;
+
+use fusiondp_dp::{AccountantError, DpEvent};
+use fusiondp_protocol::{Plan, SiteId};
 
 use super::ReportError;
 use crate::error::CoordinatorError;
 use crate::shared::Core;
 use crate::store::{
-    Claim, MetricRow, ModelRow, ParticipationRow, RoundRow, StudyRow, StudySiteRow, UpdateRow, WarningRow,
+    Claim, MetricRow, ModelRow, ParticipationRow, RoundRow, StoredClaim, StudyRow, StudySiteRow, UpdateRow,
+    WarningRow,
 };
 use crate::study::StudyContext;
+use crate::study::accounting::{Accounting, EpsilonPair};
 
 /// The stored facts of one study.
 pub(crate) struct Facts {
     pub(crate) consortium: String,
     pub(crate) study: StudyRow,
+    pub(crate) plan: Option<Plan>,
     pub(crate) sites: Vec<StudySiteRow>,
     pub(crate) rounds: Vec<RoundRow>,
     pub(crate) participation: Vec<ParticipationRow>,
@@ -26,58 +32,64 @@ pub(crate) struct Facts {
     pub(crate) made_ms: u64,
 }
 
-/// What a patient may have lost, upper bound.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// What a patient may have lost, upper bounds.
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Spent {
-    pub(crate) replace: f64,
-    pub(crate) zero_out: f64,
-    /// The figure could not be composed at the study's delta: it holds at `overlap` times delta.
+    /// Of the consortium.
+    pub(crate) total: EpsilonPair,
+    /// The total could not be composed at the study's delta: it holds at `overlap` times delta.
     pub(crate) at_larger_delta: bool,
+    /// Of each site with charges, counting one charge for each task that brought no update.
+    pub(crate) sites: BTreeMap<SiteId, EpsilonPair>,
 }
 
 impl Facts {
     pub(crate) async fn read(core: &Core, context: &StudyContext) -> Result<Self, CoordinatorError> {
-        let (store, id) = (&core.store, context.id());
+        let id = context.id();
         let missing = || CoordinatorError::Missing { what: "row", study: id.to_string() };
-        let study = store.study(id).await?.ok_or_else(missing)?;
-        let version = if study.final_version > 0 { study.final_version } else { study.model_version };
+        let stored = core.store.snapshot(id).await?.ok_or_else(missing)?;
+        let read = move || stored.claims.into_iter().map(StoredClaim::read).collect::<Result<Vec<_>, _>>();
         Ok(Self {
             consortium: core.settings.consortium.name.clone(),
-            sites: store.study_sites(id).await?,
-            rounds: store.rounds(id).await?,
-            participation: store.participation(id).await?,
-            updates: store.updates(id).await?,
-            metrics: store.metrics(id).await?,
-            warnings: store.warnings(id).await?,
-            claims: store.claims(id).await?,
-            model: store.model(id, version).await?,
+            plan: stored.study.plan()?,
+            sites: stored.sites,
+            rounds: stored.rounds,
+            participation: stored.participation,
+            updates: stored.updates,
+            metrics: stored.metrics,
+            warnings: stored.warnings,
+            claims: tokio::task::spawn_blocking(read).await??,
+            model: stored.model,
             made_ms: core.clock.now_ms(),
-            study,
+            study: stored.study,
         })
     }
 
-    /// The consortium's figure: the largest of all sites, or the worst `overlap` sites composed where as many may hold
-    /// the same patient.
+    /// The figure of each site, and the consortium's: the largest of all sites, or the worst `overlap` sites composed
+    /// where as many may hold the same patient.
     pub(crate) fn spent(&self, overlap: u32) -> Result<Spent, ReportError> {
-        let largest = |of: fn(&StudySiteRow) -> f64| self.sites.iter().map(of).fold(0.0, f64::max);
-        let single = Spent {
-            replace: largest(|site| site.epsilon_replace),
-            zero_out: largest(|site| site.epsilon_zero_out),
-            at_larger_delta: false,
+        let Some(plan) = &self.plan else {
+            return Ok(Spent { total: EpsilonPair::ZERO, at_larger_delta: false, sites: BTreeMap::new() });
         };
-        let Some(plan) = self.study.plan.as_ref().filter(|_| overlap > 1) else { return Ok(single) };
-        let mut worst: Vec<&Claim> = self.claims.iter().collect();
-        worst.sort_by(|left, right| right.epsilon_replace.total_cmp(&left.epsilon_replace));
-        worst.truncate(overlap as usize);
-        if worst.iter().all(|claim| claim.complete) {
-            return Ok(composed(&worst, plan.delta, single)?);
+        let mut accounting = Accounting::new(plan.delta);
+        let mut bounds = Vec::with_capacity(self.claims.len());
+        for claim in &self.claims {
+            bounds.push((claim, at_most(claim, plan, &mut accounting)?));
         }
+        bounds.sort_by(|(_, left), (_, right)| right.replace.total_cmp(&left.replace));
+        let single = bounds.iter().fold(EpsilonPair::ZERO, |most, (_, bound)| most.max(*bound));
+        let sites = bounds.iter().map(|(claim, bound)| (claim.site.clone(), *bound)).collect();
+        let worst = &bounds[..bounds.len().min(overlap as usize)];
         // Charges that the mirror has not seen cannot be composed exactly: basic composition, at the sum of deltas.
-        Ok(Spent {
-            replace: worst.iter().map(|claim| claim.epsilon_replace).sum(),
-            zero_out: worst.iter().map(|claim| claim.epsilon_zero_out).sum(),
-            at_larger_delta: true,
-        })
+        let at_larger_delta = overlap > 1 && worst.iter().any(|(claim, _)| !claim.complete);
+        let total = if at_larger_delta {
+            worst.iter().fold(EpsilonPair::ZERO, |sum, (_, bound)| sum.plus(*bound))
+        } else if overlap > 1 {
+            accounting.of(worst.iter().flat_map(|(claim, _)| possible_events(claim, plan)))?.max(single)
+        } else {
+            single
+        };
+        Ok(Spent { total, at_larger_delta, sites })
     }
 
     /// Figures of the final model on the final cohort, pooled; else the newest pooled ones.
@@ -97,13 +109,19 @@ impl Facts {
     }
 }
 
-fn composed(worst: &[&Claim], delta: Delta, single: Spent) -> Result<Spent, AccountantError> {
-    let events: Vec<DpEvent> = worst.iter().flat_map(|claim| claim.events.iter().copied()).collect();
-    let events = crate::study::audit::merged(&events);
-    let of = |relation| epsilon(&events, delta, relation).map(Epsilon::get);
-    Ok(Spent {
-        replace: of(NeighboringRelation::Replace)?.max(single.replace),
-        zero_out: of(NeighboringRelation::ZeroOut)?.max(single.zero_out),
-        at_larger_delta: false,
-    })
+/// The site's own figure; where tasks brought no update, at least that of the mirrored charges and one more for each
+/// step of those tasks.
+fn at_most(claim: &Claim, plan: &Plan, accounting: &mut Accounting) -> Result<EpsilonPair, AccountantError> {
+    let claimed = EpsilonPair { replace: claim.epsilon_replace, zero_out: claim.epsilon_zero_out };
+    if claim.unreported == 0 {
+        return Ok(claimed);
+    }
+    Ok(accounting.of(possible_events(claim, plan))?.max(claimed))
+}
+
+/// The mirrored charges of a site, and those that it may have made for tasks that brought no update.
+fn possible_events(claim: &Claim, plan: &Plan) -> impl Iterator<Item = DpEvent> {
+    let steps = claim.unreported.saturating_mul(u64::from(plan.local_steps));
+    let unseen = plan.step_event().into_iter().flat_map(move |event| (0..steps).map(move |_| event));
+    claim.events.iter().copied().chain(unseen)
 }

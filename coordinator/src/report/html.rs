@@ -7,10 +7,11 @@ use fusiondp_protocol::study::MetricRelease;
 
 use super::curves;
 use super::facts::Facts;
-use super::json::{EpsilonPair, MetricEntry, SiteDetail, Summary, WarningEntry};
+use super::json::{MetricEntry, SiteDetail, Summary, WarningEntry};
 use super::matrix;
 use super::text::{count, escape, figure, or_dash, share};
 use crate::study::StudyContext;
+use crate::study::accounting::EpsilonPair;
 use crate::text::{duration, epsilon, time};
 
 use Column::{Number, Text};
@@ -92,7 +93,8 @@ fn guarantee(context: &StudyContext, summary: &Summary) -> String {
              knows all else of that person, learns at most as much as (ε, δ)-differential privacy with \
              ε = <b>{}</b> and δ = {delta} allows. <em>replace</em> means that the values change from anything to \
              anything; <em>zero_out</em> that they are used or imputed values stand in for them. All figures are upper \
-             bounds, rounded up.</p>{}",
+             bounds, rounded up. A task that brought no update counts as one charge. The authority is each site's \
+             ledger: a site that crashed again and again within one task may have spent more.</p>{}",
             sensitive.join(", "),
             summary.headline(),
             overlap(summary)
@@ -235,8 +237,20 @@ fn epsilon_row(site: &SiteDetail) -> [String; 6] {
         epsilon(site.epsilon.zero_out),
         all(|pair| pair.replace),
         all(|pair| pair.zero_out),
-        if site.mirror_complete { "complete" } else { "has gaps" }.to_owned(),
+        mirror(site),
     ]
+}
+
+fn mirror(site: &SiteDetail) -> String {
+    match (site.mirror_complete, site.unreported_attempts) {
+        (true, _) => "complete".to_owned(),
+        (false, 0) => "has gaps".to_owned(),
+        (false, tasks) => format!(
+            "{tasks} without an answer; claimed {}, {}",
+            epsilon(site.epsilon_claimed.replace),
+            epsilon(site.epsilon_claimed.zero_out)
+        ),
+    }
 }
 
 fn participation(facts: &Facts) -> String {
@@ -312,7 +326,7 @@ fn warnings(summary: &Summary) -> String {
 
 fn study_facts(context: &StudyContext, facts: &Facts, summary: &Summary) -> String {
     let study = context.study();
-    let plan = facts.study.plan.as_ref();
+    let plan = facts.plan.as_ref();
     let rows = [
         ("Mode", study.fusion.mode.to_string()),
         ("Parameters", count(context.model().parameters() as u64)),

@@ -8,7 +8,8 @@ use super::*;
 use crate::round::RoundKey;
 use crate::round::reporting::SiteOutcome;
 use crate::store::{
-    Claim, MetricRow, ParticipationRow, RoundRow, Standing, StudyRow, StudySiteRow, UpdateRow, WarningRow,
+    Claim, MetricRow, ParticipationRow, RoundRow, Standing, StoredPlan, StudyRow, StudySiteRow, UpdateRow,
+    WarningRow,
 };
 use crate::study::StudyContext;
 
@@ -51,6 +52,7 @@ fn claim(id: &str, steps: u32, complete: bool) -> Claim {
         epsilon_replace,
         epsilon_zero_out,
         events: vec![event],
+        unreported: 0,
         complete,
         broken: None,
     }
@@ -73,7 +75,7 @@ fn facts(context: &StudyContext, claims: Vec<Claim>) -> Facts {
             rounds_applied: 0,
             model_version: 0,
             final_version: 0,
-            plan: Some(plan(context)),
+            plan: Some(StoredPlan::of(&plan(context))),
             stop_requested: false,
             public_loss: None,
             enrolment_deadline_ms: Some(1),
@@ -81,6 +83,7 @@ fn facts(context: &StudyContext, claims: Vec<Claim>) -> Facts {
             started_ms: Some(1_000),
             ended_ms: None,
         },
+        plan: Some(plan(context)),
         sites: claims.iter().map(|claim| site(claim.site.as_str(), claim.epsilon_replace)).collect(),
         rounds: Vec::new(),
         participation: Vec::new(),
@@ -99,10 +102,10 @@ fn disjoint_patients_lose_the_largest_figure_and_shared_ones_the_worst_sites_tog
     let claims = vec![claim("a", 5, true), claim("b", 4, true), claim("c", 1, true)];
     let facts = facts(&context, claims);
     let single = facts.spent(1).unwrap();
-    assert_eq!(single.replace, facts.claims[0].epsilon_replace);
+    assert_eq!(single.total.replace, facts.claims[0].epsilon_replace);
     let both = facts.spent(2).unwrap();
     let nine = claim("x", 9, true);
-    assert_eq!((both.replace, both.zero_out), (nine.epsilon_replace, nine.epsilon_zero_out));
+    assert_eq!((both.total.replace, both.total.zero_out), (nine.epsilon_replace, nine.epsilon_zero_out));
     assert!(!both.at_larger_delta);
 }
 
@@ -111,8 +114,42 @@ fn charges_that_were_not_seen_are_added_up_and_said_to_be() {
     let context = context();
     let facts = facts(&context, vec![claim("a", 5, false), claim("b", 4, true)]);
     let both = facts.spent(2).unwrap();
-    assert_eq!(both.replace, facts.claims[0].epsilon_replace + facts.claims[1].epsilon_replace);
+    assert_eq!(both.total.replace, facts.claims[0].epsilon_replace + facts.claims[1].epsilon_replace);
     assert!(both.at_larger_delta);
+}
+
+#[test]
+fn a_task_that_brought_no_update_counts_as_charged() {
+    let context = context();
+    let mut silent = claim("a", 5, true);
+    silent.unreported = 2;
+    let mut never_heard = claim("b", 1, true);
+    (never_heard.epsilon_replace, never_heard.epsilon_zero_out) = (0.0, 0.0);
+    never_heard.events.clear();
+    never_heard.unreported = 1;
+    let facts = facts(&context, vec![silent, never_heard, claim("c", 6, true)]);
+    // The plan of these tests samples less than the claims do, so the sums are composed of two kinds of events.
+    let step = facts.plan.as_ref().unwrap().step_event().unwrap();
+    let of = |events: &[DpEvent]| spent(events, NeighboringRelation::Replace);
+    let seven = of(&[facts.claims[0].events[0], step.merged_with(&step).unwrap()]);
+    let spent = facts.spent(1).unwrap();
+    assert!(seven > facts.claims[0].epsilon_replace);
+    assert_eq!(spent.sites[&facts.claims[0].site].replace, seven);
+    assert_eq!(spent.sites[&facts.claims[1].site].replace, of(&[step]));
+    assert_eq!(
+        spent.sites[&facts.claims[2].site].replace, facts.claims[2].epsilon_replace,
+        "answered everything"
+    );
+    assert_eq!(spent.total.replace, seven.max(facts.claims[2].epsilon_replace));
+
+    let summary = json::summary(&context, &facts).unwrap();
+    let json = serde_json::to_value(&summary).unwrap();
+    assert_eq!(json["site_details"][0]["unreported_attempts"], 2);
+    assert_eq!(json["site_details"][0]["mirror_complete"], false);
+    assert_eq!(json["site_details"][0]["epsilon_claimed"]["replace"], facts.claims[0].epsilon_replace);
+    let warned: Vec<_> = summary.warnings.iter().filter_map(|one| one.site.as_deref()).collect();
+    assert_eq!(warned, ["a", "b"]);
+    assert!(html::page(&context, &facts, &summary).contains("2 without an answer"));
 }
 
 #[test]

@@ -50,6 +50,10 @@ async fn drive_next(core: &Core) -> Result<bool, CoordinatorError> {
     };
     let driven = drive(core, &context).await;
     core.board.withdraw_study(context.id());
+    if let Err(Interruption::Fault(fault)) = &driven {
+        core.store.note_study(&row.id, &format!("interrupted and tried again: {fault}")).await?;
+        core.changed();
+    }
     let (state, detail) = match driven {
         Ok(()) => (StudyState::Finished, String::new()),
         Err(Interruption::Stopped) => (StudyState::Stopped, "stopped by an administrator".to_owned()),
@@ -80,7 +84,7 @@ async fn readable(core: &Core, row: &StudyRow) -> Result<SharedContext, Coordina
 async fn drive(core: &Core, context: &SharedContext) -> Result<(), Interruption> {
     loop {
         check_stop(core, context).await?;
-        let row = reload(core, context).await?;
+        let row = core.study(context.id()).await?;
         match row.state {
             StudyState::Enrolling => enrolment::run(core, context, &row).await?,
             StudyState::Running => run_rounds(core, context, &plan(&row)?).await?,
@@ -100,7 +104,7 @@ async fn run_rounds(core: &Core, context: &SharedContext, plan: &Plan) -> Result
         interruption = evaluation::collect(core, context) => return Err(interruption),
         interruption = audit::watch(core, context, plan) => return Err(interruption),
     };
-    let row = reload(core, context).await?;
+    let row = core.study(context.id()).await?;
     let model = enrolment::final_model(row.model_version + 1, row.rounds_applied, &state);
     core.store.begin_evaluation(context.id(), &model).await?;
     core.changed();
@@ -120,8 +124,13 @@ async fn end(
     state: StudyState,
     detail: &str,
 ) -> Result<(), CoordinatorError> {
-    let model = last_model(core, context).await?;
+    let model = last_model(core, context).await.unwrap_or_else(|fault| {
+        let error = &fault as &dyn std::error::Error;
+        tracing::error!(study = %context.id(), error, "the study ends without a final model");
+        None
+    });
     core.store.end_study(context.id(), state, detail, model.as_ref(), core.clock.now_ms()).await?;
+    core.forget(context.id());
     core.changed();
     tracing::info!(study = %context.id(), %state, detail, "study ended");
     Ok(())
@@ -129,7 +138,7 @@ async fn end(
 
 /// The final model of a study that ends before its last round.
 async fn last_model(core: &Core, context: &SharedContext) -> Result<Option<NewModel>, CoordinatorError> {
-    let Some(row) = core.store.study(context.id()).await? else { return Ok(None) };
+    let row = core.study(context.id()).await?;
     if row.model_version == 0 || row.final_version != 0 {
         return Ok(None);
     }
@@ -139,12 +148,7 @@ async fn last_model(core: &Core, context: &SharedContext) -> Result<Option<NewMo
     Ok(Some(enrolment::final_model(version + 1, row.rounds_applied, &state)))
 }
 
-async fn reload(core: &Core, context: &SharedContext) -> Result<StudyRow, Interruption> {
-    let missing = || CoordinatorError::Missing { what: "row", study: context.id().to_string() };
-    Ok(core.store.study(context.id()).await?.ok_or_else(missing)?)
-}
-
 fn plan(row: &StudyRow) -> Result<Plan, Interruption> {
     let missing = || CoordinatorError::Missing { what: "plan", study: row.id.to_string() };
-    Ok(row.plan.clone().ok_or_else(missing)?)
+    Ok(row.plan()?.ok_or_else(missing)?)
 }

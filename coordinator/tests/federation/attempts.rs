@@ -118,6 +118,9 @@ async fn a_failure_of_an_abandoned_attempt_leaves_the_next_task_alone() {
     let (first, _) = tokio::join!(b.task(), c.task());
     wait_attempt(&federation, &id, 2, RoundPhase::Reporting).await;
     tokio::time::sleep(Duration::from_millis(100)).await;
+    // A round that was never given out takes nobody out of the study, nor does it take the task away.
+    let never = TrainingTask { round: 2, ..first.clone() };
+    b.decline(&never, DeclineKind::Refusal, ProblemType::BudgetExceeded).await;
     b.decline(&first, DeclineKind::Failure, ProblemType::DataError).await;
     let Assignment::Training(task) = b.poll(500).await else { panic!("the task of attempt 2 is gone") };
     assert_eq!(task.attempt, 2);
@@ -153,8 +156,10 @@ async fn a_site_cannot_weigh_more_than_its_records() {
     let (task, _) = tokio::join!(b.task(), c.task());
     let (mut header, payload) = b.site.update(&mut b.client, &task).await.unwrap();
     header.records = u64::from(u32::MAX);
-    let outcome = submit(&mut b.client, &header, &payload).await;
-    assert!(outcome.is_err(), "{outcome:?}");
+    let refused = submit(&mut b.client, &header, &payload).await.unwrap_err();
+    let refused = Problem::from_status(&refused).unwrap();
+    assert_eq!(refused.kind, ProblemType::MalformedMessage);
+    assert!(refused.detail.contains("weighs 4294967295 records, enrolled with 200"), "{refused}");
     federation.stop().await;
 }
 

@@ -82,14 +82,18 @@ async fn studies_that_cannot_run_are_refused_at_submission() {
     let folder = tempfile::tempdir().unwrap();
     let mut federation = Federation::start(folder.path(), &["a", "b"]).await;
     let documents = [
-        ("nonsense".to_owned(), "study"),
+        ("nonsense".to_owned(), "line 1: key with no value"),
         (STUDY.replace("min_sites = 2", "min_sites = 3"), "min_sites"),
         (STUDY.replace("min_sites = 2", "min_sites = 1\nsites = [\"a\", \"zoe\"]"), "zoe"),
         (
             STUDY.replace("feature-dp", "non-private").replace("warmup_rounds = 1", "warmup_rounds = 0"),
             "non-private",
         ),
-        (STUDY.replace("kind = \"linear\"", "kind = \"mlp\"\nwidths = [12000, 12000]"), "max_model_mib"),
+        (STUDY.replace("kind = \"linear\"", "kind = \"mlp\"\nwidths = [5000, 6000]"), "max_model_mib"),
+        (
+            STUDY.replace("kind = \"linear\"", "kind = \"mlp\"\nwidths = [12000, 12000]"),
+            "a database value holds",
+        ),
     ];
     for (text, part) in documents {
         let request = v1::SubmitStudyRequest { study_toml: text.into() };

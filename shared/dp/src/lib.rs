@@ -70,6 +70,7 @@ pub use accountant::{
 pub use event::DpEvent;
 pub use ledger::{
     ChargeError, ChargeRequest, CommittedCharge, Ledger, LedgerEntry, LedgerError, LedgerStore, UpdateId,
+    verify_piece,
 };
 pub use params::{
     ClipNorm, Delta, Digest, Epsilon, NeighboringRelation, NoiseMultiplier, ParameterError,

@@ -7,8 +7,9 @@ use crate::params::Digest;
 
 /// A recorded charge, linked to the entry before it.
 ///
-/// Deserializing one proves nothing; [`Ledger::open`](super::Ledger::open) and
-/// [`Ledger::mirror`](super::Ledger::mirror) verify.
+/// Deserializing one proves nothing; [`LedgerEntry::verify`] checks it alone,
+/// [`verify_piece`](super::verify_piece) some that belong together, and [`Ledger::open`](super::Ledger::open) and
+/// [`Ledger::mirror`](super::Ledger::mirror) a whole chain.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LedgerEntry {
@@ -37,16 +38,29 @@ impl LedgerEntry {
         if self.previous != previous {
             return Err(LedgerError::Link { sequence });
         }
-        self.charge.check_lengths()?;
-        if self.hash != encoding::entry_hash(sequence, previous, &self.charge) {
-            return Err(LedgerError::Hash { sequence });
-        }
+        self.verify()?;
         match last.map(|last| last.charge.time_ms) {
             Some(last_ms) if self.charge.time_ms < last_ms => {
                 Err(LedgerError::TimeBackwards { sequence, time_ms: self.charge.time_ms, last_ms })
             }
             _ => Ok(()),
         }
+    }
+
+    /// Checks what an entry says of itself: text lengths, the hash over its contents, and the link of the first one.
+    ///
+    /// # Errors
+    /// [`LedgerError`] naming the entry.
+    pub fn verify(&self) -> Result<(), LedgerError> {
+        let Self { sequence, previous, .. } = *self;
+        self.charge.check_lengths()?;
+        if self.hash != encoding::entry_hash(sequence, previous, &self.charge) {
+            return Err(LedgerError::Hash { sequence });
+        }
+        if sequence == 0 && previous != encoding::genesis() {
+            return Err(LedgerError::Link { sequence });
+        }
+        Ok(())
     }
 
     /// Place in the chain, from 0.

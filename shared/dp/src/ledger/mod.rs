@@ -119,6 +119,17 @@ impl Ledger {
     }
 }
 
+/// Verifies consecutive entries of a chain, wherever in it they begin. Whether the first one follows on what came
+/// before is for whoever knows that to check.
+///
+/// # Errors
+/// [`LedgerError`] naming the first entry that does not stand or does not follow.
+pub fn verify_piece(entries: &[LedgerEntry]) -> Result<(), LedgerError> {
+    let Some(first) = entries.first() else { return Ok(()) };
+    first.verify()?;
+    entries.windows(2).try_for_each(|pair| pair[1].verify_follows(Some(&pair[0])))
+}
+
 /// Events in order, neighbors that differ only in their steps merged.
 fn merged<'a>(entries: impl Iterator<Item = &'a LedgerEntry>) -> Vec<DpEvent> {
     let mut events: Vec<DpEvent> = Vec::new();

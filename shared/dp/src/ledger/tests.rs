@@ -263,6 +263,28 @@ fn deletion_reordering_and_repetition_are_detected() {
 }
 
 #[test]
+fn a_piece_of_a_chain_verifies_from_wherever_it_begins() {
+    let ledger = ledger(&[1, 2, 3, 4]);
+    for start in 0..4 {
+        verify_piece(&ledger.entries()[start..]).unwrap();
+    }
+    verify_piece(&[]).unwrap();
+    let entries = &ledger.entries()[1..];
+    let gap = [entries[0].clone(), entries[2].clone()];
+    assert_eq!(verify_piece(&gap), Err(LedgerError::Sequence { expected: 2, found: 3 }));
+    let altered = |index: usize, from: &str, to: &str| {
+        let mut piece = entries.to_vec();
+        let text = piece[index].canonical_json();
+        assert!(text.contains(from), "{text}");
+        piece[index] = serde_json::from_str(&text.replacen(from, to, 1)).unwrap();
+        verify_piece(&piece)
+    };
+    for (index, sequence) in [(0, 1), (1, 2)] {
+        assert_eq!(altered(index, "\"round\":7", "\"round\":8"), Err(LedgerError::Hash { sequence }));
+    }
+}
+
+#[test]
 fn a_mirror_follows_all_or_nothing_and_sees_a_cut_end() {
     let entries = ledger(&[10, 20, 30]).entries().to_vec();
     let mut mirror = Ledger::open(entries[..1].to_vec()).unwrap();
