@@ -79,6 +79,13 @@ impl AdministrationService {
         let (public, private) = context.update_shape(true);
         let bytes = (4 * public + 8 * private).max(4 * context.model().parameters()) as u64;
         let limit = self.core.settings.limits.max_model_bytes;
+        if bytes > limit {
+            return Err(invalid(format!(
+                "[model] has {} parameters and an update {bytes} bytes, the coordinator takes {limit}; choose smaller \
+                 widths or raise [limits] max_model_mib",
+                context.model().parameters()
+            )));
+        }
         let state = STATE_BYTES_PER_PARAMETER.saturating_mul(context.model().parameters() as u64);
         if state > MAX_BLOB_BYTES {
             return Err(invalid(format!(
@@ -87,14 +94,7 @@ impl AdministrationService {
                 context.model().parameters()
             )));
         }
-        if bytes <= limit {
-            return Ok(());
-        }
-        Err(invalid(format!(
-            "[model] has {} parameters and an update {bytes} bytes, the coordinator takes {limit}; choose smaller widths or \
-             raise [limits] max_model_mib",
-            context.model().parameters()
-        )))
+        Ok(())
     }
 
     /// The sites that are offered a study: those it names, else all of the consortium.

@@ -89,9 +89,9 @@ async fn studies_that_cannot_run_are_refused_at_submission() {
             STUDY.replace("feature-dp", "non-private").replace("warmup_rounds = 1", "warmup_rounds = 0"),
             "non-private",
         ),
-        (STUDY.replace("kind = \"linear\"", "kind = \"mlp\"\nwidths = [5000, 6000]"), "max_model_mib"),
+        (STUDY.replace("kind = \"linear\"", "kind = \"mlp\"\nwidths = [12000, 12000]"), "max_model_mib"),
         (
-            STUDY.replace("kind = \"linear\"", "kind = \"mlp\"\nwidths = [12000, 12000]"),
+            STUDY.replace("kind = \"linear\"", "kind = \"mlp\"\nwidths = [6000, 9000]"),
             "a database value holds",
         ),
     ];
