@@ -20,7 +20,7 @@ use fusiondp_protocol::{
 use sqlx::Connection as _;
 
 use crate::fake::{Behavior, FakeSite};
-use crate::setup::{Federation, document, open_store};
+use crate::setup::{Federation, database_url, document, open_store};
 
 const KEY: RoundKey = RoundKey { round: 1, attempt: 1, model_version: 1 };
 
@@ -244,8 +244,8 @@ fn a_coordinator_killed_again_and_again_finishes_the_study() {
 /// Replaces stored bytes of a study by what another version might have written.
 async fn overwrite(folder: &Path, document: &StudyDocument, statement: &'static str, bytes: &[u8]) {
     sqlx::any::install_default_drivers();
-    let url = std::env::var("FUSIONDP_TEST_DATABASE_URL")
-        .unwrap_or_else(|_| format!("sqlite://{}", folder.join("coordinator.sqlite").display()));
+    let embedded = || format!("sqlite://{}", folder.join("coordinator.sqlite").display());
+    let url = database_url(folder).await.unwrap_or_else(embedded);
     let mut connection = sqlx::AnyConnection::connect(&url).await.unwrap();
     let changed = sqlx::query(statement)
         .bind(bytes.to_vec())

@@ -12,6 +12,7 @@ use fusiondp_proto::v1::administration_client::AdministrationClient;
 use fusiondp_protocol::{ExportPart, Limits, StudyDocument, StudyId, StudyStatus, SubmittedStudy};
 use fusiondp_runtime::tls::{MemoryConnector, memory_transport};
 use fusiondp_runtime::{PeerIdentity, Role, Shutdown, SystemClock};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
@@ -44,10 +45,22 @@ fn edited(text: &str, edits: &[(&str, &str)]) -> String {
     edits.iter().fold(text.to_owned(), edit)
 }
 
+/// A database of this state folder's own, where FUSIONDP_TEST_DATABASE_URL names a database on a PostgreSQL whose user may
+/// create more, in a build that has the driver.
+pub(crate) async fn database_url(folder: &Path) -> Option<String> {
+    let server = std::env::var("FUSIONDP_TEST_DATABASE_URL").ok()?;
+    sqlx::any::install_default_drivers();
+    let name: String = folder.to_string_lossy().chars().filter(char::is_ascii_alphanumeric).collect();
+    let name = format!("fusiondp{}", name.to_lowercase());
+    let mut connection = sqlx::AnyConnection::connect(&server).await.unwrap();
+    // After a restart it is there.
+    let _ = connection.execute(AssertSqlSafe(format!("CREATE DATABASE {name}"))).await;
+    connection.close().await.unwrap();
+    Some(format!("{}/{name}", server.rsplit_once('/').unwrap().0))
+}
+
 pub(crate) async fn open_store(folder: &Path) -> Store {
-    // PostgreSQL where an empty database is named, in a build that has the driver: for one test at a time.
-    let database_url = std::env::var("FUSIONDP_TEST_DATABASE_URL").ok();
-    let options = StoreOptions { state_dir: folder.to_owned(), database_url };
+    let options = StoreOptions { state_dir: folder.to_owned(), database_url: database_url(folder).await };
     // A coordinator that was dropped a moment ago frees the folder when its last task has ended.
     for _ in 0..200 {
         match Store::open(&options).await {
