@@ -223,8 +223,9 @@ impl SiteAgent {
             backoff.reset();
             let Some((study, task)) = subject(&assignment) else {
                 // A long poll has had its time; one that comes back at once would make a busy loop.
-                let early = asked.elapsed() < self.poll_wait() / 2;
-                if early && !self.rest(&mut calm).await {
+                if asked.elapsed() >= self.poll_wait() / 2 {
+                    calm.reset();
+                } else if !self.rest(&mut calm).await {
                     return Ok(None);
                 }
                 continue;

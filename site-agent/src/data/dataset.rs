@@ -109,8 +109,8 @@ struct FeatureColumn<'a> {
     place: usize,
     column: &'a Column,
     cells: Vec<f32>,
-    /// Cells that were read as something else than they hold.
-    mended: usize,
+    /// A cell was read as something else than it holds.
+    mended: bool,
 }
 
 impl<'a> Cells<'a> {
@@ -120,7 +120,7 @@ impl<'a> Cells<'a> {
         let features = features
             .map(|column| {
                 let place = file.require(&column.name, role_name(column.role))?;
-                Ok(FeatureColumn { place, column, cells: Vec::new(), mended: 0 })
+                Ok(FeatureColumn { place, column, cells: Vec::new(), mended: false })
             })
             .collect::<Result<Vec<_>, DataError>>()?;
         let label = schema.label().ok_or_else(|| DataError::MissingColumn {
@@ -191,7 +191,7 @@ impl FeatureColumn<'_> {
         let cell = match (self.column.role, unfit) {
             (Role::Sensitive, UnfitCells::Mend) => {
                 let (cell, mended) = self.column.parse_total(line.cells.get(self.place).unwrap_or_default());
-                self.mended += usize::from(mended);
+                self.mended |= mended;
                 cell
             }
             _ => parse(file, self.column, self.place, line)?,
@@ -200,13 +200,13 @@ impl FeatureColumn<'_> {
         Ok(())
     }
 
-    /// Tells the site, and nobody else, that its file and the schema differ.
+    /// Tells the site, and nobody else, that its file and the schema differ. Not how often: the schema is the study's, and
+    /// counts under one range after another would measure the column in the log.
     fn report(&self, file: &str) {
-        if self.mended > 0 {
+        if self.mended {
             tracing::warn!(
                 file,
                 column = self.column.name,
-                cells = self.mended,
                 "sensitive cells outside the schema were clipped or count as missing; `fusiondp-site check --study` names \
                  the first"
             );
