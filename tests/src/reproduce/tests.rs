@@ -1,7 +1,6 @@
 //! Sweeps on a small synthetic cohort.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
