@@ -131,10 +131,12 @@ impl RunningCoordinator {
     /// Waits until the coordinator has ended. After a shutdown, open calls get a moment to end.
     ///
     /// # Errors
-    /// If serving failed.
+    /// If serving failed, or what drives the studies has panicked.
     pub async fn finished(mut self) -> Result<(), CoordinatorError> {
         tokio::select! {
             served = &mut self.server => return Ok(served??),
+            // It ends with the shutdown and no sooner, unless it panicked: nothing would be driven any more.
+            supervised = &mut self.supervisor => return Ok(supervised?),
             () = self.shutdown.wait() => {}
         }
         match tokio::time::timeout(GRACE, &mut self.server).await {

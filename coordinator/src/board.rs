@@ -41,7 +41,9 @@ impl Slot {
         let evaluation = self.evaluations.front();
         let starving =
             evaluation.filter(|one| now_ms.saturating_sub(one.posted_ms) >= EVALUATION_PATIENCE_MS);
-        match (starving, &self.training) {
+        // The proto promises it: no task is given out beyond its deadline.
+        let training = self.training.as_ref().filter(|task| task.deadline_ms > now_ms);
+        match (starving, training) {
             (Some(evaluation), _) => Some(Assignment::Evaluation(evaluation.task.clone())),
             (None, Some(task)) => Some(Assignment::Training(task.clone())),
             (None, None) => evaluation.map(|one| Assignment::Evaluation(one.task.clone())),

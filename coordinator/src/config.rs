@@ -4,13 +4,14 @@
 //! `FUSIONDP_COORDINATOR__LIMITS__MAX_CHUNK_KIB=256`.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use fusiondp_protocol::{IdError, Limits, SiteId};
 use fusiondp_runtime::TlsFiles;
 use fusiondp_runtime::config::{self, resolve};
 use fusiondp_runtime::telemetry::TelemetryConfig;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::app::{Consortium, CoordinatorSettings, Submissions};
 use crate::provision::{ConsortiumError, ConsortiumFile};
@@ -49,14 +50,16 @@ pub struct CoordinatorConfig {
 #[serde(deny_unknown_fields, default)]
 pub struct LimitsConfig {
     /// Largest piece of a model or update in one message, KiB, 4 to 1,024; default 512.
+    #[serde(deserialize_with = "chunk_kib")]
     pub max_chunk_kib: u32,
     /// Largest model or update in total, MiB, 1 to 16,384; default 256.
+    #[serde(deserialize_with = "model_mib")]
     pub max_model_mib: u32,
 }
 
 /// Address of a database. Its `Debug` hides it, because it may hold a password.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "String")]
 pub struct DatabaseUrl(String);
 
 /// Why a configuration does not serve.
@@ -75,22 +78,6 @@ pub enum SettingsError {
         path: PathBuf,
         /// What is wrong with the id.
         source: IdError,
-    },
-    /// A number outside its range.
-    #[error("limits.{field} = {value} is out of range; use {range}")]
-    Limit {
-        /// Field.
-        field: &'static str,
-        /// As configured.
-        value: u32,
-        /// What is allowed.
-        range: &'static str,
-    },
-    /// A database this build cannot use.
-    #[error("database_url {problem}; leave it out for SQLite in state_dir")]
-    Database {
-        /// What is wrong.
-        problem: &'static str,
     },
 }
 
@@ -117,7 +104,6 @@ impl CoordinatorConfig {
         config.state_dir = resolve(base, &config.state_dir);
         config.consortium_file = resolve(base, &config.consortium_file);
         config.tls = config.tls.resolved(base);
-        config.check_database()?;
         Ok(config)
     }
 
@@ -134,11 +120,8 @@ impl CoordinatorConfig {
             .map(|site| SiteId::new(site.id()).map_err(bad_id))
             .collect::<Result<_, _>>()?;
         let consortium = Consortium { name: file.name().to_owned(), sites };
-        Ok(CoordinatorSettings {
-            consortium,
-            limits: self.limits.checked()?,
-            submissions: Submissions::Deployed,
-        })
+        let limits = self.limits.as_limits();
+        Ok(CoordinatorSettings { consortium, limits, submissions: Submissions::Deployed })
     }
 
     /// Where the state is kept.
@@ -146,33 +129,44 @@ impl CoordinatorConfig {
         let database_url = self.database_url.as_ref().map(|url| url.0.clone());
         StoreOptions { state_dir: self.state_dir.clone(), database_url }
     }
-
-    fn check_database(&self) -> Result<(), SettingsError> {
-        let Some(DatabaseUrl(url)) = &self.database_url else { return Ok(()) };
-        if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
-            return Err(SettingsError::Database { problem: "does not begin with postgres://" });
-        }
-        if cfg!(feature = "postgres") {
-            Ok(())
-        } else {
-            Err(SettingsError::Database { problem: "needs a build with the cargo feature `postgres`" })
-        }
-    }
 }
 
 impl LimitsConfig {
-    fn checked(self) -> Result<Limits, SettingsError> {
+    fn as_limits(self) -> Limits {
         let Self { max_chunk_kib, max_model_mib } = self;
-        if !(4..=1024).contains(&max_chunk_kib) {
-            let range = "4 to 1024";
-            return Err(SettingsError::Limit { field: "max_chunk_kib", value: max_chunk_kib, range });
-        }
-        if !(1..=16384).contains(&max_model_mib) {
-            let range = "1 to 16384";
-            return Err(SettingsError::Limit { field: "max_model_mib", value: max_model_mib, range });
-        }
-        Ok(Limits { max_chunk_bytes: max_chunk_kib << 10, max_model_bytes: u64::from(max_model_mib) << 20 })
+        Limits { max_chunk_bytes: max_chunk_kib << 10, max_model_bytes: u64::from(max_model_mib) << 20 }
     }
+}
+
+impl TryFrom<String> for DatabaseUrl {
+    type Error = &'static str;
+
+    // Refused while reading, like every other value, so that the error names file or variable; never the address.
+    fn try_from(url: String) -> Result<Self, Self::Error> {
+        if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+            return Err("does not begin with postgres://; leave it out for SQLite in state_dir");
+        }
+        if !cfg!(feature = "postgres") {
+            return Err(
+                "needs a build with the cargo feature `postgres`; leave it out for SQLite in state_dir",
+            );
+        }
+        Ok(Self(url))
+    }
+}
+
+fn chunk_kib<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    within(4..=1_024, u32::deserialize(deserializer)?)
+}
+
+fn model_mib<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    within(1..=16_384, u32::deserialize(deserializer)?)
+}
+
+fn within<E: serde::de::Error>(range: RangeInclusive<u32>, value: u32) -> Result<u32, E> {
+    let (least, most) = (range.start(), range.end());
+    let refused = || E::custom(format!("{value} is out of range; use {least} to {most}"));
+    range.contains(&value).then_some(value).ok_or_else(refused)
 }
 
 fn default_state_dir() -> PathBuf {

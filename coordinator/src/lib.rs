@@ -18,7 +18,8 @@
 //! | [`provision`] | keys, certificates and kits of a consortium |
 //! | [`support`] | support data that imputers are fitted on |
 //! | [`cli`] | the commands of the binary |
-//! | `progress` | the terminal view of a running study |
+//! | [`progress`] | the terminal view of a running study |
+//! | `text` | figures and times for people |
 //!
 //! Where a round's data goes:
 //!
@@ -37,6 +38,7 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod error;
+pub mod progress;
 pub mod provision;
 pub mod report;
 pub mod round;
@@ -46,9 +48,9 @@ pub mod support;
 mod board;
 mod grpc;
 mod presence;
-mod progress;
 mod shared;
 mod study;
+mod text;
 
 pub use app::{Consortium, Coordinator, CoordinatorSettings, RunningCoordinator, Submissions};
 pub use error::CoordinatorError;

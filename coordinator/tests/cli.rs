@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, PipeWriter};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -39,6 +39,19 @@ fn stderr(code: i32, arguments: &[&str]) -> String {
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
+}
+
+/// A pipe that nobody reads.
+fn closed_pipe() -> PipeWriter {
+    std::io::pipe().unwrap().1
+}
+
+/// What a folder holds, sorted.
+fn names(folder: &Path) -> Vec<String> {
+    let name = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
+    let mut names: Vec<String> = fs::read_dir(folder).unwrap().map(name).collect();
+    names.sort();
+    names
 }
 
 /// Kits of a consortium with two sites, and its coordinator's port.
@@ -129,6 +142,17 @@ fn an_administrator_submits_lists_and_stops_a_study() {
     assert!(stdout(&["study", "stop", &id, "--admin", &admin]).contains("ends"));
     assert!(stdout(&["study", "watch", &id, "--admin", &admin]).contains("stopped"));
     let out = kits.root.join("report");
+    let missing = stderr(1, &["study", "export", "no-such", "--out", text(&out), "--admin", &admin]);
+    assert!(missing.contains("unknown-study") && !out.exists(), "{missing}");
+    fs::create_dir(&out).unwrap();
+    for stale in ["model.onnx", "study.toml"] {
+        fs::write(out.join(stale), "of another study").unwrap();
+    }
+    fs::write(out.join("notes.txt"), "mine").unwrap();
+    let mut unread = binary();
+    let unread = unread.args(["study", "export", &id, "--out", text(&out), "--admin", &admin]);
+    assert!(unread.stdout(closed_pipe()).status().unwrap().success());
+    assert_eq!(names(&out), ["notes.txt", "report.html", "report.json", "study.toml"]);
     let written = stdout(&["study", "export", &id, "--out", text(&out), "--admin", &admin]);
     assert_eq!(written.lines().count(), 3, "{written}");
     let report: Value = serde_json::from_slice(&fs::read(out.join("report.json")).unwrap()).unwrap();
@@ -226,7 +250,7 @@ fn a_study_is_checked_and_its_plan_previewed_without_a_coordinator() {
             > report["plan"]["epsilon_zero_out"].as_f64().unwrap()
     );
     let few = stderr(1, &["study", "check", text(&document), "--units", "3"]);
-    assert!(few.contains("2"), "{few}");
+    assert!(few.contains("enrolled sites: 1, [federation] min_sites = 2"), "{few}");
 }
 
 #[test]
@@ -234,11 +258,16 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
     let folder = tempfile::tempdir().unwrap();
     let document = folder.path().join("study.toml");
     fs::write(&document, STUDY).unwrap();
-    let (reader, writer) = std::io::pipe().unwrap();
-    drop(reader);
-    let output = binary().args(["study", "check", text(&document)]).stdout(writer).output().unwrap();
+    let output = binary().args(["study", "check", text(&document)]).stdout(closed_pipe()).output().unwrap();
     assert!(output.status.success());
     assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn an_error_that_nobody_reads_still_has_its_exit_code() {
+    let mut check = binary();
+    let status = check.args(["study", "check", "/no/such/study.toml"]).stderr(closed_pipe()).status();
+    assert_eq!(status.unwrap().code(), Some(1));
 }
 
 #[test]

@@ -102,6 +102,14 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    #[test]
+    fn every_missing_decision_is_named_at_once() {
+        let text = MINIMAL.replace("max_epsilon_zero_out = 3.0\n", "").replace("allow_metrics = false\n", "");
+        let error = read(&text).unwrap_err().to_string();
+        assert!(error.contains("`policy`: max_epsilon_zero_out, allow_metrics not set"), "{error}");
+        assert!(!error.contains("max_epsilon_replace"), "{error}");
+    }
+
     const MINIMAL: &str = r#"
 coordinator = "https://localhost:7443"
 coordinator_id = "coordinator"

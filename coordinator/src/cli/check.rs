@@ -11,8 +11,8 @@ use fusiondp_runtime::outln;
 use serde_json::{Value, json};
 
 use super::admin;
-use crate::progress::text::epsilon;
 use crate::study::model_of;
+use crate::text::epsilon;
 
 /// Validate a study document and preview its plan, without a coordinator.
 #[derive(Debug, Args)]
@@ -93,13 +93,13 @@ fn print_plan(study: &Study, plan: &Plan) -> anyhow::Result<()> {
     outln!("\nplan for {} units:", plan.total_units)?;
     outln!("noise multiplier      {noise}")?;
     outln!("sampling probability  {:.6}", plan.sampling_probability.get())?;
-    outln!("epsilon, replace      {}", epsilon(plan.epsilon_replace))?;
-    outln!("epsilon, zero_out     {}", epsilon(plan.epsilon_zero_out))?;
+    outln!("epsilon, replace      {}", epsilon(plan.epsilon_replace.get()))?;
+    outln!("epsilon, zero_out     {}", epsilon(plan.epsilon_zero_out.get()))?;
     outln!("delta                 {}", plan.delta)?;
     let overlap = study.federation.max_overlap;
     if overlap > 1 {
         let worst = plan.epsilon(overlap, fusiondp_dp::NeighboringRelation::Replace)?;
-        outln!("epsilon, replace, for a patient of {overlap} sites: {}", epsilon(worst))?;
+        outln!("epsilon, replace, for a patient of {overlap} sites: {}", epsilon(worst.get()))?;
     }
     Ok(())
 }

@@ -4,8 +4,9 @@
 //! |---|---|---|
 //! | `serve` | `serve` | `coordinator.toml` |
 //! | `provision` | `provision` | `consortium.toml` |
-//! | `study submit, list, status, stop, export` | `study` | an admin kit |
+//! | `study submit, list, status, stop` | `study` | an admin kit |
 //! | `study watch` | `watch` | an admin kit |
+//! | `study export` | `export` | an admin kit |
 //! | `study check` | `check` | nothing but the study document |
 //! | `sites` | `sites` | an admin kit |
 //! | `imputer fit` | `imputer` | a study document and support data |
@@ -14,6 +15,7 @@
 
 mod admin;
 mod check;
+mod export;
 mod imputer;
 mod provision;
 mod serve;
@@ -26,7 +28,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use fusiondp_runtime::console::{one_line, reader_has_gone};
+use fusiondp_runtime::console::exit_code;
 
 /// Coordinator of a FusionDP federation.
 #[derive(Debug, Parser)]
@@ -77,11 +79,7 @@ struct AdminKit {
 pub fn run() -> ExitCode {
     match execute(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if reader_has_gone(error.as_ref()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {}", one_line(error.as_ref()));
-            ExitCode::FAILURE
-        }
+        Err(error) => exit_code(error.as_ref(), ExitCode::FAILURE),
     }
 }
 

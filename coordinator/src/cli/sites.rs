@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::table::Table;
 use super::{AdminKit, admin, block_on};
-use crate::progress::text::{ago, time};
+use crate::text::{ago, time};
 
 /// List the consortium's sites and which are connected.
 #[derive(Debug, Args)]

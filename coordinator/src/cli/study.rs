@@ -1,6 +1,5 @@
-//! `study submit, list, status, watch, stop, export`.
+//! `study submit, list, status, stop`, and the names of the other commands on studies.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -8,16 +7,15 @@ use clap::{Args, Subcommand};
 use fusiondp_proto::v1;
 use fusiondp_protocol::convert::listed_studies;
 use fusiondp_protocol::study::{MAX_STUDY_BYTES, StudyDocument};
-use fusiondp_protocol::{ExportPart, Metric, SiteStatus, StudyStatus, SubmittedStudy};
+use fusiondp_protocol::{Metric, SiteStatus, StudyStatus, SubmittedStudy};
 use fusiondp_runtime::console::OutputError;
-use fusiondp_runtime::files::write_atomic;
-use fusiondp_runtime::{out, outln};
+use fusiondp_runtime::{errln, out, outln};
 use serde_json::{Value, json};
 
 use super::table::Table;
 use super::watch::watch;
-use super::{AdminKit, admin, block_on, check};
-use crate::progress::text::{epsilon, time};
+use super::{AdminKit, admin, block_on, check, export};
+use crate::text::{epsilon, time};
 
 /// Submit, follow, stop and export studies.
 #[derive(Debug, Subcommand)]
@@ -35,7 +33,7 @@ pub(super) enum StudyCommand {
     /// End a study after its current round.
     Stop(NamedStudy),
     /// Write the report folder of a study.
-    Export(Export),
+    Export(export::Export),
 }
 
 /// Submit a study.
@@ -94,24 +92,6 @@ pub(super) struct NamedStudy {
     kit: AdminKit,
 }
 
-/// Write the report folder of a study.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Writes report.html, report.json, model.onnx and study.toml; files of these names are replaced.
-
-Example:
-  fusiondp-coordinator study export sepsis-1a2b3c4d --out report --admin kits/admin")]
-pub(super) struct Export {
-    /// Id as `study submit` and `study list` print it.
-    #[arg(value_name = "ID")]
-    study: String,
-    /// Folder of the report, made if absent.
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
-    #[command(flatten)]
-    kit: AdminKit,
-}
-
 impl StudyCommand {
     pub(super) fn run(self) -> anyhow::Result<()> {
         match self {
@@ -136,7 +116,7 @@ impl Submit {
         let answer = admin.submit_study(request).await.map_err(admin::refusal)?;
         let submitted = SubmittedStudy::try_from(answer.into_inner())?;
         if !submitted.created {
-            eprintln!("the same document was submitted before");
+            errln!("the same document was submitted before");
         }
         outln!("{}", submitted.study_id)?;
         Ok(())
@@ -192,30 +172,8 @@ impl NamedStudy {
         let answer = admin.stop_study(request).await.map_err(admin::refusal)?;
         let status = StudyStatus::try_from(answer.into_inner())?;
         match status.state.has_ended() {
-            true => outln!("{} has ended already: {}", status.study_id, status.state)?,
+            true => outln!("{} has ended: {}", status.study_id, status.state)?,
             false => outln!("{} ends after the current round", status.study_id)?,
-        }
-        Ok(())
-    }
-}
-
-impl Export {
-    async fn run(self) -> anyhow::Result<()> {
-        let mut admin = self.kit.connect().await?;
-        let request = v1::ExportStudyRequest { study_id: self.study.clone() };
-        let mut parts = admin.export_study(request).await.map_err(admin::refusal)?.into_inner();
-        std::fs::create_dir_all(&self.out).with_context(|| format!("cannot make {}", self.out.display()))?;
-        let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-        while let Some(part) = parts.message().await.map_err(admin::refusal)? {
-            // Conversion has checked that the name cannot leave the folder.
-            let part = ExportPart::try_from(part)?;
-            files.entry(part.file).or_default().extend_from_slice(&part.data);
-        }
-        // Nothing is replaced before everything has arrived: a folder never mixes two reports.
-        for (name, bytes) in files {
-            let path = self.out.join(name);
-            write_atomic(&path, &bytes)?;
-            outln!("{}", path.display())?;
         }
         Ok(())
     }
@@ -230,8 +188,8 @@ pub(super) fn print_status(status: &StudyStatus) -> Result<(), OutputError> {
     if let Some(plan) = &status.plan {
         outln!(
             "plan: epsilon {} (replace), {} (zero_out) at delta {}; {} units at rate {:.5}",
-            epsilon(plan.epsilon_replace),
-            epsilon(plan.epsilon_zero_out),
+            epsilon(plan.epsilon_replace.get()),
+            epsilon(plan.epsilon_zero_out.get()),
             plan.delta,
             plan.total_units,
             plan.sampling_probability.get()
@@ -256,8 +214,8 @@ fn site_table(sites: &[SiteStatus]) -> Table {
             site.units.to_string(),
             site.rounds_contributed.to_string(),
             site.rounds_missed.to_string(),
-            epsilon(site.epsilon_replace),
-            epsilon(site.epsilon_zero_out),
+            epsilon(site.epsilon_replace.get()),
+            epsilon(site.epsilon_zero_out.get()),
             site.detail.clone(),
         ]);
     }

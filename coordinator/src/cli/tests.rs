@@ -5,6 +5,8 @@ use std::path::Path;
 use clap::CommandFactory as _;
 use fusiondp_learn::schema::Schema;
 
+use fusiondp_runtime::console::one_line;
+
 use super::*;
 use crate::config::CoordinatorConfig;
 use crate::provision::{ConsortiumFile, provision as provision_kits};

@@ -12,7 +12,7 @@ use tonic::Status;
 use super::AdminKit;
 use super::admin::{self, Admin};
 use super::study::print_status;
-use crate::progress::Progress;
+use crate::progress::{Plain, Progress};
 
 /// Waits between attempts to reach a coordinator that has answered before.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
@@ -22,7 +22,8 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::fro
 /// A coordinator that has answered once may go away and come back: that is waited for. One that has never answered, or
 /// that refuses, ends the command.
 pub(super) async fn watch(kit: &AdminKit, study: String) -> anyhow::Result<()> {
-    let mut view = View { admin: kit.connect().await?, study, progress: Progress::new(), answered: false };
+    let mut view =
+        View { admin: kit.connect().await?, study, progress: Progress::new(Plain::Output), answered: false };
     let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
     let status = loop {
         match view.follow(&mut backoff).await? {

@@ -106,7 +106,9 @@ impl AdministrationService {
     }
 
     async fn stop(&self, id: &StudyId) -> Result<StudyStatus, ApiError> {
-        self.core.store.request_stop(id).await?.ok_or_else(|| ApiError::unknown_study(id))?;
+        if !self.core.store.request_stop(id, self.core.clock.now_ms()).await? {
+            return Err(ApiError::unknown_study(id));
+        }
         // A study whose document this version cannot read is ended by the supervisor, which needs no context for it.
         if let Ok(Some(context)) = self.core.context(id).await {
             context.answered.notify_one();

@@ -91,13 +91,14 @@ impl FederationService {
             return Err(ApiError::problem(ProblemType::StudyDigestMismatch, detail));
         }
         self.core.board.withdraw_enrolment(&site, context.id());
-        let standing = self.standing(context.id(), &site).await?;
-        match standing {
-            Standing::Enrolled => return Ok(()),
-            Standing::Declined => return Err(stale("enrollment has closed without this site")),
-            Standing::Invited => {}
+        if !self.core.store.record_enrolment(&site, &enrolment).await? {
+            return match self.standing(context.id(), &site).await? {
+                Standing::Enrolled => Ok(()),
+                Standing::Declined | Standing::Invited => {
+                    Err(stale("enrollment has closed without this site"))
+                }
+            };
         }
-        self.core.store.record_enrolment(&site, &enrolment).await?;
         tracing::info!(%site, study = %context.id(), units = enrolment.units, "site enrolled");
         self.answered(&context);
         Ok(())
@@ -198,8 +199,9 @@ impl FederationService {
         };
         self.core.board.withdraw_training(site, context.id(), round, answered);
         let store = &self.core.store;
-        store.record_training_decline(context.id(), (round, attempt), site, outcome, detail).await?;
-        if kind == DeclineKind::Refusal {
+        let open =
+            store.record_training_decline(context.id(), (round, attempt), site, outcome, detail).await?;
+        if open && kind == DeclineKind::Refusal {
             let message = format!("left the study in round {round}: {detail}");
             store.record_warning(context.id(), Some(site), &message, self.core.clock.now_ms()).await?;
         }
@@ -211,7 +213,7 @@ impl FederationService {
         site: SiteId,
         request: ModelRequest,
     ) -> Result<Chunks<v1::ModelChunk>, ApiError> {
-        self.standing(&request.study_id, &site).await?;
+        self.enrolled(&request.study_id, &site).await?;
         let found = self.core.model(&request.study_id, request.model_version).await?;
         let Some((digest, bytes)) = found else {
             let detail = format!(

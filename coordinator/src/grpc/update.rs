@@ -1,6 +1,6 @@
 //! Reading one update, and every check of it that needs no store.
 
-use fusiondp_dp::LedgerEntry;
+use fusiondp_dp::{Ledger, LedgerEntry};
 use fusiondp_proto::v1;
 use fusiondp_protocol::chunks::{Assembler, decode_f32};
 use fusiondp_protocol::{LedgerMirror, Limits, Plan, ProblemType, UpdateHeader, UpdatePart};
@@ -116,13 +116,22 @@ fn check_ledger(
         );
         return Err(malformed(detail));
     }
-    for entry in entries {
-        check_entry(context, plan, header, entry)?;
+    for (step, entry) in (1..).zip(entries) {
+        check_entry(context, plan, header, (step, entry))?;
     }
-    let linked = entries.windows(2).all(|pair| pair[1].previous() == pair[0].hash());
-    if !linked || entries.last().is_none_or(|last| last.hash() != ledger.head) {
+    if let Err(broken) = Ledger::verify_piece(entries) {
+        return Err(malformed(format!(
+            "the ledger entries are no piece of a chain: {broken}; run `fusiondp-site ledger verify`"
+        )));
+    }
+    if entries.last().is_none_or(|last| last.hash() != ledger.head) {
         return Err(malformed(
-            "the ledger entries are no piece of one chain that ends in `head`; verify the ledger",
+            "`head` is not the hash of the last ledger entry; send the head after the charges",
+        ));
+    }
+    if entries.iter().any(|entry| entry.charge().data_set != entries[0].charge().data_set) {
+        return Err(malformed(
+            "the ledger entries of one update are of several data sets; send one update for each",
         ));
     }
     Ok(())
@@ -132,13 +141,14 @@ fn check_entry(
     context: &StudyContext,
     plan: &Plan,
     header: &UpdateHeader,
-    entry: &LedgerEntry,
+    (step, entry): (u32, &LedgerEntry),
 ) -> Result<(), ApiError> {
     let charge = entry.charge();
     let wrong = [
         ("study", charge.study != context.id().as_str()),
         ("study_digest", charge.study_digest != context.digest()),
         ("round", charge.round != header.round),
+        ("local_step", charge.local_step != step),
         ("event", Some(charge.event) != plan.step_event()),
         ("clip_norm", charge.clip_norm != plan.clip_norm),
         ("units", charge.units != header.units),

@@ -1,16 +1,16 @@
-//! The terminal view of a running study: one live line on a terminal, plain lines elsewhere, a table at the end.
+//! The terminal view of a running study: one live line on a terminal, plain lines every few seconds elsewhere.
 
-pub(crate) mod text;
-
+use std::fmt;
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 use fusiondp_protocol::{Metric, StudyState, StudyStatus};
 use fusiondp_runtime::console::OutputError;
-use fusiondp_runtime::outln;
+use fusiondp_runtime::{errln, outln};
+use indicatif::style::TemplateError;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use text::{duration, epsilon};
+use crate::text::{duration, epsilon};
 
 /// Between two plain lines.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(3);
@@ -19,28 +19,62 @@ const PLAIN_INTERVAL: Duration = Duration::from_secs(3);
 const NAMED_SITES: usize = 4;
 
 /// Follows one study.
-pub(crate) struct Progress {
+pub struct Progress {
     bar: Option<ProgressBar>,
+    plain: Plain,
     /// What the last plain line said of state and detail, and when.
-    plain: Option<(StudyState, String, Instant)>,
+    last: Option<(StudyState, String, Instant)>,
+}
+
+/// Where plain lines go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plain {
+    /// To standard output: they are what the command is for.
+    Output,
+    /// To standard error, beside the output.
+    Beside,
+}
+
+impl Plain {
+    fn line(self, text: fmt::Arguments<'_>) -> Result<(), OutputError> {
+        match self {
+            Plain::Output => outln!("{text}"),
+            Plain::Beside => {
+                errln!("{text}");
+                Ok(())
+            }
+        }
+    }
 }
 
 impl Progress {
     /// A live line where standard error is a terminal.
-    pub(crate) fn new() -> Self {
+    pub fn new(plain: Plain) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(1);
             bar.set_style(style());
             bar
         });
-        Self { bar, plain: None }
+        Self { bar, plain, last: None }
+    }
+
+    /// Says one line above whatever is shown.
+    ///
+    /// # Errors
+    /// [`OutputError`].
+    pub fn say(&self, text: &str) -> Result<(), OutputError> {
+        let line = || self.plain.line(format_args!("{text}"));
+        match &self.bar {
+            Some(bar) => bar.suspend(line),
+            None => line(),
+        }
     }
 
     /// Shows a status.
     ///
     /// # Errors
     /// [`OutputError`].
-    pub(crate) fn show(&mut self, status: &StudyStatus) -> Result<(), OutputError> {
+    pub fn show(&mut self, status: &StudyStatus) -> Result<(), OutputError> {
         match &self.bar {
             Some(bar) => {
                 bar.set_length(u64::from(status.rounds.max(1)));
@@ -59,38 +93,42 @@ impl Progress {
     ///
     /// # Errors
     /// [`OutputError`].
-    pub(crate) fn lost(&mut self, reason: &str) -> Result<(), OutputError> {
+    pub fn lost(&mut self, reason: &str) -> Result<(), OutputError> {
         match &self.bar {
             Some(bar) => {
                 bar.set_message(format!("{reason} · trying again"));
                 Ok(())
             }
             // Said once per outage, and the next status at once.
-            None if self.plain.take().is_some() => outln!("{reason}; trying again"),
+            None if self.last.take().is_some() => self.plain.line(format_args!("{reason}; trying again")),
             None => Ok(()),
         }
     }
 
     fn show_plain(&mut self, status: &StudyStatus) -> Result<(), OutputError> {
         let now = Instant::now();
-        let due = match &self.plain {
+        let due = match &self.last {
             None => true,
             Some((state, detail, last)) => {
                 *state != status.state || *detail != status.detail || now - *last >= PLAIN_INTERVAL
             }
         };
         if due {
-            outln!("round {}/{}  {}", status.round, status.rounds, message(status))?;
-            self.plain = Some((status.state, status.detail.clone(), now));
+            let (round, rounds) = (status.round, status.rounds);
+            self.plain.line(format_args!("round {round}/{rounds}  {}", message(status)))?;
+            self.last = Some((status.state, status.detail.clone(), now));
         }
         Ok(())
     }
 }
 
 fn style() -> ProgressStyle {
-    // The template is a constant that a test renders; without it the default style still shows the position.
+    // The template is a constant; without it the default style still shows the position.
+    template().unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+fn template() -> Result<ProgressStyle, TemplateError> {
     ProgressStyle::with_template("{bar:24} {pos}/{len}  {wide_msg}")
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 /// Everything after the round: rate, remaining time, loss, newest metric, epsilon per site.
@@ -129,7 +167,7 @@ fn spent(status: &StudyStatus) -> Option<String> {
     }
     let named = sites.iter().take(NAMED_SITES);
     let mut figures: Vec<String> =
-        named.map(|site| format!("{} {}", site.site_id, epsilon(site.epsilon_replace))).collect();
+        named.map(|site| format!("{} {}", site.site_id, epsilon(site.epsilon_replace.get()))).collect();
     if sites.len() > NAMED_SITES {
         figures.push(format!("and {} more", sites.len() - NAMED_SITES));
     }

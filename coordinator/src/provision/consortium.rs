@@ -19,8 +19,9 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use fusiondp_protocol::study::Federation;
 use fusiondp_runtime::config::{ConfigError, load_file};
 use fusiondp_runtime::files::{FileError, read_limited};
 use fusiondp_runtime::identity::{IdentityError, validate_id};
@@ -79,6 +80,19 @@ pub enum ConsortiumError {
     /// The file cannot be read.
     #[error(transparent)]
     File(#[from] FileError),
+    /// A value is refused.
+    #[error("{}: {problem}", path.display())]
+    Field {
+        /// Which file.
+        path: PathBuf,
+        /// Field, value and remedy.
+        problem: FieldError,
+    },
+}
+
+/// Why a value of a consortium file was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum FieldError {
     /// An id that no certificate can carry.
     #[error("{field}: {source}")]
     Id {
@@ -123,7 +137,8 @@ impl ConsortiumFile {
     pub fn load(path: &Path) -> Result<Self, ConsortiumError> {
         let mut consortium: Self = load_file(path)?;
         consortium.text = String::from_utf8_lossy(&read_limited(path, MAX_BYTES)?).into_owned();
-        consortium.validate()?;
+        let refused = |problem| ConsortiumError::Field { path: path.to_owned(), problem };
+        consortium.validate().map_err(refused)?;
         Ok(consortium)
     }
 
@@ -163,13 +178,17 @@ impl ConsortiumFile {
         &self.text
     }
 
-    fn validate(&self) -> Result<(), ConsortiumError> {
+    fn validate(&self) -> Result<(), FieldError> {
         check_text("name", &self.name)?;
         check_days("validity_days", self.validity_days)?;
         check_days("authority_validity_days", self.authority_validity_days)?;
         self.coordinator.validate()?;
         if self.sites.is_empty() {
             return Err(value_error("sites", "[]", "is empty; name at least one [[sites]] entry"));
+        }
+        if self.sites.len() > Federation::MAX_SITES as usize {
+            let problem = format!("is too many; a consortium has at most {} sites", Federation::MAX_SITES);
+            return Err(value_error("sites", &self.sites.len().to_string(), &problem));
         }
         let mut seen = BTreeSet::new();
         for (index, site) in self.sites.iter().enumerate() {
@@ -217,7 +236,7 @@ impl CoordinatorEntry {
         hosts
     }
 
-    fn validate(&self) -> Result<(), ConsortiumError> {
+    fn validate(&self) -> Result<(), FieldError> {
         check_id("coordinator.id", &self.id)?;
         let host = host_of(&self.url).ok_or_else(|| {
             value_error("coordinator.url", &self.url, "is not of the form https://host:port, without a path")
@@ -249,24 +268,24 @@ impl SiteEntry {
         &self.contact
     }
 
-    fn validate(&self, index: usize) -> Result<(), ConsortiumError> {
+    fn validate(&self, index: usize) -> Result<(), FieldError> {
         check_id(&format!("sites[{index}].id"), &self.id)?;
         check_text(&format!("sites[{index}].title"), &self.title)?;
         check_text(&format!("sites[{index}].contact"), &self.contact)
     }
 }
 
-fn value_error(field: &str, value: &str, problem: &str) -> ConsortiumError {
-    ConsortiumError::Value { field: field.to_owned(), value: value.to_owned(), problem: problem.to_owned() }
+fn value_error(field: &str, value: &str, problem: &str) -> FieldError {
+    FieldError::Value { field: field.to_owned(), value: value.to_owned(), problem: problem.to_owned() }
 }
 
-fn check_id(field: &str, id: &str) -> Result<(), ConsortiumError> {
-    validate_id(id).map_err(|source| ConsortiumError::Id { field: field.to_owned(), source })?;
+fn check_id(field: &str, id: &str) -> Result<(), FieldError> {
+    validate_id(id).map_err(|source| FieldError::Id { field: field.to_owned(), source })?;
     // A DNS label, which an id becomes, must not end so.
     if id.ends_with('-') { Err(value_error(field, id, "must not end with a hyphen")) } else { Ok(()) }
 }
 
-fn check_text(field: &str, text: &str) -> Result<(), ConsortiumError> {
+fn check_text(field: &str, text: &str) -> Result<(), FieldError> {
     if text.trim().is_empty() {
         return Err(value_error(field, text, "is empty"));
     }
@@ -277,14 +296,14 @@ fn check_text(field: &str, text: &str) -> Result<(), ConsortiumError> {
     Ok(())
 }
 
-fn check_days(field: &str, days: u32) -> Result<(), ConsortiumError> {
+fn check_days(field: &str, days: u32) -> Result<(), FieldError> {
     if (1..=MAX_DAYS).contains(&days) {
         return Ok(());
     }
     Err(value_error(field, &days.to_string(), &format!("must lie between 1 and {MAX_DAYS} days")))
 }
 
-fn check_host(field: &str, host: &str) -> Result<(), ConsortiumError> {
+fn check_host(field: &str, host: &str) -> Result<(), FieldError> {
     let label = |label: &str| {
         !label.is_empty()
             && label.len() <= 63
@@ -369,6 +388,7 @@ mod tests {
         ] {
             let error = replaced(old, new);
             assert!(fragments.iter().all(|fragment| error.contains(fragment)), "{new}: {error}");
+            assert!(error.contains("consortium.toml"), "{error}");
         }
         let twice = format!("{GOOD}[[sites]]\nid = \"a\"\ntitle = \"B\"\ncontact = \"b\"\n");
         assert!(read(&twice).unwrap_err().to_string().contains("used twice"));

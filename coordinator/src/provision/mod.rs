@@ -40,7 +40,7 @@ use authority::Authority;
 use certificate::Subject;
 use kit::Kit;
 
-pub use consortium::{ConsortiumError, ConsortiumFile};
+pub use consortium::{ConsortiumError, ConsortiumFile, FieldError};
 pub use report::ProvisionReport;
 
 /// Id in the admin's certificate.

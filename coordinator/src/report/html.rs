@@ -8,8 +8,9 @@ use super::chart::{Chart, Series};
 use super::facts::Facts;
 use super::json::{EpsilonPair, EpsilonPoint, MetricEntry, SiteDetail, Summary};
 use super::matrix;
-use super::text::{count, duration, epsilon, escape, figure, share, time};
+use super::text::{count, escape, figure, or_dash, share};
 use crate::study::StudyContext;
+use crate::text::{duration, epsilon, time};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -61,9 +62,9 @@ fn header(context: &StudyContext, summary: &Summary) -> String {
 fn cards(summary: &Summary) -> String {
     let on = summary.evaluated_on();
     let cards = [
-        (format!("AUROC, {on}"), share(summary.auroc)),
-        (format!("AUPR, {on}"), share(summary.aupr)),
-        (format!("Brier score, {on}"), share(summary.brier)),
+        (format!("AUROC, {on}"), or_dash(summary.auroc.map(share))),
+        (format!("AUPR, {on}"), or_dash(summary.aupr.map(share))),
+        (format!("Brier score, {on}"), or_dash(summary.brier.map(share))),
         ("sites".to_owned(), summary.sites.to_string()),
         ("ε, replace".to_owned(), epsilon(summary.epsilon.replace)),
         ("ε, zero_out".to_owned(), epsilon(summary.epsilon.zero_out)),
@@ -91,7 +92,9 @@ fn guarantee(context: &StudyContext, summary: &Summary) -> String {
              knows all else of that person, learns at most as much as (ε, δ)-differential privacy with \
              ε = <b>{}</b> and δ = {delta} allows. <em>replace</em> means that the values change from anything to \
              anything; <em>zero_out</em> that they are used or imputed values stand in for them. All figures are upper \
-             bounds, rounded up.</p>{}",
+             bounds, rounded up; they count one charge for every task that a site did not answer. The account that \
+             decides is each site's own ledger, where a site that crashed within a task may have charged for it more \
+             than once.</p>{}",
             sensitive.join(", "),
             summary.headline(),
             overlap(summary)
@@ -198,9 +201,9 @@ fn metrics(summary: &Summary) -> String {
             entry.site.as_deref().map_or_else(|| "<b>pooled</b>".to_owned(), escape),
             count(entry.records),
             count(entry.positives),
-            share(entry.auroc),
-            share(entry.aupr),
-            share(Some(entry.brier))
+            or_dash(entry.auroc.map(share)),
+            or_dash(entry.aupr.map(share)),
+            share(entry.brier)
         )
     };
     let note = match &summary.evaluated {
@@ -246,18 +249,20 @@ fn privacy(summary: &Summary) -> String {
 }
 
 fn epsilon_row(site: &SiteDetail) -> String {
-    let all = |of: fn(&EpsilonPair) -> f64| {
-        site.data_epsilon.as_ref().map_or_else(|| "–".to_owned(), |pair| epsilon(of(pair)))
-    };
+    let all = |of: fn(&EpsilonPair) -> f64| or_dash(site.data_epsilon.as_ref().map(|pair| epsilon(of(pair))));
     format!(
         "<tr><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
          <td class=\"n\">{}</td><td>{}</td></tr>",
         escape(&site.site),
-        epsilon(site.epsilon.replace),
-        epsilon(site.epsilon.zero_out),
+        epsilon(site.epsilon_at_most.replace),
+        epsilon(site.epsilon_at_most.zero_out),
         all(|pair| pair.replace),
         all(|pair| pair.zero_out),
-        if site.mirror_complete { "complete" } else { "has gaps" }
+        match (site.mirror_complete, site.unanswered_tasks) {
+            (true, _) => "complete".to_owned(),
+            (false, 0) => "has gaps".to_owned(),
+            (false, tasks) => format!("{tasks} task(s) unanswered"),
+        }
     )
 }
 
@@ -332,25 +337,23 @@ fn warnings(summary: &Summary) -> String {
 
 fn study_facts(context: &StudyContext, facts: &Facts, summary: &Summary) -> String {
     let study = context.study();
-    let optional = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), figure);
     let plan = facts.study.plan.as_ref();
-    let digest = |value: Option<&String>| value.cloned().unwrap_or_else(|| "–".to_owned());
     let rows = [
         ("Mode", study.fusion.mode.to_string()),
         ("Parameters", count(context.model().parameters() as u64)),
-        ("Privacy units", plan.map_or_else(|| "–".to_owned(), |plan| count(plan.total_units))),
-        ("Records", plan.map_or_else(|| "–".to_owned(), |plan| count(plan.total_records))),
-        ("Noise multiplier", optional(summary.noise_multiplier)),
-        ("Sampling probability", optional(summary.sampling_probability)),
+        ("Privacy units", or_dash(plan.map(|plan| count(plan.total_units)))),
+        ("Records", or_dash(plan.map(|plan| count(plan.total_records)))),
+        ("Noise multiplier", or_dash(summary.noise_multiplier.map(figure))),
+        ("Sampling probability", or_dash(summary.sampling_probability.map(figure))),
         ("Clip norm", figure(summary.clip_norm)),
         ("Local steps", study.training.local_steps.to_string()),
-        ("Submitted", time(Some(summary.study.submitted_ms))),
-        ("Started", time(summary.study.started_ms)),
-        ("Ended", time(summary.study.ended_ms)),
-        ("Report made", time(Some(facts.made_ms))),
+        ("Submitted", time(summary.study.submitted_ms)),
+        ("Started", or_dash(summary.study.started_ms.map(time))),
+        ("Ended", or_dash(summary.study.ended_ms.map(time))),
+        ("Report made", time(facts.made_ms)),
         ("Study document, SHA-256", summary.study.digest.clone()),
-        ("Model parameters, SHA-256", digest(summary.study.model_digest.as_ref())),
-        ("Imputer, SHA-256", digest(summary.study.imputer_digest.as_ref())),
+        ("Model parameters, SHA-256", or_dash(summary.study.model_digest.clone())),
+        ("Imputer, SHA-256", or_dash(summary.study.imputer_digest.clone())),
     ];
     let row = |(label, value): (&str, String)| {
         let class = if label.ends_with("SHA-256") { " class=\"digest\"" } else { "" };

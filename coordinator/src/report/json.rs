@@ -4,10 +4,11 @@ use fusiondp_dp::NeighboringRelation;
 use fusiondp_protocol::study::PrivacyTarget;
 use serde::Serialize;
 
-use super::facts::Facts;
-use super::{ReportError, text};
+use super::ReportError;
+use super::facts::{Exposure, Facts};
 use crate::store::Standing;
 use crate::study::StudyContext;
+use crate::text::epsilon;
 
 /// The whole document. Keys are stable: programs read them.
 #[derive(Debug, Serialize)]
@@ -89,11 +90,15 @@ pub(crate) struct SiteDetail {
     pub(crate) records: u64,
     pub(crate) rounds_contributed: u32,
     pub(crate) rounds_missed: u32,
-    /// Spent in this study.
+    /// Spent in this study by the site's own account, as far as it has arrived.
     pub(crate) epsilon: EpsilonPair,
+    /// The same with one charge for each private task that was not answered.
+    pub(crate) epsilon_at_most: EpsilonPair,
+    /// Private tasks that were not answered.
+    pub(crate) unanswered_tasks: usize,
     /// Spent over all studies on the same data; null before the first charge.
     pub(crate) data_epsilon: Option<EpsilonPair>,
-    /// The coordinator has seen every charge since enrollment.
+    /// The coordinator has seen every charge since enrollment that it can know of.
     pub(crate) mirror_complete: bool,
     /// After each of the site's updates.
     pub(crate) epsilon_by_round: Vec<EpsilonPoint>,
@@ -157,7 +162,8 @@ pub(crate) fn summary(context: &StudyContext, facts: &Facts) -> Result<Summary, 
     let plan = facts.study.plan.as_ref();
     let last = facts.final_metric(context);
     let overlap = study.federation.max_overlap;
-    let spent = facts.spent(overlap)?;
+    let exposures = facts.exposures()?;
+    let spent = facts.spent(&exposures, overlap)?;
     let mut warnings: Vec<WarningEntry> = facts.warnings.iter().map(warning).collect();
     if spent.at_larger_delta {
         let message = format!(
@@ -166,10 +172,11 @@ pub(crate) fn summary(context: &StudyContext, facts: &Facts) -> Result<Summary, 
         );
         warnings.push(WarningEntry { site: None, message, at_ms: facts.made_ms });
     }
+    warnings.extend(exposures.iter().filter_map(|exposure| unanswered(facts, exposure)));
     Ok(Summary {
         study: study_facts(context, facts),
         sites: facts.sites.iter().filter(|site| site.units > 0).count(),
-        site_details: facts.sites.iter().map(|site| site_detail(facts, site)).collect(),
+        site_details: facts.sites.iter().map(|site| site_detail(facts, &exposures, site)).collect(),
         auroc: last.and_then(|metric| metric.auroc),
         aupr: last.and_then(|metric| metric.aupr),
         brier: last.map(|metric| metric.brier),
@@ -216,7 +223,9 @@ fn study_facts(context: &StudyContext, facts: &Facts) -> StudyFacts {
     }
 }
 
-fn site_detail(facts: &Facts, site: &crate::store::StudySiteRow) -> SiteDetail {
+fn site_detail(facts: &Facts, exposures: &[Exposure<'_>], site: &crate::store::StudySiteRow) -> SiteDetail {
+    let exposure = exposures.iter().find(|one| one.site.site == site.site);
+    let (at_most, unanswered_tasks) = exposure.map_or((None, 0), |one| (Some(one.at_most), one.unanswered));
     let own = || facts.updates.iter().filter(|update| update.site == site.site && update.events > 0);
     let point = |update: &crate::store::UpdateRow| EpsilonPoint {
         round: update.round,
@@ -237,13 +246,33 @@ fn site_detail(facts: &Facts, site: &crate::store::StudySiteRow) -> SiteDetail {
         rounds_contributed: site.rounds_contributed,
         rounds_missed: site.rounds_missed,
         epsilon: EpsilonPair { replace: site.epsilon_replace, zero_out: site.epsilon_zero_out },
+        epsilon_at_most: EpsilonPair {
+            replace: at_most.map_or(0.0, |spent| spent.replace),
+            zero_out: at_most.map_or(0.0, |spent| spent.zero_out),
+        },
+        unanswered_tasks,
         data_epsilon: own().next().map(|_| EpsilonPair {
             replace: over_all(|update| update.data_epsilon_replace),
             zero_out: over_all(|update| update.data_epsilon_zero_out),
         }),
-        mirror_complete: site.mirror_gaps == 0,
+        mirror_complete: site.mirror_gaps == 0 && unanswered_tasks == 0,
         epsilon_by_round: own().map(point).collect(),
     }
+}
+
+/// What an administrator should know of tasks that nothing came back from.
+fn unanswered(facts: &Facts, exposure: &Exposure<'_>) -> Option<WarningEntry> {
+    let Exposure { site, unanswered, at_most, .. } = exposure;
+    if *unanswered == 0 {
+        return None;
+    }
+    let message = format!(
+        "{unanswered} private task(s) were not answered; the site may have charged for them, so its epsilon in this \
+         study is at most {} (replace), {} (zero_out). Its own ledger tells",
+        epsilon(at_most.replace),
+        epsilon(at_most.zero_out)
+    );
+    Some(WarningEntry { site: Some(site.site.to_string()), message, at_ms: facts.made_ms })
 }
 
 fn participation(row: &crate::store::ParticipationRow) -> Participation {
@@ -306,8 +335,8 @@ impl Summary {
     /// The headline epsilon with its relation, rounded up.
     pub(crate) fn headline(&self) -> String {
         match self.headline_relation {
-            NeighboringRelation::Replace => format!("{} (replace)", text::epsilon(self.epsilon.replace)),
-            NeighboringRelation::ZeroOut => format!("{} (zero_out)", text::epsilon(self.epsilon.zero_out)),
+            NeighboringRelation::Replace => format!("{} (replace)", epsilon(self.epsilon.replace)),
+            NeighboringRelation::ZeroOut => format!("{} (zero_out)", epsilon(self.epsilon.zero_out)),
         }
     }
 }

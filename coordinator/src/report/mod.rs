@@ -27,6 +27,10 @@ pub(crate) use facts::Facts;
 use crate::error::CoordinatorError;
 use crate::shared::Core;
 use crate::study::SharedContext;
+use crate::text::epsilon;
+
+/// Every file that a report folder can hold.
+pub(crate) const FILES: [&str; 4] = ["report.html", "report.json", "model.onnx", "study.toml"];
 
 /// One file of a report folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,8 +91,8 @@ fn metadata(facts: &Facts, summary: &json::Summary) -> BTreeMap<String, String> 
         ("fusiondp.study".to_owned(), facts.study.id.to_string()),
         ("fusiondp.study.digest".to_owned(), facts.study.digest.to_string()),
         ("fusiondp.rounds".to_owned(), facts.study.rounds_applied.to_string()),
-        ("fusiondp.epsilon.replace".to_owned(), text::epsilon(summary.epsilon.replace)),
-        ("fusiondp.epsilon.zero_out".to_owned(), text::epsilon(summary.epsilon.zero_out)),
+        ("fusiondp.epsilon.replace".to_owned(), epsilon(summary.epsilon.replace)),
+        ("fusiondp.epsilon.zero_out".to_owned(), epsilon(summary.epsilon.zero_out)),
     ]);
     if let Some(model) = &facts.model {
         metadata.insert("fusiondp.parameters.digest".to_owned(), model.digest.to_string());

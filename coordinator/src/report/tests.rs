@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use fusiondp_dp::{DpEvent, NeighboringRelation, NoiseMultiplier, SamplingProbability, epsilon};
 use fusiondp_protocol::{Digest, Plan, SiteSize, StudyDocument, StudyState};
 
+use super::facts::Spent;
 use super::*;
 use crate::round::RoundKey;
 use crate::round::reporting::SiteOutcome;
@@ -93,14 +94,60 @@ fn facts(context: &StudyContext, claims: Vec<Claim>) -> Facts {
     }
 }
 
+fn spent_of(facts: &Facts, overlap: u32) -> Spent {
+    facts.spent(&facts.exposures().unwrap(), overlap).unwrap()
+}
+
+#[test]
+fn a_task_that_nobody_answered_may_have_been_charged_for() {
+    let context = context();
+    let mut facts = facts(&context, vec![claim("a", 2, true), claim("b", 2, true)]);
+    let step = plan(&context).step_event().unwrap();
+    facts.claims[1].events = vec![step; 2];
+    let row = |round, attempt, outcome| ParticipationRow {
+        round,
+        attempt,
+        site: "b".parse().unwrap(),
+        outcome,
+        detail: String::new(),
+    };
+    // The first round is a warm-up; what was reported, late or refused has no further charge.
+    facts.participation = vec![
+        row(1, 1, SiteOutcome::Missing),
+        row(2, 1, SiteOutcome::Reported),
+        row(3, 1, SiteOutcome::Late),
+        row(4, 1, SiteOutcome::Missing),
+        row(4, 2, SiteOutcome::Failed),
+        row(5, 1, SiteOutcome::Working),
+        row(6, 1, SiteOutcome::Refused),
+    ];
+    let exposures = facts.exposures().unwrap();
+    assert_eq!((exposures[0].unanswered, exposures[1].unanswered), (0, 3));
+    assert_eq!(exposures[0].at_most.replace, facts.claims[0].epsilon_replace);
+    let five = [step; 5];
+    let at_most = (exposures[1].at_most.replace, exposures[1].at_most.zero_out);
+    let composed = crate::study::audit::merged(&five);
+    let expected =
+        (spent(&composed, NeighboringRelation::Replace), spent(&composed, NeighboringRelation::ZeroOut));
+    assert_eq!(at_most, expected);
+    let files = write(&context, &facts).unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&files[1].bytes).unwrap();
+    assert_eq!(json["epsilon"]["replace"].as_f64(), Some(expected.0.max(facts.claims[0].epsilon_replace)));
+    let detail = &json["site_details"][1];
+    assert_eq!((&detail["unanswered_tasks"], &detail["mirror_complete"]), (&3.into(), &false.into()));
+    assert!(detail["epsilon_at_most"]["replace"].as_f64() > detail["epsilon"]["replace"].as_f64());
+    let warnings = json["warnings"].to_string();
+    assert!(warnings.contains("3 private task(s) were not answered"), "{warnings}");
+}
+
 #[test]
 fn disjoint_patients_lose_the_largest_figure_and_shared_ones_the_worst_sites_together() {
     let context = context();
     let claims = vec![claim("a", 5, true), claim("b", 4, true), claim("c", 1, true)];
     let facts = facts(&context, claims);
-    let single = facts.spent(1).unwrap();
+    let single = spent_of(&facts, 1);
     assert_eq!(single.replace, facts.claims[0].epsilon_replace);
-    let both = facts.spent(2).unwrap();
+    let both = spent_of(&facts, 2);
     let nine = claim("x", 9, true);
     assert_eq!((both.replace, both.zero_out), (nine.epsilon_replace, nine.epsilon_zero_out));
     assert!(!both.at_larger_delta);
@@ -110,7 +157,7 @@ fn disjoint_patients_lose_the_largest_figure_and_shared_ones_the_worst_sites_tog
 fn charges_that_were_not_seen_are_added_up_and_said_to_be() {
     let context = context();
     let facts = facts(&context, vec![claim("a", 5, false), claim("b", 4, true)]);
-    let both = facts.spent(2).unwrap();
+    let both = spent_of(&facts, 2);
     assert_eq!(both.replace, facts.claims[0].epsilon_replace + facts.claims[1].epsilon_replace);
     assert!(both.at_larger_delta);
 }

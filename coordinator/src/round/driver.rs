@@ -129,6 +129,16 @@ impl<'a> Driver<'a> {
         loop {
             let answered = self.context.answered.notified();
             let reporting = self.reporting(row, deadline_ms).await?;
+            // Whoever has answered must not be asked again, also if the answer came while the task was being posted, or
+            // its call ended before the task was withdrawn: the site would charge for it once more.
+            for site in reporting.answered() {
+                self.core.board.withdraw_training(
+                    site,
+                    self.context.id(),
+                    row.key.round,
+                    Some(row.key.attempt),
+                );
+            }
             let min_sites = self.context.study().federation.min_sites;
             let now_ms = self.core.clock.now_ms();
             match reporting.step(min_sites, now_ms) {
@@ -142,8 +152,9 @@ impl<'a> Driver<'a> {
     }
 
     async fn close_reporting(&self, aggregation: &Aggregation) -> Result<(), Interruption> {
-        self.core.store.edge_reported(self.context.id(), aggregation.key()).await?;
+        // Before the edge: a task that is taken in between would be charged for and come late.
         self.core.board.withdraw_round(self.context.id());
+        self.core.store.edge_reported(self.context.id(), aggregation.key()).await?;
         RoundEvent::Reported(aggregation).log(self.context.id());
         Ok(())
     }

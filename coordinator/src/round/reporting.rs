@@ -49,31 +49,6 @@ pub enum ReportingStep {
 #[error("unknown site outcome {0:?}; the state was written by a newer coordinator, run that version")]
 pub struct UnknownOutcome(String);
 
-/// Why an answer does not belong to this attempt.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ReportingError {
-    /// The site has no task in this attempt.
-    #[error("site {site} was not selected for attempt {attempt} of round {round}")]
-    NotSelected {
-        /// The site.
-        site: SiteId,
-        /// Round.
-        round: u32,
-        /// Attempt.
-        attempt: u32,
-    },
-    /// The site has answered with something else before.
-    #[error("site {site} has already answered round {round} with outcome {outcome}")]
-    Answered {
-        /// The site.
-        site: SiteId,
-        /// Round.
-        round: u32,
-        /// Its earlier answer.
-        outcome: SiteOutcome,
-    },
-}
-
 impl Reporting {
     /// A task that is out, with what its sites have answered so far.
     pub fn new(key: RoundKey, deadline_ms: u64, sites: BTreeMap<SiteId, SiteOutcome>) -> Self {
@@ -95,20 +70,9 @@ impl Reporting {
         self.with(SiteOutcome::Working)
     }
 
-    /// Takes one site's answer. Repeating an answer changes nothing.
-    ///
-    /// # Errors
-    /// [`ReportingError`] for a site that was not asked or has answered otherwise.
-    pub fn record(mut self, site: &SiteId, outcome: SiteOutcome) -> Result<Self, ReportingError> {
-        let RoundKey { round, attempt, .. } = self.key;
-        let Some(entry) = self.sites.get_mut(site) else {
-            return Err(ReportingError::NotSelected { site: site.clone(), round, attempt });
-        };
-        if *entry != SiteOutcome::Working && *entry != outcome {
-            return Err(ReportingError::Answered { site: site.clone(), round, outcome: *entry });
-        }
-        *entry = outcome;
-        Ok(self)
+    /// The sites that have answered, whatever it was.
+    pub fn answered(&self) -> impl Iterator<Item = &SiteId> {
+        self.sites.iter().filter(|(_, outcome)| **outcome != SiteOutcome::Working).map(|(site, _)| site)
     }
 
     /// Decides: goes on when everybody has answered or the deadline has passed.

@@ -67,6 +67,7 @@ pub struct Store {
     pool: AnyPool,
     writer: Arc<Mutex<()>>,
     begin: Option<&'static str>,
+    begin_read: Option<&'static str>,
     /// Held as long as any clone lives: the operating system frees it with the process, however it ends.
     _lock: Arc<File>,
 }
@@ -107,7 +108,9 @@ impl Store {
         let pool = connect(&url, embedded).await?;
         sqlx::migrate!("./migrations").run(&pool).await.map_err(|source| StoreError::Migrate { source })?;
         let begin = embedded.then_some("BEGIN IMMEDIATE");
-        Ok(Self { pool, writer: Arc::default(), begin, _lock: Arc::new(lock) })
+        // SQLite reads one snapshot anyway.
+        let begin_read = (!embedded).then_some("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
+        Ok(Self { pool, writer: Arc::default(), begin, begin_read, _lock: Arc::new(lock) })
     }
 
     /// Runs a transaction that writes. It is durable when this returns `Ok`.
@@ -133,7 +136,7 @@ impl Store {
     where
         F: for<'tx> Fn(&'tx mut Tx<'env>) -> BoxFuture<'tx, Result<T, StoreError>>,
     {
-        self.run(None, &work).await.map_err(|source| named(name, source))
+        self.run(self.begin_read, &work).await.map_err(|source| named(name, source))
     }
 
     async fn run<'env, T, F>(&'env self, begin: Option<&'static str>, work: &F) -> Result<T, StoreError>
@@ -213,9 +216,11 @@ async fn prepare(connection: &mut AnyConnection, embedded: bool) -> Result<(), s
 }
 
 fn without_credentials(url: &str) -> String {
-    match (url.split_once("://"), url.rsplit_once('@')) {
+    // A password may stand before the host and, for some drivers, among the parameters.
+    let address = url.split_once('?').map_or(url, |(address, _)| address);
+    match (address.split_once("://"), address.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
-        _ => url.to_owned(),
+        _ => address.to_owned(),
     }
 }
 

@@ -257,9 +257,6 @@ impl Store {
         self.write("record_training_decline", |tx| {
             Box::pin(async move {
                 let refused = outcome == SiteOutcome::Refused;
-                if refused {
-                    sites::leave(tx, id, site, detail).await?;
-                }
                 let updated = sqlx::query(
                     "UPDATE round_sites SET outcome = $5, detail = $6 WHERE study_id = $1 AND round = $2 \
                      AND (attempt = $3 OR $7 = 1) AND site_id = $4 AND outcome = 'working'",
@@ -273,7 +270,11 @@ impl Store {
                 .bind(int(u8::from(refused)))
                 .execute(&mut **tx)
                 .await?;
-                Ok(updated.rows_affected() > 0)
+                let open = updated.rows_affected() > 0;
+                if open && refused {
+                    sites::leave(tx, id, site, detail).await?;
+                }
+                Ok(open)
             })
         })
         .await

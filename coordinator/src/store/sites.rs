@@ -184,13 +184,14 @@ impl Store {
         self.read("study_sites", |tx| Box::pin(study_sites(tx, id))).await
     }
 
-    /// A site joins. False when it had answered before, which changes nothing.
+    /// A site joins. False when it had answered before or enrollment has closed, which changes nothing.
     pub async fn record_enrolment(&self, site: &SiteId, enrolment: &Enrolment) -> Result<bool, StoreError> {
         self.write("record_enrolment", |tx| {
             Box::pin(async move {
                 let updated = sqlx::query(
                     "UPDATE study_sites SET state = 'enrolled', detail = '', units = $3, records = $4, \
-                     ledger_head = $5 WHERE study_id = $1 AND site_id = $2 AND state = 'invited'",
+                     ledger_head = $5 WHERE study_id = $1 AND site_id = $2 AND state = 'invited' \
+                     AND EXISTS (SELECT 1 FROM studies WHERE study_id = $1 AND state = 'enrolling')",
                 )
                 .bind(enrolment.study_id.as_str())
                 .bind(site.as_str())

@@ -129,9 +129,16 @@ impl Store {
         .await
     }
 
-    /// The oldest study that has not ended: the one to drive.
+    /// The oldest study that has not ended: the one to drive. Ended ones, which another version may have written, are not
+    /// looked at.
     pub async fn next_study(&self) -> Result<Option<StudyRow>, StoreError> {
-        Ok(self.studies().await?.into_iter().find(|study| !study.state.has_ended()))
+        self.read("next_study", |tx| {
+            Box::pin(async move {
+                let query = select_study!("WHERE ended_ms = 0 ORDER BY submitted_ms, study_id LIMIT 1");
+                query.fetch_optional(&mut **tx).await?.map(|row| study_row(&row)).transpose()
+            })
+        })
+        .await
     }
 
     /// The bytes of a study as submitted.
@@ -160,15 +167,13 @@ impl Store {
         .await
     }
 
-    /// Opens enrollment until `deadline_ms`.
+    /// Opens enrollment until `deadline_ms`; a study that has ended meanwhile stays as it is.
     pub async fn open_enrolment(&self, id: &StudyId, deadline_ms: u64) -> Result<(), StoreError> {
         self.write("open_enrolment", |tx| {
             Box::pin(async move {
-                sqlx::query("UPDATE studies SET enrolment_deadline_ms = $2, detail = '' WHERE study_id = $1")
-                    .bind(id.as_str())
-                    .bind(int(deadline_ms))
-                    .execute(&mut **tx)
-                    .await?;
+                let open = "UPDATE studies SET enrolment_deadline_ms = $2, detail = '' WHERE study_id = $1 \
+                            AND ended_ms = 0";
+                sqlx::query(open).bind(id.as_str()).bind(int(deadline_ms)).execute(&mut **tx).await?;
                 Ok(())
             })
         })
@@ -254,15 +259,23 @@ impl Store {
         .await
     }
 
-    /// Notes an administrator's wish to end the study after its current round.
-    pub async fn request_stop(&self, id: &StudyId) -> Result<Option<StudyRow>, StoreError> {
+    /// Notes an administrator's wish to end the study after its current round. One that waits for its turn ends at once.
+    /// False when there is no such study.
+    pub async fn request_stop(&self, id: &StudyId, now_ms: u64) -> Result<bool, StoreError> {
         self.write("request_stop", |tx| {
             Box::pin(async move {
                 sqlx::query("UPDATE studies SET stop_requested = 1 WHERE study_id = $1 AND ended_ms = 0")
                     .bind(id.as_str())
                     .execute(&mut **tx)
                     .await?;
-                load(tx, id).await
+                let waiting = "UPDATE studies SET state = 'stopped', ended_ms = $2, \
+                               detail = 'stopped by an administrator' WHERE study_id = $1 AND ended_ms = 0 \
+                               AND state = 'enrolling' AND enrolment_deadline_ms = 0 \
+                               AND EXISTS (SELECT 1 FROM studies other WHERE other.ended_ms = 0 \
+                               AND other.submitted_ms < studies.submitted_ms)";
+                sqlx::query(waiting).bind(id.as_str()).bind(int(now_ms)).execute(&mut **tx).await?;
+                let known = sqlx::query("SELECT 1 FROM studies WHERE study_id = $1").bind(id.as_str());
+                Ok(known.fetch_optional(&mut **tx).await?.is_some())
             })
         })
         .await

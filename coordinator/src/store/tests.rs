@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 use std::collections::BTreeSet;
 
-use fusiondp_protocol::{Plan, RoundPhase, SiteId, SiteSize, StudyDocument, StudyState};
+use fusiondp_protocol::{Enrolment, Plan, RoundPhase, SiteId, SiteSize, StudyDocument, StudyState};
 use fusiondp_runtime::files::create_private_folder;
 
 use super::*;
@@ -184,10 +184,50 @@ async fn an_end_is_final() {
     let id = document.id();
     store.end_study(id, StudyState::Stopped, "first", None, 50).await.unwrap();
     store.end_study(id, StudyState::Failed, "second", None, 60).await.unwrap();
-    let row = store.request_stop(id).await.unwrap().unwrap();
+    assert!(store.request_stop(id, 70).await.unwrap());
+    assert!(!store.request_stop(&"no-such".parse().unwrap(), 70).await.unwrap());
+    store.open_enrolment(id, 80).await.unwrap();
+    let row = store.study(id).await.unwrap().unwrap();
     assert_eq!((row.state, row.detail.as_str(), row.ended_ms), (StudyState::Stopped, "first", Some(50)));
-    assert!(!row.stop_requested);
+    assert!(!row.stop_requested && row.enrolment_deadline_ms.is_none());
     assert!(store.next_study().await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_study_that_waits_for_its_turn_is_stopped_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, first) = running(folder.path()).await;
+    let text = first.text().replace("name = \"small\"", "name = \"next\"");
+    let next = StudyDocument::from_bytes(text.as_bytes()).unwrap();
+    assert!(store.submit_study(&next, &[site("a")], 5).await.unwrap());
+    assert!(store.request_stop(next.id(), 6).await.unwrap());
+    let row = store.study(next.id()).await.unwrap().unwrap();
+    assert_eq!((row.state, row.ended_ms), (StudyState::Stopped, Some(6)));
+    // The one whose turn it is ends after its round, and its driver says so.
+    assert!(store.request_stop(first.id(), 7).await.unwrap());
+    let row = store.study(first.id()).await.unwrap().unwrap();
+    assert_eq!((row.state, row.ended_ms, row.stop_requested), (StudyState::Running, None, true));
+    assert_eq!(store.next_study().await.unwrap().unwrap().id, *first.id());
+}
+
+#[tokio::test]
+async fn nobody_joins_after_enrollment_has_closed_and_nobody_leaves_over_a_task_it_did_not_have() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, document) = running(folder.path()).await;
+    let id = document.id();
+    let late = Enrolment {
+        study_id: id.clone(),
+        study_digest: document.digest(),
+        units: 100,
+        records: 200,
+        ledger_head: fusiondp_dp::Digest::of(b"head"),
+    };
+    assert!(!store.record_enrolment(&site("a"), &late).await.unwrap());
+    let refused = SiteOutcome::Refused;
+    assert!(!store.record_training_decline(id, (1, 1), &site("a"), refused, "late").await.unwrap());
+    let standings: Vec<_> =
+        store.study_sites(id).await.unwrap().into_iter().map(|row| row.standing).collect();
+    assert_eq!(standings, [Standing::Invited, Standing::Invited]);
 }
 
 #[tokio::test]
@@ -222,6 +262,8 @@ async fn odd_folders_work_and_broken_databases_are_named() {
         assert!(error.to_string().contains("coordinator.sqlite"), "{error}");
     }
     assert_eq!(without_credentials("postgres://user:secret@host/db"), "postgres://…@host/db");
+    assert_eq!(without_credentials("postgres://host/db?password=secret"), "postgres://host/db");
+    assert_eq!(without_credentials("postgres://u:a@host/db?x=b@c"), "postgres://…@host/db");
     let missing = Store::open(&StoreOptions { state_dir: "/dev/null/x".into(), database_url: None }).await;
     assert!(missing.err().unwrap().to_string().contains("/dev/null/x"));
 }

@@ -275,10 +275,14 @@ async fn note_outcome(
     counts: bool,
 ) -> Result<(), StoreError> {
     let outcome = if counts { SiteOutcome::Reported } else { SiteOutcome::Late };
-    // A site that has reported in this round keeps that, whatever else arrives from it.
+    // A site that has reported in this round keeps that, whatever else arrives from it. An update that counts does so in
+    // the attempt that is open; in an abandoned one, whose tasks it was made for, it came late.
     sqlx::query(
-        "UPDATE round_sites SET outcome = $4, detail = '' WHERE study_id = $1 AND round = $2 AND site_id = $3 \
-         AND outcome <> 'reported' AND (attempt = $5 OR $6 = 1)",
+        "UPDATE round_sites SET outcome = CASE WHEN $6 = 1 AND EXISTS (SELECT 1 FROM rounds r WHERE \
+         r.study_id = $1 AND r.round = $2 AND r.attempt = round_sites.attempt AND r.phase <> 'abandoned') \
+         THEN $4 ELSE 'late' END, detail = '' WHERE study_id = $1 AND round = $2 AND site_id = $3 \
+         AND outcome <> 'reported' AND (attempt = $5 OR ($6 = 1 AND EXISTS (SELECT 1 FROM rounds r WHERE \
+         r.study_id = $1 AND r.round = $2 AND r.attempt = round_sites.attempt AND r.phase <> 'abandoned')))",
     )
     .bind(header.study_id.as_str())
     .bind(int(header.round))

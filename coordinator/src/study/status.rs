@@ -33,7 +33,7 @@ pub(crate) async fn status(core: &Core, id: &StudyId) -> Result<Option<StudyStat
         rounds: row.rounds,
         plan: row.plan.clone(),
         sites: sites.into_iter().map(|site| site_status(core, &row, site, &outcomes)).collect(),
-        metrics: metrics.iter().filter_map(metric).collect(),
+        metrics: newest(&metrics).filter_map(metric).collect(),
         submitted_ms: row.submitted_ms,
         started_ms: row.started_ms,
         ended_ms: row.ended_ms,
@@ -42,11 +42,12 @@ pub(crate) async fn status(core: &Core, id: &StudyId) -> Result<Option<StudyStat
     }))
 }
 
-/// The statuses of all studies, oldest first.
+/// The statuses of all studies, oldest first, without metrics.
 pub(crate) async fn all(core: &Core) -> Result<Vec<StudyStatus>, CoordinatorError> {
     let mut statuses = Vec::new();
     for row in core.store.studies().await? {
-        statuses.extend(status(core, &row.id).await?);
+        let status = status(core, &row.id).await?;
+        statuses.extend(status.map(|status| StudyStatus { metrics: Vec::new(), ..status }));
     }
     Ok(statuses)
 }
@@ -101,6 +102,13 @@ fn site_status(
 /// Stored figures come from validated messages; what cannot be one is shown as no bound at all.
 fn figure(value: f64) -> Epsilon {
     Epsilon::new(value).unwrap_or(Epsilon::INFINITE)
+}
+
+/// Those of each cohort's newest evaluation: a status stays small however long the study, and the report has all.
+fn newest(metrics: &[MetricRow]) -> impl Iterator<Item = &MetricRow> {
+    // Ordered by model version, so the last of a cohort is its newest.
+    let last: BTreeMap<_, _> = metrics.iter().map(|row| (&row.cohort, row.model_version)).collect();
+    metrics.iter().filter(move |row| last.get(&row.cohort) == Some(&row.model_version))
 }
 
 /// Only figures that exist: a cohort without positives has no ranking.

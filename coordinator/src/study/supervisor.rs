@@ -6,7 +6,7 @@ use std::time::Duration;
 use fusiondp_protocol::{Plan, StudyState};
 use fusiondp_runtime::Backoff;
 
-use super::{SharedContext, audit, check_stop, enrolment, evaluation};
+use super::{SharedContext, StudyContext, audit, check_stop, enrolment, evaluation};
 use crate::error::{CoordinatorError, Interruption};
 use crate::round::driver::Driver;
 use crate::shared::Core;
@@ -54,7 +54,11 @@ async fn drive_next(core: &Core) -> Result<bool, CoordinatorError> {
         Ok(()) => (StudyState::Finished, String::new()),
         Err(Interruption::Stopped) => (StudyState::Stopped, "stopped by an administrator".to_owned()),
         Err(Interruption::Failed(failure)) => (StudyState::Failed, failure.to_string()),
-        Err(Interruption::Fault(fault)) => return Err(fault),
+        Err(Interruption::Fault(fault)) => {
+            core.store.note_study(context.id(), &format!("interrupted and tried again: {fault}")).await?;
+            core.changed();
+            return Err(fault);
+        }
     };
     end(core, &context, state, &detail).await?;
     Ok(true)
@@ -120,10 +124,29 @@ async fn end(
     state: StudyState,
     detail: &str,
 ) -> Result<(), CoordinatorError> {
-    let model = last_model(core, context).await?;
+    // A study ends also where its state cannot be read any more, then without a final model.
+    let model = last_model(core, context).await.unwrap_or_else(|fault| {
+        tracing::error!(study = %context.id(), error = &fault as &dyn std::error::Error, "no final model");
+        None
+    });
+    warn_of_absences(core, context).await?;
     core.store.end_study(context.id(), state, detail, model.as_ref(), core.clock.now_ms()).await?;
     core.changed();
     tracing::info!(study = %context.id(), %state, detail, "study ended");
+    Ok(())
+}
+
+/// A model of a part of the sites must not look like one of all of them.
+async fn warn_of_absences(core: &Core, context: &StudyContext) -> Result<(), CoordinatorError> {
+    let Some(row) = core.store.study(context.id()).await? else { return Ok(()) };
+    for site in core.store.study_sites(context.id()).await? {
+        if site.units == 0 || site.rounds_contributed >= row.rounds_applied {
+            continue;
+        }
+        let message =
+            format!("took part in {} of the {} rounds applied", site.rounds_contributed, row.rounds_applied);
+        core.store.record_warning(context.id(), Some(&site.site), &message, core.clock.now_ms()).await?;
+    }
     Ok(())
 }
 

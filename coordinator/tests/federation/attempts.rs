@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use fusiondp_coordinator::round::reporting::SiteOutcome;
 use fusiondp_proto::v1;
 use fusiondp_proto::v1::federation_client::FederationClient;
 use fusiondp_protocol::{
@@ -108,6 +109,14 @@ async fn an_update_of_an_abandoned_attempt_counts_although_its_site_is_not_in_th
     assert_ne!(status.state, StudyState::Failed, "{}", status.detail);
     let b = status.sites.iter().find(|site| site.site_id.as_str() == "b").unwrap();
     assert_eq!(b.rounds_contributed, 1);
+    // What was not there in the abandoned attempt came late in it, and counts in the one that was open.
+    let rows = federation.store.participation(&id).await.unwrap();
+    let of = |name: &str| -> Vec<_> {
+        let rows = rows.iter().filter(|row| row.round == 1 && row.site.as_str() == name);
+        rows.map(|row| (row.attempt, row.outcome)).collect()
+    };
+    let expected = [(1, SiteOutcome::Late), (2, SiteOutcome::Reported)];
+    assert_eq!((of("b"), of("c")), (expected.to_vec(), expected.to_vec()));
     federation.stop().await;
 }
 
@@ -153,8 +162,10 @@ async fn a_site_cannot_weigh_more_than_its_records() {
     let (task, _) = tokio::join!(b.task(), c.task());
     let (mut header, payload) = b.site.update(&mut b.client, &task).await.unwrap();
     header.records = u64::from(u32::MAX);
-    let outcome = submit(&mut b.client, &header, &payload).await;
-    assert!(outcome.is_err(), "{outcome:?}");
+    let refused = submit(&mut b.client, &header, &payload).await.unwrap_err();
+    let refused = Problem::from_status(&refused).unwrap();
+    assert_eq!(refused.kind, ProblemType::MalformedMessage);
+    assert!(refused.detail.contains("weighs"), "{refused}");
     federation.stop().await;
 }
 

@@ -46,6 +46,26 @@ async fn roles_and_the_list_of_members_decide_who_may_call() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn models_are_for_sites_that_have_enrolled() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut federation = Federation::start(folder.path(), &["a", "b", "c"]).await;
+    federation.join("a", Behavior::Works);
+    federation.join("b", Behavior::Works);
+    federation.join("c", Behavior::RefusesStudy);
+    let id = federation.submit(&document(&[])).await;
+    assert_eq!(federation.wait_end(&id).await.state, StudyState::Finished);
+    let fetch = async |site: &str| {
+        let mut client = FederationClient::new(channel(&federation.connector, site, Role::Site));
+        register(&mut client).await.unwrap();
+        let wanted = v1::FetchModelRequest { study_id: id.to_string(), model_version: 7 };
+        client.fetch_model(wanted).await.map(drop)
+    };
+    assert!(fetch("a").await.is_ok());
+    assert_eq!(problem(fetch("c").await.unwrap_err()).kind, ProblemType::NotEnrolled);
+    federation.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn another_protocol_version_is_refused_with_both_numbers() {
     let folder = tempfile::tempdir().unwrap();
     let federation = Federation::start(folder.path(), &["a"]).await;
@@ -79,7 +99,7 @@ async fn studies_that_cannot_run_are_refused_at_submission() {
     let folder = tempfile::tempdir().unwrap();
     let mut federation = Federation::start(folder.path(), &["a", "b"]).await;
     let documents = [
-        ("nonsense".to_owned(), "study"),
+        ("nonsense".to_owned(), "line 1"),
         (STUDY.replace("min_sites = 2", "min_sites = 3"), "min_sites"),
         (STUDY.replace("min_sites = 2", "min_sites = 1\nsites = [\"a\", \"zoe\"]"), "zoe"),
         (

@@ -2,8 +2,9 @@
 
 use std::time::Instant;
 
+use fusiondp_proto::v1;
 use fusiondp_protocol::{SiteState, StudyState};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::fake::Behavior;
 use crate::setup::{Federation, document};
@@ -34,7 +35,9 @@ async fn a_study_runs_to_its_end_and_the_report_says_so() {
     let pooled: Vec<_> = status.metrics.iter().filter(|metric| metric.site_id.is_none()).collect();
     let points: Vec<_> =
         pooled.iter().map(|metric| (metric.round, metric.cohort.as_str(), metric.records)).collect();
-    assert_eq!(points, [(2, "val", 80), (4, "val", 80), (6, "test", 80), (6, "val", 80)]);
+    assert_eq!(points, [(6, "test", 80), (6, "val", 80)], "the newest evaluation of each cohort");
+    let list = federation.admin.list_studies(v1::ListStudiesRequest {}).await.unwrap().into_inner();
+    assert!(list.studies[0].metrics.is_empty());
     // 8 of 10 positives above 24 of 30 negatives, ties count half: (8*24 + (8*6 + 2*24)/2) / 300.
     assert!((pooled[0].auroc - 0.8).abs() < 1e-12, "{}", pooled[0].auroc);
 
@@ -64,6 +67,11 @@ fn check_json(bytes: &[u8], epsilon_replace: f64) {
     assert_eq!(report["clip_norm"], 1.0);
     assert!((report["sampling_probability"].as_f64().unwrap() - 16.0 / 300.0).abs() < 1e-15);
     assert_eq!(report["headline_relation"], "replace");
+    let metrics = report["metrics"].as_array().unwrap();
+    let pooled = metrics.iter().filter(|metric| metric["site"].is_null());
+    let points: Vec<_> =
+        pooled.map(|metric| json!([metric["round"], metric["cohort"], metric["records"]])).collect();
+    assert_eq!(json!(points), json!([[2, "val", 80], [4, "val", 80], [6, "test", 80], [6, "val", 80]]));
     assert!((report["auroc"].as_f64().unwrap() - 0.8).abs() < 1e-12);
     assert!(report["aupr"].as_f64().unwrap() > 0.3 && report["brier"] == 0.2);
     assert!(report["seconds"].as_f64().unwrap() > 0.0);

@@ -1,12 +1,15 @@
-//! What a command says on standard output, and how it tells an error.
+//! What a command says on standard output and standard error, and how it tells an error.
 //!
 //! `println!` panics when whoever reads the output has gone, as in `study list | head -1`. [`out!`](crate::out) and
 //! [`outln!`](crate::outln) return an [`OutputError`] instead, which ends the command and which [`reader_has_gone`]
-//! tells from a failure.
+//! tells from a failure. [`errln!`](crate::errln) goes on where `eprintln!` panics: what nobody reads is no reason to stop.
 
 use std::error::Error;
 use std::fmt;
 use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use crate::errln;
 
 /// Standard output does not take more.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +24,22 @@ pub fn write(text: fmt::Arguments<'_>) -> Result<(), OutputError> {
     let mut output = io::stdout().lock();
     output.write_fmt(text)?;
     Ok(output.flush()?)
+}
+
+/// Writes a line to standard error, if it can be written; [`errln!`](crate::errln) in the form of a function.
+pub fn note(text: fmt::Arguments<'_>) {
+    // A closed standard error leaves nowhere to say so.
+    let _ = io::stderr().lock().write_fmt(text);
+}
+
+/// The exit code of a command that ended with an error, after one line about it on standard error. That nobody reads
+/// the output any more is no failure.
+pub fn exit_code(error: &(dyn Error + 'static), failure: ExitCode) -> ExitCode {
+    if reader_has_gone(error) {
+        return ExitCode::SUCCESS;
+    }
+    errln!("error: {}", one_line(error));
+    failure
 }
 
 /// Whether a command ended because nobody reads on, which is no failure.
@@ -61,6 +80,12 @@ macro_rules! out {
 macro_rules! outln {
     () => { $crate::console::write(format_args!("\n")) };
     ($($argument:tt)*) => { $crate::console::write(format_args!("{}\n", format_args!($($argument)*))) };
+}
+
+/// `eprintln!` that does without where `eprintln!` panics.
+#[macro_export]
+macro_rules! errln {
+    ($($argument:tt)*) => { $crate::console::note(format_args!("{}\n", format_args!($($argument)*))) };
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+
+use rand::TryRng;
+use rand::rngs::SysRng;
 
 /// End of the name of a file that is being written; one that is left over tells of a crash and may be deleted.
 pub const PARTIAL_SUFFIX: &str = ".partial";
@@ -118,6 +120,7 @@ pub fn read_limited(path: &Path, limit_bytes: u64) -> Result<Vec<u8>, FileError>
     Ok(bytes)
 }
 
+/// What to do about a file that is there.
 #[derive(Clone, Copy)]
 enum Existing {
     Replace,
@@ -125,51 +128,62 @@ enum Existing {
 }
 
 fn write(path: &Path, bytes: &[u8], mode: u32, existing: Existing) -> Result<(), FileError> {
-    let failed = |source: io::Error| FileError::Write { path: path.to_owned(), source };
+    let failed = |source| FileError::Write { path: path.to_owned(), source };
     let partial = partial_path(path).map_err(failed)?;
-    let outcome = write_synced(&partial, bytes, mode).and_then(|()| publish(&partial, path, existing));
-    match outcome {
-        Ok(()) => Ok(()),
-        Err(error) => {
-            // The first error is the one to report; a file that stays behind carries a telling name.
-            let _ = fs::remove_file(&partial);
-            match error.kind() {
-                io::ErrorKind::AlreadyExists => Err(FileError::Exists { path: path.to_owned() }),
-                _ => Err(failed(error)),
-            }
-        }
-    }
+    write_by_way_of(&partial, path, bytes, (mode, existing))
 }
 
-fn write_synced(partial: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(partial)?;
+fn write_by_way_of(
+    partial: &Path,
+    path: &Path,
+    bytes: &[u8],
+    (mode, existing): (u32, Existing),
+) -> Result<(), FileError> {
+    let failed = |source| FileError::Write { path: path.to_owned(), source };
+    // Whoever has a file of this name is still writing it, so it stays.
+    let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(partial).map_err(failed)?;
+    let outcome = write_synced(file, bytes).map_err(failed).and_then(|()| publish(partial, path, existing));
+    if outcome.is_err() {
+        // The first error is the one to report; a file that stays behind carries a telling name.
+        let _ = fs::remove_file(partial);
+    }
+    outcome
+}
+
+fn write_synced(mut file: File, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     file.sync_all()
 }
 
-fn publish(partial: &Path, path: &Path, existing: Existing) -> io::Result<()> {
+fn publish(partial: &Path, path: &Path, existing: Existing) -> Result<(), FileError> {
+    let failed = |source| FileError::Write { path: path.to_owned(), source };
     match existing {
-        Existing::Replace => fs::rename(partial, path)?,
+        Existing::Replace => fs::rename(partial, path).map_err(failed)?,
         Existing::Keep => {
             // A rename would replace; a second link to the same content cannot.
-            fs::hard_link(partial, path)?;
-            fs::remove_file(partial)?;
+            fs::hard_link(partial, path).map_err(|source| match source.kind() {
+                io::ErrorKind::AlreadyExists => FileError::Exists { path: path.to_owned() },
+                _ => failed(source),
+            })?;
+            fs::remove_file(partial).map_err(failed)?;
         }
     }
-    File::open(folder_of(path))?.sync_all()
+    File::open(folder_of(path)).and_then(|folder| folder.sync_all()).map_err(failed)
 }
 
-/// A name beside the target that no other writer of this machine uses.
+/// A name beside the target that no other writer uses, whatever machine or container shares the folder.
 fn partial_path(path: &Path) -> io::Result<PathBuf> {
-    static COUNTER: AtomicU64 = AtomicU64::new(0);
     let name =
         path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not a file name"))?;
-    let count = COUNTER.fetch_add(1, Ordering::Relaxed);
-    let name = format!(".{}.{}-{count}{PARTIAL_SUFFIX}", name.to_string_lossy(), std::process::id());
+    let mut random = [0; 8];
+    SysRng.try_fill_bytes(&mut random).map_err(io::Error::other)?;
+    let name = format!(".{}.{}{PARTIAL_SUFFIX}", name.to_string_lossy(), hex::encode(random));
     Ok(folder_of(path).join(name))
 }
 
-fn folder_of(path: &Path) -> &Path {
+/// The folder that a file is in; the current one for a bare name.
+#[must_use]
+pub fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -218,6 +232,20 @@ mod tests {
         create_atomic(&folder.path().join("other"), b"x").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_partial_file_of_another_writer_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, partial) = (folder.path().join("model"), folder.path().join(".model.7.partial"));
+        fs::write(&partial, "half of it").unwrap();
+        for existing in [Existing::Replace, Existing::Keep] {
+            let error = write_by_way_of(&partial, &path, b"mine", (SHARED_FILE, existing)).unwrap_err();
+            assert!(matches!(error, FileError::Write { .. }), "{error}");
+        }
+        assert_eq!(fs::read(&partial).unwrap(), b"half of it");
+        assert!(!path.exists());
+        assert_ne!(partial_path(&path).unwrap(), partial_path(&path).unwrap());
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`clock`] | wall-clock time as an argument: [`Clock`], [`SystemClock`], [`ManualClock`] |
 //! | [`config`] | strict TOML configuration with environment overrides |
-//! | [`console`] | what a command says on standard output, and how it tells an error |
+//! | [`console`] | what a command says on standard output and error, and how it ends |
 //! | [`files`] | atomic and owner-only file writing, size-limited reading |
 //! | [`identity`] | who a peer is, read from its certificate: [`PeerIdentity`], [`Role`] |
 //! | [`retry`] | jittered exponential back-off |

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use fusiondp_runtime::console::{one_line, reader_has_gone};
+use fusiondp_runtime::console::exit_code;
 
 use crate::config::SiteConfig;
 
@@ -93,11 +93,7 @@ pub fn main() -> ExitCode {
         .and_then(|runtime| runtime.block_on(dispatch(cli.command)));
     match outcome {
         Ok(code) => code,
-        Err(error) if reader_has_gone(error.as_ref()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {}", one_line(error.as_ref()));
-            ExitCode::FAILURE
-        }
+        Err(error) => exit_code(error.as_ref(), ExitCode::FAILURE),
     }
 }
 

@@ -6,10 +6,9 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
-use fusiondp_protocol::messages::StudyStatus;
+use fusiondp_coordinator::progress::{Plain, Progress as View};
 use fusiondp_runtime::telemetry::{TelemetryConfig, init};
-use fusiondp_runtime::{Shutdown, outln};
-use indicatif::{ProgressBar, ProgressStyle};
+use fusiondp_runtime::{Shutdown, errln, outln};
 
 use crate::simulation::{Outcome, Progress, SimulationOptions, simulate};
 
@@ -70,13 +69,19 @@ impl Arguments {
             state: self.state.clone().unwrap_or_else(|| temporary.path().to_owned()),
         };
         let outcome = super::runtime()?.block_on(async {
-            let mut line = Line::new()?;
-            let mut show = |progress: Progress<'_>| line.show(&progress);
+            let mut view = View::new(Plain::Beside);
+            // What goes beside the output cannot fail.
+            let mut show = |progress: Progress<'_>| {
+                let _ = match progress {
+                    Progress::Step(text) => view.say(text),
+                    Progress::Study(status) => view.show(status),
+                };
+            };
             let work = simulate(&options, &mut show);
             Shutdown::on_signals()?.unless_triggered(work).await.transpose().map_err(anyhow::Error::from)
         })?;
         let Some(outcome) = outcome else {
-            eprintln!("interrupted");
+            errln!("interrupted");
             return Ok(ExitCode::from(130));
         };
         self.write(&outcome)?;
@@ -100,33 +105,4 @@ impl Arguments {
 
 fn save(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
-}
-
-/// One line that follows the study on a terminal.
-struct Line(ProgressBar);
-
-impl Line {
-    fn new() -> anyhow::Result<Self> {
-        let bar = ProgressBar::no_length();
-        bar.set_style(ProgressStyle::with_template(
-            "{msg} {bar:30} {pos}/{len} rounds, {elapsed}, {eta} left",
-        )?);
-        Ok(Self(bar))
-    }
-
-    fn show(&mut self, progress: &Progress<'_>) {
-        match progress {
-            Progress::Step(text) => self.0.suspend(|| eprintln!("{text}")),
-            Progress::Study(status) => self.study(status),
-        }
-    }
-
-    fn study(&mut self, status: &StudyStatus) {
-        self.0.set_length(u64::from(status.rounds));
-        self.0.set_position(u64::from(status.round));
-        self.0.set_message(status.state.as_str());
-        if status.state.has_ended() {
-            self.0.finish_and_clear();
-        }
-    }
 }

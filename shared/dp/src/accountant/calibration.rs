@@ -14,6 +14,8 @@ const LOG_MULTIPLIERS: (f64, f64) = (-10.0 * std::f64::consts::LN_2, 20.0 * std:
 const TOLERANCE: f64 = 1e-4;
 /// How far inside the bracket every trial lies, so that both of its ends move.
 const MARGIN: f64 = 0.4 * TOLERANCE;
+/// Trials by the secant, of which a few suffice; should they crawl along the curve, halving ends it in 16 more.
+const MAX_SECANTS: u32 = 24;
 
 /// The smallest noise multiplier, to a relative 1e-4, with which `steps` releases at probability `q` cost at most
 /// `target` by [`epsilon`].
@@ -33,7 +35,8 @@ pub fn calibrate_noise(
     if !target.is_finite() {
         return Err(AccountantError::UnboundedTarget);
     }
-    Calibration { target, delta, relation, q, steps }.solve()
+    let (multiplier, _) = Calibration { target, delta, relation, q, steps }.solve()?;
+    Ok(multiplier)
 }
 
 struct Calibration {
@@ -60,20 +63,25 @@ impl Trial {
 }
 
 impl Calibration {
-    fn solve(&self) -> Result<NoiseMultiplier, AccountantError> {
+    /// The multiplier, and how many were tried inside the bracket.
+    fn solve(&self) -> Result<(NoiseMultiplier, u32), AccountantError> {
         let (mut fails, mut meets) = match self.bracket()? {
             Ok(bracket) => bracket,
-            Err(least) => return Ok(least),
+            Err(least) => return Ok((least, 0)),
         };
+        let mut trials = 0;
         while meets.log_multiplier - fails.log_multiplier > TOLERANCE {
-            let trial = self.trial(next_guess(&fails, &meets))?;
+            let guess =
+                if trials < MAX_SECANTS { next_guess(&fails, &meets) } else { middle(&fails, &meets) };
+            let trial = self.trial(guess)?;
+            trials += 1;
             if trial.meets() {
                 meets = trial;
             } else {
                 fails = trial;
             }
         }
-        Ok(meets.multiplier)
+        Ok((meets.multiplier, trials))
     }
 
     /// A failing multiplier and one that meets the target, found by doubling from 1; or the least permitted multiplier
@@ -124,14 +132,19 @@ impl Calibration {
 fn next_guess(fails: &Trial, meets: &Trial) -> f64 {
     let width = meets.log_multiplier - fails.log_multiplier;
     let secant = fails.log_multiplier + width * fails.excess / (fails.excess - meets.excess);
-    let middle = fails.log_multiplier + 0.5 * width;
     // The curve is convex in this scale, so the line overshoots: aim a little lower to move the other end too.
     let aim = secant - 0.5 * MARGIN;
-    if secant.is_finite() && width > 2.0 * MARGIN {
+    // An epsilon of 0 or of infinity is no point of a line: the "secant" would stay at the other end.
+    let is_line = fails.excess.is_finite() && meets.excess.is_finite() && secant.is_finite();
+    if is_line && width > 2.0 * MARGIN {
         aim.clamp(fails.log_multiplier + MARGIN, meets.log_multiplier - MARGIN)
     } else {
-        middle
+        middle(fails, meets)
     }
+}
+
+fn middle(fails: &Trial, meets: &Trial) -> f64 {
+    0.5 * (fails.log_multiplier + meets.log_multiplier)
 }
 
 #[cfg(test)]
@@ -168,6 +181,29 @@ mod tests {
             assert!(spent(noise, delta, q, steps) <= target);
             // More than one tolerance, as the bound itself moves by about 0.01 % with its interval.
             assert!(spent(noise * (1.0 - 5e-4), delta, q, steps) > target, "{target} {noise}");
+        }
+    }
+
+    #[test]
+    fn no_target_takes_more_than_a_few_dozen_trials() {
+        // Where delta alone covers much, epsilon falls to 0 at a finite noise multiplier.
+        for (target, delta, q, steps) in [
+            (0.01, 0.2, 0.5, 1),
+            (0.01, 0.1, 1.0, 1),
+            (1e-3, 0.3, 0.9, 3),
+            (1.0, 1e-5, 0.07, 400),
+            (30.0, 1e-6, 1.0, 100),
+        ] {
+            let calibration = Calibration {
+                target: Epsilon::new(target).unwrap(),
+                delta: Delta::new(delta).unwrap(),
+                relation: NeighboringRelation::Replace,
+                q: SamplingProbability::new(q).unwrap(),
+                steps: NonZeroU32::new(steps).unwrap(),
+            };
+            let (noise, trials) = calibration.solve().unwrap();
+            assert!(trials <= MAX_SECANTS + 20, "{target} {delta} {q}: {trials} trials");
+            assert!(spent(noise.get(), delta, q, steps) <= target);
         }
     }
 

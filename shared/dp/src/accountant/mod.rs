@@ -15,7 +15,8 @@
 //!   epsilon (Zhu, Dong, Wang 2022; Lebeda et al. 2024 on why the directions must not be mixed);
 //! * `replace`: `(1-q) N(0, s²) + q N(-1, s²)` against `(1-q) N(0, s²) + q N(1, s²)`, its own mirror image.
 //!
-//! Both grow with `q` and fall with `s`. Unlike steps compose, adaptively and across studies.
+//! Both grow with `q` and fall with `s`. Unlike steps compose, across studies too: what a step computes may depend on what
+//! earlier ones released, its `q` and `s` may not (a list of events is no privacy filter; see the threat model).
 //!
 //! That these pairs dominate every pair of contributions `a`, `b` of norm at most 1, in any dimension:
 //!

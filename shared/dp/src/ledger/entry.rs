@@ -7,8 +7,8 @@ use crate::params::Digest;
 
 /// A recorded charge, linked to the entry before it.
 ///
-/// Deserializing one proves nothing; [`Ledger::open`](super::Ledger::open) and
-/// [`Ledger::mirror`](super::Ledger::mirror) verify.
+/// Deserializing one proves nothing; [`Ledger::open`](super::Ledger::open), [`Ledger::mirror`](super::Ledger::mirror)
+/// and [`Ledger::verify_piece`](super::Ledger::verify_piece) verify.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LedgerEntry {
@@ -28,6 +28,15 @@ impl LedgerEntry {
         Ok(entry)
     }
 
+    /// Checks text lengths, and that the hash is that of place, link and charge. Where the entry stands is not checked.
+    pub(super) fn verify_hash(&self) -> Result<(), LedgerError> {
+        self.charge.check_lengths()?;
+        if self.hash != encoding::entry_hash(self.sequence, self.previous, &self.charge) {
+            return Err(LedgerError::Hash { sequence: self.sequence });
+        }
+        Ok(())
+    }
+
     /// Checks place, link, hash, time and text lengths against the entry before.
     pub(super) fn verify_follows(&self, last: Option<&Self>) -> Result<(), LedgerError> {
         let (sequence, previous) = place_after(last)?;
@@ -37,10 +46,7 @@ impl LedgerEntry {
         if self.previous != previous {
             return Err(LedgerError::Link { sequence });
         }
-        self.charge.check_lengths()?;
-        if self.hash != encoding::entry_hash(sequence, previous, &self.charge) {
-            return Err(LedgerError::Hash { sequence });
-        }
+        self.verify_hash()?;
         match last.map(|last| last.charge.time_ms) {
             Some(last_ms) if self.charge.time_ms < last_ms => {
                 Err(LedgerError::TimeBackwards { sequence, time_ms: self.charge.time_ms, last_ms })

@@ -91,6 +91,22 @@ impl Ledger {
         Ok(())
     }
 
+    /// Verifies entries that stand next to each other somewhere in a chain: each hash is that of its entry, and each entry
+    /// follows the one before. What the first of them follows cannot be seen.
+    ///
+    /// # Errors
+    /// As [`Ledger::open`].
+    pub fn verify_piece(entries: &[LedgerEntry]) -> Result<(), LedgerError> {
+        let Some((first, rest)) = entries.split_first() else { return Ok(()) };
+        first.verify_hash()?;
+        let mut last = first;
+        for entry in rest {
+            entry.verify_follows(Some(last))?;
+            last = entry;
+        }
+        Ok(())
+    }
+
     /// Hash of the last entry, or the genesis digest of an empty ledger.
     #[must_use]
     pub fn head(&self) -> Digest {

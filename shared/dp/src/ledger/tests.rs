@@ -274,6 +274,25 @@ fn a_mirror_follows_all_or_nothing_and_sees_a_cut_end() {
 }
 
 #[test]
+fn a_piece_of_a_chain_is_verified_without_its_beginning() {
+    let entries = ledger(&[1, 2, 3, 4, 5]).entries().to_vec();
+    assert_eq!(Ledger::verify_piece(&[]), Ok(()));
+    assert_eq!(Ledger::verify_piece(&entries[2..]), Ok(()));
+    let hole = [entries[1].clone(), entries[3].clone()];
+    assert_eq!(Ledger::verify_piece(&hole), Err(LedgerError::Sequence { expected: 2, found: 3 }));
+    // What a ledger says of itself proves nothing: a changed charge under the old hash, also in the first entry.
+    let mut forged = serde_json::to_value(&entries[2]).unwrap();
+    forged["charge"]["event"]["noise_multiplier"] = 9.0.into();
+    let forged: LedgerEntry = serde_json::from_value(forged).unwrap();
+    assert_eq!(Ledger::verify_piece(&[forged]), Err(LedgerError::Hash { sequence: 2 }));
+    // One entry twice, each claiming to follow itself.
+    let mut own = serde_json::to_value(&entries[2]).unwrap();
+    own["previous"] = own["hash"].clone();
+    let own: LedgerEntry = serde_json::from_value(own).unwrap();
+    assert!(Ledger::verify_piece(&[own.clone(), own]).is_err());
+}
+
+#[test]
 fn events_are_selected_and_merged() {
     let mut ledger = Ledger::open(Vec::new()).unwrap();
     let other_data = Digest::of(b"other");

@@ -4,16 +4,16 @@ use fusiondp_proto::v1;
 
 use super::ConvertError;
 use super::checks::{at_most, epsilon, fraction, line, non_negative, optional_time, parsed, within};
-use super::connection::{MAX_NAME_LENGTH, MAX_VERSION_LENGTH};
+use super::connection::MAX_VERSION_LENGTH;
 use crate::messages::{ExportPart, Limits, Metric, RegisteredSite, SiteStatus, StudyStatus, SubmittedStudy};
 use crate::plan::SiteSize;
 use crate::problem::{MAX_DETAIL_LENGTH, one_line};
-use crate::study::{Federation, Training};
+use crate::study::{Evaluation, Federation, StudyHeader, Training};
 
 /// Most sites in one status or list.
 const MAX_SITES: usize = Federation::MAX_SITES as usize;
-/// Most metrics in one status.
-const MAX_METRICS: usize = 100_000;
+/// Most metrics in one status: one evaluation of each cohort, pooled and by site.
+const MAX_METRICS: usize = Evaluation::MAX_COHORTS * (MAX_SITES + 1);
 /// Most studies in one list.
 const MAX_STUDIES: usize = 10_000;
 /// Most records of all sites together.
@@ -45,7 +45,7 @@ impl TryFrom<v1::StudyStatus> for StudyStatus {
         let phase = (!wire.phase.is_empty()).then(|| parsed("StudyStatus.phase", &wire.phase)).transpose()?;
         Ok(Self {
             study_id: parsed("StudyStatus.study_id", &wire.study_id)?,
-            name: line("StudyStatus.name", wire.name, MAX_NAME_LENGTH)?,
+            name: line("StudyStatus.name", wire.name, StudyHeader::MAX_NAME_LENGTH)?,
             state: parsed("StudyStatus.state", &wire.state)?,
             detail: line("StudyStatus.detail", wire.detail, MAX_DETAIL_LENGTH)?,
             phase,

@@ -8,8 +8,8 @@ use crate::messages::{Limits, MAX_POLL_WAIT_MS, Poll, Registered, Registration};
 
 /// Longest text that names a version of the software, in characters.
 pub(super) const MAX_VERSION_LENGTH: usize = 64;
-/// Longest name of a consortium or a study, in characters.
-pub(super) const MAX_NAME_LENGTH: usize = 120;
+/// Longest name of a consortium, in characters.
+const MAX_NAME_LENGTH: usize = 120;
 
 impl TryFrom<v1::Limits> for Limits {
     type Error = ConvertError;

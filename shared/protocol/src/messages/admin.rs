@@ -138,7 +138,7 @@ pub struct StudyStatus {
     pub plan: Option<Plan>,
     /// Every invited site.
     pub sites: Vec<SiteStatus>,
-    /// Newest last.
+    /// Those of each cohort's newest evaluation, newest last; none in a list of studies. The report has all.
     pub metrics: Vec<Metric>,
     /// Unix milliseconds.
     pub submitted_ms: u64,

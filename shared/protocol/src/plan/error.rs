@@ -11,7 +11,7 @@ use crate::problem::{Problem, ProblemType};
 pub enum PlanError {
     /// Fewer sites than the study needs.
     #[error(
-        "{enrolled} sites enrolled, [federation] min_sites is {needed}; invite more sites or lower min_sites"
+        "enrolled sites: {enrolled}, [federation] min_sites = {needed}; invite more sites or lower min_sites"
     )]
     TooFewSites {
         /// Sites enrolled.

@@ -36,6 +36,9 @@ pub enum MetricRelease {
 }
 
 impl Evaluation {
+    /// Most cohorts of a study: that of the learning curve and that of the final figures.
+    pub const MAX_COHORTS: usize = 2;
+
     pub(super) fn validate(&self) -> Check {
         let has_cohort = self.during.is_some() || self.final_cohort.is_some();
         if self.release == MetricRelease::Summary && !has_cohort {

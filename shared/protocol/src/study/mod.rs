@@ -147,11 +147,16 @@ impl Study {
 }
 
 impl StudyHeader {
+    /// Longest name, in characters.
+    pub const MAX_NAME_LENGTH: usize = 120;
+
     fn validate(&self) -> Check {
-        let length = self.name.trim().chars().count();
-        if !(1..=120).contains(&length) || self.name.chars().any(char::is_control) {
-            let value = format!("{:?}", self.name.chars().take(130).collect::<String>());
-            return Err(out_of_range("study.name", value, "one line of 1 to 120 characters"));
+        let name = &self.name;
+        let one_line = name.trim() == name && !name.chars().any(char::is_control);
+        if !one_line || !(1..=Self::MAX_NAME_LENGTH).contains(&name.chars().count()) {
+            let value = format!("{:?}", name.chars().take(130).collect::<String>());
+            let range = "one line of 1 to 120 characters, without space at its ends";
+            return Err(out_of_range("study.name", value, range));
         }
         let length = self.description.chars().count();
         if length > 4_000 {

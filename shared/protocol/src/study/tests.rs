@@ -355,6 +355,7 @@ fn numbers_out_of_range_are_refused_by_name() {
         ("min_sites = 2", "min_sites = 2\nmax_overlap = 0", "federation.max_overlap"),
         ("min_sites = 2", "min_sites = 2\nmax_round_attempts = 0", "federation.max_round_attempts"),
         ("name = \"small\"", "name = \" \"", "study.name"),
+        ("name = \"small\"", "name = \"small \"", "study.name"),
         ("clip_norm = 1.0", "clip_norm = 1e-31", "privacy.clip_norm"),
         (TARGET, "target = { noise_multiplier = 0.0009 }", "privacy.target.noise_multiplier"),
         (TARGET, "target = { noise_multiplier = 1e7 }", "privacy.target.noise_multiplier"),

@@ -22,6 +22,7 @@ pub mod files;
 pub mod memory;
 pub mod server;
 
+mod admission;
 mod peer_stream;
 mod reason;
 mod verifier;

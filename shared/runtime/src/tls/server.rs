@@ -1,7 +1,9 @@
 //! Accepts connections of the consortium's members and hands them to gRPC.
 //!
-//! Handshakes run beside each other with a time limit, so a slow or hostile client delays nobody. A failed handshake is
-//! one warning in the log, with the peer's address and a plain reason, and never ends the server.
+//! Handshakes run beside each other with a time limit, and one source has a limited number of them under way, so a slow
+//! or hostile client at one address does not keep a member at another from connecting. Clients at many addresses together
+//! can: limit who reaches the port with a firewall. A failed handshake is one warning in the log, with the peer's address
+//! and a plain reason, and never ends the server.
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,16 +23,15 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::admission::{Admission, Crowded, MAX_FROM_SOURCE, Turn};
 use super::files::provider;
 use super::verifier::{MemberVerifier, member};
 use super::{ALPN_HTTP2, PeerAddress, PeerConnection, PeerStream, TlsFiles, TlsFilesError, reason};
 use crate::identity::{PeerIdentity, Role};
 
-/// Time a client has for its handshake.
+/// Time a client has for its handshake, and for the first byte of it.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Handshakes under way at once; more wait in the listener's backlog.
-const MAX_HANDSHAKES: usize = 256;
+const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Connections accepted and not yet taken by the gRPC server.
 const ACCEPTED_BACKLOG: usize = 64;
@@ -40,6 +41,9 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 
 /// How long a refused client may take to read its alert.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// Refused clients that are waited for at once; others may miss their alert.
+const MAX_LINGERING: usize = 64;
 
 /// A member's connection.
 pub type TlsConnection = PeerStream<TlsStream<TcpStream>>;
@@ -73,6 +77,9 @@ pub enum HandshakeError {
     /// Too slow.
     #[error("the handshake took longer than {} s", HANDSHAKE_TIMEOUT.as_secs())]
     TimedOut,
+    /// Connected and said nothing.
+    #[error("the client sent nothing for {} s", FIRST_BYTE_TIMEOUT.as_secs())]
+    Silent,
     /// Left in the middle: a port scan, a health probe, a lost network.
     #[error("the client closed the connection during the handshake")]
     Closed,
@@ -156,22 +163,35 @@ impl TlsServer {
         }
     }
 
-    /// One handshake, for at most 10 s.
-    ///
-    /// # Errors
-    /// [`HandshakeError`] with a plain reason.
-    pub async fn accept(&self, stream: TcpStream) -> Result<TlsConnection, HandshakeError> {
+    /// One handshake, for at most 10 s. A client that is refused in it comes back, to be told.
+    async fn handshake(&self, stream: TcpStream) -> Result<TlsConnection, Refusal> {
         let address = stream.peer_addr().map_err(HandshakeError::Broken)?;
         stream.set_nodelay(true).map_err(HandshakeError::Broken)?;
+        timeout(FIRST_BYTE_TIMEOUT, stream.peek(&mut [0]))
+            .await
+            .map_err(|_| HandshakeError::Silent)?
+            .map_err(HandshakeError::Broken)?;
         let handshake = self.acceptor.accept(stream).into_fallible();
         match timeout(HANDSHAKE_TIMEOUT, handshake).await {
-            Err(_) => Err(HandshakeError::TimedOut),
-            Ok(Ok(stream)) => admit(stream, address),
+            Err(_) => Err(HandshakeError::TimedOut.into()),
+            Ok(Ok(stream)) => Ok(admit(stream, address)?),
             Ok(Err((error, stream))) => {
-                linger(stream).await;
-                Err(HandshakeError::from_io(error))
+                Err(Refusal { error: HandshakeError::from_io(error), stream: Some(stream) })
             }
         }
+    }
+}
+
+/// A client that was not admitted.
+struct Refusal {
+    error: HandshakeError,
+    /// Still open if the client has yet to read why.
+    stream: Option<TcpStream>,
+}
+
+impl From<HandshakeError> for Refusal {
+    fn from(error: HandshakeError) -> Self {
+        Self { error, stream: None }
     }
 }
 
@@ -240,26 +260,22 @@ impl Stream for Incoming {
 }
 
 async fn accept_loop(server: TlsServer, listener: TcpListener, sender: mpsc::Sender<TlsConnection>) {
-    let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+    let reception = Reception { server, sender, lingering: Arc::new(Semaphore::new(MAX_LINGERING)) };
+    let admission = Admission::new();
     loop {
-        let next = async {
-            // The semaphore is never closed; without a permit the limit would not hold, but nothing else would break.
-            let permit = Arc::clone(&handshakes).acquire_owned().await.ok();
-            (permit, listener.accept().await)
-        };
-        let (permit, accepted) = tokio::select! {
-            () = sender.closed() => return,
+        let next = async { (admission.place().await, listener.accept().await) };
+        let (place, accepted) = tokio::select! {
+            () = reception.sender.closed() => return,
             next = next => next,
         };
         match accepted {
-            Ok((stream, address)) => {
-                let (server, sender) = (server.clone(), sender.clone());
-                tokio::spawn(async move {
-                    let outcome = server.accept(stream).await;
-                    drop(permit);
-                    deliver(outcome, address, &sender).await;
-                });
-            }
+            Ok((stream, peer)) => match admission.turn(place, peer.ip()) {
+                Ok(turn) => drop(tokio::spawn(reception.clone().receive(stream, peer, turn))),
+                Err(Crowded { first: true }) => {
+                    tracing::warn!(%peer, limit = MAX_FROM_SOURCE, "too many handshakes with one address, others are turned away");
+                }
+                Err(Crowded { first: false }) => tracing::debug!(%peer, "connection turned away"),
+            },
             Err(error) => {
                 tracing::error!(%error, "cannot accept connections, trying again");
                 sleep(ACCEPT_RETRY).await;
@@ -268,18 +284,36 @@ async fn accept_loop(server: TlsServer, listener: TcpListener, sender: mpsc::Sen
     }
 }
 
-async fn deliver(
-    outcome: Result<TlsConnection, HandshakeError>,
-    peer: SocketAddr,
-    sender: &mpsc::Sender<TlsConnection>,
-) {
-    match outcome {
-        Ok(connection) => {
-            tracing::debug!(%peer, identity = %connection.peer().identity, "connection accepted");
-            // Fails only if the server has ended, and then the connection ends with it.
-            let _ = sender.send(connection).await;
+/// What happens to each accepted connection.
+#[derive(Clone)]
+struct Reception {
+    server: TlsServer,
+    sender: mpsc::Sender<TlsConnection>,
+    lingering: Arc<Semaphore>,
+}
+
+impl Reception {
+    async fn receive(self, stream: TcpStream, peer: SocketAddr, turn: Turn) {
+        let outcome = self.server.handshake(stream).await;
+        // Neither a busy gRPC server nor a refused client that takes its time may use up the places for handshakes.
+        drop(turn);
+        match outcome {
+            Ok(connection) => {
+                tracing::debug!(%peer, identity = %connection.peer().identity, "connection accepted");
+                // Fails only if the server has ended, and then the connection ends with it.
+                let _ = self.sender.send(connection).await;
+            }
+            Err(Refusal { error, stream }) => {
+                if let (Some(stream), Ok(_place)) = (stream, self.lingering.try_acquire()) {
+                    linger(stream).await;
+                }
+                match error {
+                    HandshakeError::Closed => {
+                        tracing::debug!(%peer, "connection closed before the handshake");
+                    }
+                    error => tracing::warn!(%peer, reason = %error, "connection refused"),
+                }
+            }
         }
-        Err(HandshakeError::Closed) => tracing::debug!(%peer, "connection closed before the handshake"),
-        Err(error) => tracing::warn!(%peer, reason = %error, "connection refused"),
     }
 }

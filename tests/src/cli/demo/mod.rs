@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use fusiondp_runtime::Shutdown;
+use fusiondp_runtime::{Shutdown, errln};
 
 use flow::{DemoOptions, run};
 
@@ -77,7 +77,7 @@ impl Arguments {
             match Shutdown::on_signals()?.unless_triggered(run(options)).await {
                 Some(result) => result.map(|()| ExitCode::SUCCESS),
                 None => {
-                    eprintln!("interrupted; every process has been ended");
+                    errln!("interrupted; every process has been ended");
                     Ok(ExitCode::from(130))
                 }
             }

@@ -260,7 +260,8 @@ impl<'a> TiltedGrid<'a> {
     /// Adds the rounding of the steps' losses.
     fn outward(&self, loss: f64) -> Epsilon {
         let rounding: f64 = self.losses.iter().map(|losses| losses.steps * losses.uncertainty).sum();
-        let epsilon = if loss > 0.0 { (loss + rounding) * (1.0 + 1e-14) } else { rounding };
+        // Asked this way round, a NaN ends as infinity.
+        let epsilon = if loss <= 0.0 { rounding } else { (loss + rounding) * (1.0 + 1e-14) };
         Epsilon::new(epsilon).unwrap_or(Epsilon::INFINITE)
     }
 }

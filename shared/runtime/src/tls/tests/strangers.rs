@@ -8,11 +8,12 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, SupportedProtocolVersion};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::logs::Logs;
 use super::pki::{Authority, Leaf, client, server};
 use super::service::{Running, serve, who_am_i};
+use crate::tls::admission::MAX_HANDSHAKES;
 use crate::tls::client::testing::connect_with;
 use crate::tls::files::provider;
 use crate::tls::{ClientOptions, ConnectError, TlsFiles, connect};
@@ -185,6 +186,26 @@ async fn a_client_without_tls_and_one_that_says_nothing() {
     let _ = plain.read_to_end(&mut answer).await;
     logs.expect("the client does not speak TLS").await;
     consortium.still_serves().await;
+    drop(silent);
+}
+
+/// 127.0.0.2 opens more connections than there are places; the site comes from 127.0.0.1.
+#[tokio::test]
+async fn many_silent_connections_of_one_address_keep_nobody_else_out() {
+    let (logs, _guard) = Logs::capture();
+    let consortium = Consortium::start().await;
+    let mut silent = Vec::new();
+    for _ in 0..MAX_HANDSHAKES + 20 {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        silent.push(socket.connect(consortium.running.address).await.unwrap());
+    }
+    let files = consortium.authority.kit(consortium.folder.path(), "site", &client(&["a.site.fusiondp"]));
+    let options = ClientOptions { connect_timeout: Duration::from_secs(2), ..ClientOptions::default() };
+    let channel = connect(&consortium.running.url(), "main", &files, &options).await.unwrap();
+    assert_eq!(who_am_i(&channel).await.unwrap().0, "site `a`");
+    logs.expect("too many handshakes with one address").await;
+    logs.expect("the client sent nothing for 3 s").await;
     drop(silent);
 }
 
