@@ -31,6 +31,9 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
 /// For the answer to a ping, after which the connection counts as lost.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// Calls of one connection that are worked on at a time; a site needs three.
+const MAX_CALLS: usize = 32;
+
 /// How long open calls may go on after a shutdown began. Long polls are answered at once.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -106,6 +109,7 @@ impl Coordinator {
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
+            .concurrency_limit_per_connection(MAX_CALLS)
             .tcp_nodelay(true)
             .add_service(federation)
             .add_service(administration)
@@ -131,19 +135,22 @@ impl RunningCoordinator {
     /// Waits until the coordinator has ended. After a shutdown, open calls get a moment to end.
     ///
     /// # Errors
-    /// If serving failed, or what drives the studies has panicked.
+    /// If serving failed, or the supervisor of studies broke down.
     pub async fn finished(mut self) -> Result<(), CoordinatorError> {
-        tokio::select! {
+        // The supervisor ends before a shutdown only by a panic, without which no study would go on.
+        let supervised = tokio::select! {
             served = &mut self.server => return Ok(served??),
-            // It ends with the shutdown and no sooner, unless it panicked: nothing would be driven any more.
-            supervised = &mut self.supervisor => return Ok(supervised?),
-            () = self.shutdown.wait() => {}
-        }
+            ended = &mut self.supervisor => { ended?; true }
+            () = self.shutdown.wait() => false,
+        };
         match tokio::time::timeout(GRACE, &mut self.server).await {
             Ok(served) => served??,
             Err(_) => tracing::info!("open calls are cut off"),
         }
-        Ok((&mut self.supervisor).await?)
+        if !supervised {
+            (&mut self.supervisor).await?;
+        }
+        Ok(())
     }
 }
 

@@ -11,6 +11,8 @@ use fusiondp_protocol::{
 };
 use tokio::sync::Notify;
 
+use crate::round::Reporting;
+
 /// An evaluation yields to training for this long, in milliseconds: it must not slow a round, and must not starve.
 const EVALUATION_PATIENCE_MS: u64 = 1_000;
 
@@ -34,15 +36,15 @@ struct PostedEvaluation {
 }
 
 impl Slot {
+    /// What is next. A task beyond its deadline is not handed out any more: its answer would count nothing.
     fn pick(&self, now_ms: u64) -> Option<Assignment> {
-        if let Some(offer) = &self.enrolment {
+        if let Some(offer) = self.enrolment.as_ref().filter(|offer| now_ms < offer.deadline_ms) {
             return Some(Assignment::Enrolment(offer.clone()));
         }
-        let evaluation = self.evaluations.front();
+        let evaluation = self.evaluations.iter().find(|one| now_ms < one.task.deadline_ms);
+        let training = self.training.as_ref().filter(|task| now_ms < task.deadline_ms);
         let starving =
             evaluation.filter(|one| now_ms.saturating_sub(one.posted_ms) >= EVALUATION_PATIENCE_MS);
-        // The proto promises it: no task is given out beyond its deadline.
-        let training = self.training.as_ref().filter(|task| task.deadline_ms > now_ms);
         match (starving, training) {
             (Some(evaluation), _) => Some(Assignment::Evaluation(evaluation.task.clone())),
             (None, Some(task)) => Some(Assignment::Training(task.clone())),
@@ -120,6 +122,13 @@ impl Board {
         self.update(site, |slot| slot.evaluations.retain(|one| !matches(&one.task)));
     }
 
+    /// Whoever has answered the round has no task of it.
+    pub(crate) fn keep_training(&self, study: &StudyId, reporting: &Reporting) {
+        for (site, slot) in self.slots().iter_mut() {
+            slot.training.take_if(|task| task.plan.study_id == *study && !reporting.waits_for(site));
+        }
+    }
+
     /// Nobody trains any more.
     pub(crate) fn withdraw_round(&self, study: &StudyId) {
         for slot in self.slots().values_mut() {
@@ -148,4 +157,55 @@ fn same_evaluation(left: &EvaluationTask, right: &EvaluationTask) -> bool {
     left.study_id == right.study_id
         && left.model_version == right.model_version
         && left.cohort == right.cohort
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use fusiondp_protocol::{Digest, Plan, SiteSize, StudyDocument};
+
+    use super::*;
+    use crate::round::RoundKey;
+    use crate::round::reporting::SiteOutcome;
+
+    fn task(deadline_ms: u64) -> TrainingTask {
+        let document = StudyDocument::from_bytes(crate::study::testing::STUDY.as_bytes()).unwrap();
+        let size = |id: &str| SiteSize { site: id.parse().unwrap(), units: 100, records: 200 };
+        let plan = Plan::derive(&document, &[size("a"), size("b")]).unwrap();
+        let model_digest = Digest::of(b"model");
+        TrainingTask {
+            plan,
+            round: 1,
+            model_version: 1,
+            model_digest,
+            attempt: 1,
+            private_part: false,
+            deadline_ms,
+        }
+    }
+
+    fn sites() -> [SiteId; 2] {
+        ["a", "b"].map(|id| id.parse().unwrap())
+    }
+
+    #[test]
+    fn a_task_is_not_handed_out_beyond_its_deadline() {
+        let (board, task) = (Board::default(), task(100));
+        board.post_training(&sites(), &task);
+        assert_eq!(board.next(&sites()[0], 99).0, Some(Assignment::Training(task)));
+        assert_eq!(board.next(&sites()[0], 100).0, None);
+    }
+
+    #[test]
+    fn whoever_has_answered_loses_the_task_and_nobody_else() {
+        let (board, task) = (Board::default(), task(100));
+        board.post_training(&sites(), &task);
+        let outcomes = sites().into_iter().zip([SiteOutcome::Reported, SiteOutcome::Working]).collect();
+        let reporting = Reporting::new(RoundKey::first_attempt(1, 1), 100, outcomes);
+        board.keep_training(&"another".parse().unwrap(), &reporting);
+        assert!(board.next(&sites()[0], 1).0.is_some(), "of another study");
+        board.keep_training(&task.plan.study_id, &reporting);
+        assert_eq!(board.next(&sites()[0], 1).0, None);
+        assert_eq!(board.next(&sites()[1], 1).0, Some(Assignment::Training(task)));
+    }
 }

@@ -52,7 +52,7 @@ pub struct LimitsConfig {
     /// Largest piece of a model or update in one message, KiB, 4 to 1,024; default 512.
     #[serde(deserialize_with = "chunk_kib")]
     pub max_chunk_kib: u32,
-    /// Largest model or update in total, MiB, 1 to 16,384; default 256.
+    /// Largest model or update in total, MiB, 1 to 953: the database takes values of 10^9 bytes; default 256.
     #[serde(deserialize_with = "model_mib")]
     pub max_model_mib: u32,
 }
@@ -160,7 +160,7 @@ fn chunk_kib<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error
 }
 
 fn model_mib<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
-    within(1..=16_384, u32::deserialize(deserializer)?)
+    within(1..=953, u32::deserialize(deserializer)?)
 }
 
 fn within<E: serde::de::Error>(range: RangeInclusive<u32>, value: u32) -> Result<u32, E> {

@@ -23,6 +23,7 @@ struct Seen {
     polls: u32,
     lost: bool,
     limits: Option<Limits>,
+    uploads: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// One poll under way. A poll that is dropped before it is answered means that the connection broke.
@@ -55,6 +56,11 @@ impl Presence {
     /// Limits in force with the site; those of the coordinator if it has not registered with this process.
     pub(crate) fn limits(&self, site: &SiteId, own: Limits) -> Limits {
         self.sites().get(site).and_then(|seen| seen.limits).unwrap_or(own)
+    }
+
+    /// Held by the one upload of the site that is under way: what is on its way is memory.
+    pub(crate) fn uploads(&self, site: &SiteId) -> Arc<tokio::sync::Mutex<()>> {
+        self.sites().entry(site.clone()).or_default().uploads.clone()
     }
 
     /// Begins a poll.

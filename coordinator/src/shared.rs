@@ -12,7 +12,7 @@ use crate::app::CoordinatorSettings;
 use crate::board::Board;
 use crate::error::CoordinatorError;
 use crate::presence::Presence;
-use crate::store::Store;
+use crate::store::{Store, StudyRow};
 use crate::study::StudyContext;
 
 /// Model versions whose bytes stay in memory, so that hundreds of sites do not read the same blob from disk.
@@ -81,6 +81,24 @@ impl Core {
         let context = Arc::new(StudyContext::new(StudyDocument::from_bytes(&bytes)?)?);
         let mut contexts = self.contexts.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(Some(contexts.entry(id.clone()).or_insert(context).clone()))
+    }
+
+    /// Forgets what is kept of a study that has ended.
+    pub(crate) fn forget(&self, id: &StudyId) {
+        self.contexts.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        self.models.lock().unwrap_or_else(PoisonError::into_inner).retain(|model| model.study != *id);
+    }
+
+    /// The row of a study that must be there.
+    pub(crate) async fn study(&self, id: &StudyId) -> Result<StudyRow, CoordinatorError> {
+        let missing = || CoordinatorError::Missing { what: "row", study: id.to_string() };
+        self.store.study(id).await?.ok_or_else(missing)
+    }
+
+    /// When a round or an evaluation that begins now ends, Unix milliseconds.
+    pub(crate) fn round_deadline(&self, context: &StudyContext) -> u64 {
+        let timeout_ms = u64::from(context.study().federation.round_timeout_s) * 1_000;
+        self.clock.now_ms().saturating_add(timeout_ms)
     }
 
     /// Bytes and digest of a model version, if it is still kept.

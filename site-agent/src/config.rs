@@ -8,16 +8,21 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use fusiondp_protocol::ids::CohortName;
-use fusiondp_runtime::config::{ConfigError, base_folder, load, resolve};
+use fusiondp_runtime::config::{ConfigError, Environment, load_layered, resolve};
+use fusiondp_runtime::files::folder_of;
 use fusiondp_runtime::telemetry::TelemetryConfig;
 use fusiondp_runtime::tls::TlsFiles;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::data::identity::DeclaredIdentity;
 use crate::policy::PolicyLimits;
 
 /// Prefix of environment variables that override the file.
 pub const ENVIRONMENT_PREFIX: &str = "FUSIONDP_SITE";
+
+/// The variable that names the file; part of the command line.
+pub const FILE_VARIABLE: &str = "FUSIONDP_SITE_CONFIG";
 
 /// Everything an agent is told by its site.
 #[derive(Debug, Clone, Deserialize)]
@@ -81,8 +86,10 @@ impl SiteConfig {
     /// # Errors
     /// [`ConfigError`] naming file or variable, field, value problem and remedy.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let mut config: Self = load(path, ENVIRONMENT_PREFIX)?;
-        config.resolve_paths(&base_folder(path));
+        let environment = Environment::of_process(ENVIRONMENT_PREFIX).besides(&[FILE_VARIABLE]);
+        load_layered::<Decisions>(path, &environment)?.check(path)?;
+        let mut config: Self = load_layered(path, &environment)?;
+        config.resolve_paths(folder_of(path));
         Ok(config)
     }
 
@@ -97,18 +104,47 @@ impl SiteConfig {
     }
 }
 
+/// What of `[policy]` has been decided. Read first, so that one message names every decision that is open.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Decisions {
+    policy: PolicyDecisions,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct PolicyDecisions {
+    max_epsilon_replace: Option<IgnoredAny>,
+    max_epsilon_zero_out: Option<IgnoredAny>,
+    allow_public_gradient: Option<IgnoredAny>,
+    allow_metrics: Option<IgnoredAny>,
+}
+
+impl Decisions {
+    fn check(&self, path: &Path) -> Result<(), ConfigError> {
+        let decisions = [
+            ("max_epsilon_replace", &self.policy.max_epsilon_replace),
+            ("max_epsilon_zero_out", &self.policy.max_epsilon_zero_out),
+            ("allow_public_gradient", &self.policy.allow_public_gradient),
+            ("allow_metrics", &self.policy.allow_metrics),
+        ];
+        let open: Vec<&str> =
+            decisions.iter().filter(|(_, made)| made.is_none()).map(|(name, _)| *name).collect();
+        if open.is_empty() {
+            return Ok(());
+        }
+        let problem = format!(
+            "not decided yet: {}; these are the hospital's own decisions and have no default, so set each in [policy]",
+            open.join(", ")
+        );
+        Err(ConfigError::Field { origin: path.display().to_string(), field: "policy".to_owned(), problem })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-
-    #[test]
-    fn every_missing_decision_is_named_at_once() {
-        let text = MINIMAL.replace("max_epsilon_zero_out = 3.0\n", "").replace("allow_metrics = false\n", "");
-        let error = read(&text).unwrap_err().to_string();
-        assert!(error.contains("`policy`: max_epsilon_zero_out, allow_metrics not set"), "{error}");
-        assert!(!error.contains("max_epsilon_replace"), "{error}");
-    }
 
     const MINIMAL: &str = r#"
 coordinator = "https://localhost:7443"
@@ -156,6 +192,20 @@ allow_metrics = false
             let error = read(&without).unwrap_err().to_string();
             assert!(error.contains(field) && error.contains("policy"), "{error}");
         }
+    }
+
+    #[test]
+    fn all_open_decisions_are_named_at_once() {
+        let two = MINIMAL.replace("max_epsilon_replace = 3.0\n", "").replace("allow_metrics = false\n", "");
+        let error = read(&two).unwrap_err().to_string();
+        assert!(
+            error.contains("site.toml") && error.contains("max_epsilon_replace, allow_metrics;"),
+            "{error}"
+        );
+        let (without, _) = MINIMAL.split_once("[policy]").unwrap();
+        let error = read(without).unwrap_err().to_string();
+        let all = "max_epsilon_replace, max_epsilon_zero_out, allow_public_gradient, allow_metrics;";
+        assert!(error.contains(all), "{error}");
     }
 
     #[test]

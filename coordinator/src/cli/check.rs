@@ -90,9 +90,9 @@ fn print(document: &StudyDocument, parameters: usize, not_ready: Option<&str>) -
 fn print_plan(study: &Study, plan: &Plan) -> anyhow::Result<()> {
     let noise =
         plan.noise_multiplier.map_or_else(|| "none".to_owned(), |noise| format!("{:.5}", noise.get()));
-    outln!("\nplan for {} units:", plan.total_units)?;
-    outln!("noise multiplier      {noise}")?;
-    outln!("sampling probability  {:.6}", plan.sampling_probability.get())?;
+    outln!("\nplan for {} privacy units:", plan.total_units)?;
+    outln!("noise multiplier      {noise} (deviation of the noise on a sum, in clip norms)")?;
+    outln!("sampling probability  {:.6} (of each unit, in each round)", plan.sampling_probability.get())?;
     outln!("epsilon, replace      {}", epsilon(plan.epsilon_replace.get()))?;
     outln!("epsilon, zero_out     {}", epsilon(plan.epsilon_zero_out.get()))?;
     outln!("delta                 {}", plan.delta)?;

@@ -84,7 +84,13 @@ impl Fit {
         let model = export_imputer(&imputer, &metadata(&document, rows, &options)?)?;
         write_atomic(&self.out, &model)?;
         outln!("{} support records, {} parameters", rows, imputer.parameters())?;
-        out!("\nquality on the held-out tenth:\n{}", quality_table(imputer.quality()))?;
+        out!(
+            "\nquality on the tenth of the records that was held out:\n{}",
+            quality_table(imputer.quality())
+        )?;
+        outln!(
+            "guessing without the public columns has R2 0 and AUROC 0.5; errors are in the column's own unit"
+        )?;
         outln!("\n{}, {} bytes; pin it in the study:\n", self.out.display(), model.len())?;
         outln!("[imputer]\nkind = \"onnx\"\nsha256 = \"{}\"", Digest::of(&model))?;
         Ok(())
@@ -136,7 +142,7 @@ fn metadata(
 }
 
 fn quality_table(features: &[FeatureQuality]) -> Table {
-    let mut table = Table::new(["FEATURE", "KIND", "CELLS", "QUALITY"]);
+    let mut table = Table::new(["FEATURE", "KIND", "HELD-OUT CELLS", "QUALITY"]);
     let shown = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.3}"));
     for feature in features {
         let (kind, quality) = match &feature.quality {

@@ -171,9 +171,12 @@ impl NamedStudy {
         let request = v1::StopStudyRequest { study_id: self.study };
         let answer = admin.stop_study(request).await.map_err(admin::refusal)?;
         let status = StudyStatus::try_from(answer.into_inner())?;
-        match status.state.has_ended() {
-            true => outln!("{} has ended: {}", status.study_id, status.state)?,
-            false => outln!("{} ends after the current round", status.study_id)?,
+        match status.state {
+            fusiondp_protocol::StudyState::Running => {
+                outln!("{} ends after the current round", status.study_id)?
+            }
+            state if state.has_ended() => outln!("{} has ended: {state}", status.study_id)?,
+            state => outln!("{} ends now; it is {state}", status.study_id)?,
         }
         Ok(())
     }
@@ -187,7 +190,7 @@ pub(super) fn print_status(status: &StudyStatus) -> Result<(), OutputError> {
     }
     if let Some(plan) = &status.plan {
         outln!(
-            "plan: epsilon {} (replace), {} (zero_out) at delta {}; {} units at rate {:.5}",
+            "plan: epsilon {} (replace), {} (zero_out) at delta {}; {} units, each sampled with probability {:.5}",
             epsilon(plan.epsilon_replace.get()),
             epsilon(plan.epsilon_zero_out.get()),
             plan.delta,
@@ -196,17 +199,23 @@ pub(super) fn print_status(status: &StudyStatus) -> Result<(), OutputError> {
         )?;
     }
     out!("\n{}", site_table(&status.sites))?;
-    let last = status.metrics.last().map(|metric| metric.round);
-    let newest: Vec<&Metric> = status.metrics.iter().filter(|metric| Some(metric.round) == last).collect();
-    if !newest.is_empty() {
-        out!("\n{}", metric_table(&newest))?;
+    if !status.metrics.is_empty() {
+        out!("\n{}", metric_table(&status.metrics))?;
     }
     Ok(())
 }
 
 fn site_table(sites: &[SiteStatus]) -> Table {
-    let mut table =
-        Table::new(["SITE", "STATE", "UNITS", "ROUNDS", "MISSED", "EPS REPLACE", "EPS ZERO_OUT", "DETAIL"]);
+    let mut table = Table::new([
+        "SITE",
+        "STATE",
+        "UNITS",
+        "ROUNDS",
+        "MISSED",
+        "EPSILON REPLACE",
+        "EPSILON ZERO_OUT",
+        "DETAIL",
+    ]);
     for site in sites {
         table.row([
             site.site_id.to_string(),
@@ -222,11 +231,12 @@ fn site_table(sites: &[SiteStatus]) -> Table {
     table
 }
 
-fn metric_table(metrics: &[&Metric]) -> Table {
-    let mut table = Table::new(["COHORT", "SITE", "RECORDS", "POSITIVES", "AUROC", "AUPR", "BRIER"]);
+pub(super) fn metric_table(metrics: &[Metric]) -> Table {
+    let mut table = Table::new(["COHORT", "ROUND", "SITE", "RECORDS", "POSITIVES", "AUROC", "AUPR", "BRIER"]);
     for metric in metrics {
         table.row([
             metric.cohort.to_string(),
+            metric.round.to_string(),
             metric.site_id.as_ref().map_or_else(|| "pooled".to_owned(), ToString::to_string),
             metric.records.to_string(),
             metric.positives.to_string(),

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use clap::CommandFactory as _;
 use fusiondp_learn::schema::Schema;
+use fusiondp_protocol::Metric;
 
 use fusiondp_runtime::console::one_line;
 
@@ -93,4 +94,21 @@ fn a_cause_is_told_once() {
     let error = anyhow::Error::from(missing).context(format!("cannot read /no/such: {text}"));
     assert_eq!(one_line(error.as_ref()), format!("cannot read /no/such: {text}"));
     assert_eq!(one_line(anyhow::anyhow!("the cause").context("the error").as_ref()), "the error: the cause");
+}
+
+#[test]
+fn the_status_shows_each_cohort_with_the_round_of_its_evaluation() {
+    let metric = |cohort: &str, round| Metric {
+        round,
+        cohort: cohort.parse().unwrap(),
+        site_id: None,
+        records: 80,
+        positives: 20,
+        auroc: 0.8,
+        aupr: 0.5,
+        brier: 0.1,
+    };
+    let table = study::metric_table(&[metric("val", 4), metric("test", 6)]).to_string();
+    let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().take(3).collect()).collect();
+    assert_eq!(rows, [["COHORT", "ROUND", "SITE"], ["val", "4", "pooled"], ["test", "6", "pooled"]]);
 }

@@ -20,6 +20,7 @@ use super::identity;
 use crate::app::Submissions;
 use crate::report;
 use crate::shared::Core;
+use crate::store::{MAX_BLOB_BYTES, Submission};
 use crate::study::{StudyContext, status};
 
 /// Shortest time between two statuses of a watch.
@@ -27,6 +28,9 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Longest time between two: presence and rates change without an event.
 const WATCH_REFRESH: Duration = Duration::from_secs(5);
+
+/// Parameters, both moments of an optimizer and an averaged copy, of 4 or 8 bytes each.
+const STATE_BYTES_PER_PARAMETER: u64 = 20;
 
 /// Statuses on their way to a slow watcher.
 const WATCH_BACKLOG: usize = 2;
@@ -53,12 +57,20 @@ impl AdministrationService {
         let document = context.document();
         let invited = self.invited(document)?;
         let now_ms = self.core.clock.now_ms();
-        let created = self.core.store.submit_study(document, &invited, now_ms).await?;
-        if created {
-            tracing::info!(study = %document.id(), sites = invited.len(), "study submitted");
-            self.core.submitted.notify_one();
-            self.core.changed();
+        let submission = self.core.store.submit_study(document, &invited, now_ms).await?;
+        match submission {
+            Submission::Created => {
+                tracing::info!(study = %document.id(), sites = invited.len(), "study submitted");
+                self.core.submitted.notify_one();
+                self.core.changed();
+            }
+            Submission::Known => {}
+            Submission::IdTaken => {
+                let detail = format!("another document has the id {}; change study.name", document.id());
+                return Err(ApiError::problem(ProblemType::Duplicate, detail));
+            }
         }
+        let created = submission == Submission::Created;
         Ok(SubmittedStudy { study_id: document.id().clone(), created })
     }
 
@@ -67,14 +79,22 @@ impl AdministrationService {
         let (public, private) = context.update_shape(true);
         let bytes = (4 * public + 8 * private).max(4 * context.model().parameters()) as u64;
         let limit = self.core.settings.limits.max_model_bytes;
-        if bytes <= limit {
-            return Ok(());
+        if bytes > limit {
+            return Err(invalid(format!(
+                "[model] has {} parameters and an update {bytes} bytes, the coordinator takes {limit}; choose smaller \
+                 widths or raise [limits] max_model_mib",
+                context.model().parameters()
+            )));
         }
-        Err(invalid(format!(
-            "[model] has {} parameters and an update {bytes} bytes, the coordinator takes {limit}; choose smaller widths or \
-             raise [limits] max_model_mib",
-            context.model().parameters()
-        )))
+        let state = STATE_BYTES_PER_PARAMETER.saturating_mul(context.model().parameters() as u64);
+        if state > MAX_BLOB_BYTES {
+            return Err(invalid(format!(
+                "[model] has {} parameters, whose training state takes about {state} bytes, a database value holds \
+                 {MAX_BLOB_BYTES}; choose smaller widths",
+                context.model().parameters()
+            )));
+        }
+        Ok(())
     }
 
     /// The sites that are offered a study: those it names, else all of the consortium.
@@ -106,11 +126,11 @@ impl AdministrationService {
     }
 
     async fn stop(&self, id: &StudyId) -> Result<StudyStatus, ApiError> {
-        if !self.core.store.request_stop(id, self.core.clock.now_ms()).await? {
-            return Err(ApiError::unknown_study(id));
-        }
+        let now_ms = self.core.clock.now_ms();
+        let row =
+            self.core.store.request_stop(id, now_ms).await?.ok_or_else(|| ApiError::unknown_study(id))?;
         // A study whose document this version cannot read is ended by the supervisor, which needs no context for it.
-        if let Ok(Some(context)) = self.core.context(id).await {
+        if let (false, Ok(Some(context))) = (row.state.has_ended(), self.core.context(id).await) {
             context.answered.notify_one();
         }
         tracing::info!(study = %id, "stop requested");

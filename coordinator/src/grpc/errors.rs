@@ -59,6 +59,9 @@ impl From<ApiError> for Status {
             ApiError::Convert(error) => Problem::new(ProblemType::MalformedMessage, error.to_string()).into(),
             ApiError::Chunk(error) => Problem::from(error).into(),
             ApiError::Study(error) => Problem::from(error).into(),
+            ApiError::Refusal(error @ UpdateRefusal::ForeignId { .. }) => {
+                Problem::new(ProblemType::Duplicate, error.to_string()).into()
+            }
             ApiError::Refusal(error) => Problem::new(ProblemType::StaleTask, error.to_string()).into(),
             ApiError::Fault(fault) => internal(&fault),
             ApiError::Stream(status) => status,

@@ -15,11 +15,18 @@ use futures::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::errors::ApiError;
-use super::{identity, update};
+use super::identity;
+use super::update::{self, Expected};
 use crate::round::reporting::SiteOutcome;
 use crate::shared::Core;
-use crate::store::{NewUpdate, RegisteredRow, ReportReceipt, Standing, StudyRow, StudySiteRow};
+use crate::store::{
+    DeclinedTraining, NewUpdate, RegisteredRow, ReportReceipt, Standing, StudyRow, StudySiteRow,
+};
 use crate::study::{SharedContext, evaluation};
+
+/// For one upload, its wait for the one before it included: the largest model over a line of one MiB per second takes
+/// a quarter of an hour.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(1_800);
 
 /// A stream of chunks.
 type Chunks<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -91,32 +98,53 @@ impl FederationService {
             return Err(ApiError::problem(ProblemType::StudyDigestMismatch, detail));
         }
         self.core.board.withdraw_enrolment(&site, context.id());
-        if !self.core.store.record_enrolment(&site, &enrolment).await? {
-            return match self.standing(context.id(), &site).await? {
-                Standing::Enrolled => Ok(()),
-                Standing::Declined | Standing::Invited => {
-                    Err(stale("enrollment has closed without this site"))
-                }
-            };
+        self.invited(context.id(), &site).await?;
+        if self.core.store.record_enrolment(&site, &enrolment).await? {
+            tracing::info!(%site, study = %context.id(), units = enrolment.units, "site enrolled");
+            self.answered(&context);
+            return Ok(());
         }
-        tracing::info!(%site, study = %context.id(), units = enrolment.units, "site enrolled");
-        self.answered(&context);
-        Ok(())
+        // Said before, or too late.
+        match self.invited(context.id(), &site).await?.standing {
+            Standing::Enrolled => Ok(()),
+            Standing::Invited | Standing::Declined => Err(stale("enrollment has closed without this site")),
+        }
     }
 
+    /// Takes one update at a time from each site, within a time that no honest upload needs.
     async fn accept_update(
+        &self,
+        site: SiteId,
+        stream: Streaming<v1::UpdateChunk>,
+    ) -> Result<UpdateOutcome, ApiError> {
+        let turn = self.core.presence.uploads(&site);
+        let receiving = async {
+            let _turn = turn.lock().await;
+            self.receive_update(site, stream).await
+        };
+        tokio::time::timeout(UPLOAD_TIMEOUT, receiving).await.map_err(|_| {
+            let detail =
+                format!("the update did not arrive within {} s; send it again", UPLOAD_TIMEOUT.as_secs());
+            ApiError::problem(ProblemType::DigestMismatch, detail)
+        })?
+    }
+
+    async fn receive_update(
         &self,
         site: SiteId,
         mut stream: Streaming<v1::UpdateChunk>,
     ) -> Result<UpdateOutcome, ApiError> {
         let header = update::read_header(&mut stream).await?;
         let (context, row) = self.study(&header.study_id).await?;
-        let plan = row.plan.as_ref().ok_or_else(|| stale("the study has no plan yet"))?;
+        let plan = row.plan()?.ok_or_else(|| stale("the study has no plan yet"))?;
         let enrolled = self.enrolled(context.id(), &site).await?;
-        update::check_header(&context, plan, &enrolled, &header)?;
+        let model = self.core.model(context.id(), header.model_version).await?;
+        let (plan, enrolled, model_digest) = (&plan, &enrolled, model.map(|(digest, _)| digest));
+        let expected = Expected { context: &context, plan, enrolled, model_digest };
+        update::check_header(&expected, &header)?;
         let limits = self.core.presence.limits(&site, self.core.settings.limits);
         let payload = update::read_payload(&mut stream, &header, limits).await?;
-        update::check_public_values(&header, &payload)?;
+        update::check_public_values(plan, &header, &payload)?;
         self.store_update(&context, NewUpdate { site, header, payload }).await
     }
 
@@ -176,11 +204,9 @@ impl FederationService {
         site: &SiteId,
         detail: &str,
     ) -> Result<(), ApiError> {
+        self.invited(context.id(), site).await?;
         self.core.board.withdraw_enrolment(site, context.id());
-        if self.standing(context.id(), site).await? == Standing::Invited {
-            self.core.store.record_departure(context.id(), site, detail).await?;
-        }
-        Ok(())
+        Ok(self.core.store.record_enrolment_decline(context.id(), site, detail).await?)
     }
 
     async fn decline_training(
@@ -191,19 +217,16 @@ impl FederationService {
         kind: DeclineKind,
         detail: &str,
     ) -> Result<(), ApiError> {
-        self.standing(context.id(), site).await?;
+        self.enrolled(context.id(), site).await?;
         // A failure is of one attempt: the site may be able to do the next one, whose task may be out already.
         let (outcome, answered) = match kind {
             DeclineKind::Refusal => (SiteOutcome::Refused, None),
             DeclineKind::Failure => (SiteOutcome::Failed, Some(attempt)),
         };
-        self.core.board.withdraw_training(site, context.id(), round, answered);
-        let store = &self.core.store;
-        let open =
-            store.record_training_decline(context.id(), (round, attempt), site, outcome, detail).await?;
-        if open && kind == DeclineKind::Refusal {
-            let message = format!("left the study in round {round}: {detail}");
-            store.record_warning(context.id(), Some(site), &message, self.core.clock.now_ms()).await?;
+        let declined = DeclinedTraining { site, round, attempt, outcome, detail };
+        let now_ms = self.core.clock.now_ms();
+        if self.core.store.record_training_decline(context.id(), &declined, now_ms).await? {
+            self.core.board.withdraw_training(site, context.id(), round, answered);
         }
         Ok(())
     }
@@ -248,17 +271,14 @@ impl FederationService {
     }
 
     /// Where the site stands in the study; an error if it was never invited.
-    async fn standing(&self, id: &StudyId, site: &SiteId) -> Result<Standing, ApiError> {
-        let sites = self.core.store.study_sites(id).await?;
-        let row = sites.into_iter().find(|row| row.site == *site);
-        row.map(|row| row.standing).ok_or_else(|| not_enrolled(id, site))
+    async fn invited(&self, id: &StudyId, site: &SiteId) -> Result<StudySiteRow, ApiError> {
+        self.core.store.study_site(id, site).await?.ok_or_else(|| not_enrolled(id, site))
     }
 
     /// The site as it has enrolled; one that has left since still belongs to its updates.
     async fn enrolled(&self, id: &StudyId, site: &SiteId) -> Result<StudySiteRow, ApiError> {
-        let sites = self.core.store.study_sites(id).await?;
-        let row = sites.into_iter().find(|row| row.site == *site && row.units > 0);
-        row.ok_or_else(|| not_enrolled(id, site))
+        let row = self.invited(id, site).await?;
+        if row.units > 0 { Ok(row) } else { Err(not_enrolled(id, site)) }
     }
 
     fn answered(&self, context: &SharedContext) {

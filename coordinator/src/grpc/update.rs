@@ -1,8 +1,8 @@
 //! Reading one update, and every check of it that needs no store.
 
-use fusiondp_dp::{Ledger, LedgerEntry};
+use fusiondp_dp::{Digest, LedgerEntry, verify_piece};
 use fusiondp_proto::v1;
-use fusiondp_protocol::chunks::{Assembler, decode_f32};
+use fusiondp_protocol::chunks::Assembler;
 use fusiondp_protocol::{LedgerMirror, Limits, Plan, ProblemType, UpdateHeader, UpdatePart};
 use tokio_stream::StreamExt as _;
 use tonic::Streaming;
@@ -10,6 +10,9 @@ use tonic::Streaming;
 use super::errors::ApiError;
 use crate::store::StudySiteRow;
 use crate::study::StudyContext;
+
+/// Largest magnitude of a public value. Far above any gradient, and its square is far below the largest f32.
+const MAX_PUBLIC_VALUE: f32 = 1e12;
 
 /// Reads the header, which every stream begins with.
 pub(super) async fn read_header(stream: &mut Streaming<v1::UpdateChunk>) -> Result<UpdateHeader, ApiError> {
@@ -47,13 +50,19 @@ async fn next_part(stream: &mut Streaming<v1::UpdateChunk>) -> Result<Option<Upd
     }
 }
 
+/// What an update must agree with.
+pub(super) struct Expected<'a> {
+    pub(super) context: &'a StudyContext,
+    pub(super) plan: &'a Plan,
+    /// The site as it has enrolled.
+    pub(super) enrolled: &'a StudySiteRow,
+    /// Of the model version that the update names, while that is kept: a late update may be older.
+    pub(super) model_digest: Option<Digest>,
+}
+
 /// Checks the header against the study: the shape of the model's parts and the charges the plan demands.
-pub(super) fn check_header(
-    context: &StudyContext,
-    plan: &Plan,
-    enrolled: &StudySiteRow,
-    header: &UpdateHeader,
-) -> Result<(), ApiError> {
+pub(super) fn check_header(expected: &Expected<'_>, header: &UpdateHeader) -> Result<(), ApiError> {
+    let Expected { context, plan, enrolled, .. } = expected;
     if header.round > plan.rounds {
         return Err(malformed(format!(
             "round {} of a plan of {}; drop the update",
@@ -66,19 +75,32 @@ pub(super) fn check_header(
     length("public_values", header.public_values, public)?;
     length("private_values", header.private_values, private)?;
     match (&header.ledger, private_part) {
-        (Some(ledger), true) => check_ledger(context, plan, header, ledger),
+        (Some(ledger), true) => check_ledger(expected, header, ledger),
         (None, false) => Ok(()),
         (Some(_), false) => Err(malformed("a warm-up round has no charge; send no ledger entries")),
         (None, true) => Err(malformed("a private round has charges; send the ledger entries of the update")),
     }
 }
 
-/// Checks that every value of the public part is a number.
-pub(super) fn check_public_values(header: &UpdateHeader, payload: &[u8]) -> Result<(), ApiError> {
-    let end =
-        usize::try_from(header.public_values).unwrap_or(usize::MAX).saturating_mul(4).min(payload.len());
-    decode_f32(&payload[..end])?;
-    Ok(())
+/// Checks that every value of the public part is a number of a size that a server step can work with. Says of which
+/// value that is not so, and never the value.
+pub(super) fn check_public_values(
+    plan: &Plan,
+    header: &UpdateHeader,
+    payload: &[u8],
+) -> Result<(), ApiError> {
+    let values = usize::try_from(header.public_values).unwrap_or(usize::MAX);
+    let (words, _) = payload.as_chunks::<4>();
+    let usable = |word: &[u8; 4]| f32::from_le_bytes(*word).abs() <= MAX_PUBLIC_VALUE;
+    let Some(index) = words.iter().take(values).position(|word| !usable(word)) else { return Ok(()) };
+    let part = if plan.local_steps > 1 { "model difference" } else { "public gradient" };
+    let problem = match f32::from_le_bytes(words[index]).is_finite() {
+        true => "too large for any step",
+        false => "not finite",
+    };
+    Err(malformed(format!(
+        "value {index} of the {part} is {problem}; the sender must withhold such an update"
+    )))
 }
 
 /// Units and records are what the plan was made from; records are a weight, so more of them would be more influence.
@@ -102,12 +124,11 @@ fn check_size(enrolled: &StudySiteRow, header: &UpdateHeader) -> Result<(), ApiE
 
 /// Every step of the round is charged, as the plan says, in one unbroken piece of the chain.
 fn check_ledger(
-    context: &StudyContext,
-    plan: &Plan,
+    expected: &Expected<'_>,
     header: &UpdateHeader,
     ledger: &LedgerMirror,
 ) -> Result<(), ApiError> {
-    let entries = &ledger.entries;
+    let (plan, entries) = (expected.plan, &ledger.entries);
     if entries.len() != plan.local_steps as usize {
         let detail = format!(
             "{} ledger entries for {} steps; charge every step once",
@@ -116,39 +137,31 @@ fn check_ledger(
         );
         return Err(malformed(detail));
     }
-    for (step, entry) in (1..).zip(entries) {
-        check_entry(context, plan, header, (step, entry))?;
-    }
-    if let Err(broken) = Ledger::verify_piece(entries) {
-        return Err(malformed(format!(
-            "the ledger entries are no piece of a chain: {broken}; run `fusiondp-site ledger verify`"
-        )));
-    }
+    verify_piece(entries).map_err(|error| malformed(format!("the update's ledger entries: {error}")))?;
     if entries.last().is_none_or(|last| last.hash() != ledger.head) {
-        return Err(malformed(
-            "`head` is not the hash of the last ledger entry; send the head after the charges",
-        ));
+        return Err(malformed("the ledger entries do not end in `head`; verify the ledger"));
     }
-    if entries.iter().any(|entry| entry.charge().data_set != entries[0].charge().data_set) {
-        return Err(malformed(
-            "the ledger entries of one update are of several data sets; send one update for each",
-        ));
+    let data_set = entries.first().map(|first| first.charge().data_set);
+    if entries.iter().any(|entry| Some(entry.charge().data_set) != data_set) {
+        return Err(malformed("the ledger entries charge several data sets; a study trains on one"));
     }
-    Ok(())
+    (1..).zip(entries).try_for_each(|(step, entry)| check_entry(expected, header, step, entry))
 }
 
 fn check_entry(
-    context: &StudyContext,
-    plan: &Plan,
+    expected: &Expected<'_>,
     header: &UpdateHeader,
-    (step, entry): (u32, &LedgerEntry),
+    step: u32,
+    entry: &LedgerEntry,
 ) -> Result<(), ApiError> {
+    let Expected { context, plan, model_digest, .. } = expected;
     let charge = entry.charge();
     let wrong = [
         ("study", charge.study != context.id().as_str()),
         ("study_digest", charge.study_digest != context.digest()),
         ("round", charge.round != header.round),
         ("local_step", charge.local_step != step),
+        ("model_digest", model_digest.is_some_and(|digest| charge.model_digest != digest)),
         ("event", Some(charge.event) != plan.step_event()),
         ("clip_norm", charge.clip_norm != plan.clip_norm),
         ("units", charge.units != header.units),

@@ -131,7 +131,7 @@ fn template() -> Result<ProgressStyle, TemplateError> {
     ProgressStyle::with_template("{bar:24} {pos}/{len}  {wide_msg}")
 }
 
-/// Everything after the round: rate, remaining time, loss, newest metric, epsilon per site.
+/// Everything after the round: rate, remaining time, loss, newest metrics, epsilon per site.
 fn message(status: &StudyStatus) -> String {
     let mut parts = vec![status.state.to_string()];
     if status.state == StudyState::Running {
@@ -152,8 +152,11 @@ fn message(status: &StudyStatus) -> String {
     parts.join(" · ")
 }
 
-fn newest(status: &StudyStatus) -> Option<&Metric> {
-    status.metrics.iter().rfind(|metric| metric.site_id.is_none())
+/// Pooled figures of the newest evaluations: several cohorts where one model was evaluated on several.
+fn newest(status: &StudyStatus) -> impl Iterator<Item = &Metric> {
+    let pooled = || status.metrics.iter().filter(|metric| metric.site_id.is_none());
+    let last = pooled().map(|metric| metric.round).max();
+    pooled().filter(move |metric| Some(metric.round) == last)
 }
 
 fn metric(metric: &Metric) -> String {

@@ -64,6 +64,18 @@ fn many_sites_are_summed_up_and_nothing_spent_is_not_shown() {
 }
 
 #[test]
+fn the_end_shows_every_cohort_of_the_last_evaluation() {
+    let mut ended = status(vec![site("a", 0.25)]);
+    for (round, cohort) in [(30, "test"), (30, "val")] {
+        let newer = Metric { round, cohort: cohort.parse().unwrap(), ..ended.metrics[0].clone() };
+        ended.metrics.push(newer);
+    }
+    let line = message(&ended);
+    assert!(line.contains("test AUROC 0.9123 AUPR 0.5000 · val AUROC"), "{line}");
+    assert_eq!(line.matches("AUROC").count(), 2, "{line}");
+}
+
+#[test]
 fn the_template_is_valid() {
     template().unwrap();
 }

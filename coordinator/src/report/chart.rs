@@ -1,15 +1,11 @@
-//! Line charts as inline SVG. Colors come from the page's style sheet, so they follow light and dark.
+//! Line charts over rounds.
 
 use std::fmt::Write as _;
 
+use super::drawing::Frame;
 use super::text::{escape, figure};
 
-const WIDTH: f64 = 760.0;
-const HEIGHT: f64 = 260.0;
-const LEFT: f64 = 64.0;
-const RIGHT: f64 = 12.0;
-const TOP: f64 = 12.0;
-const BOTTOM: f64 = 40.0;
+const FRAME: Frame = Frame { left: 64.0, right: 12.0, top: 12.0, height: 260.0 };
 
 /// Points of one line at most; more would not be seen.
 const MAX_POINTS: usize = 800;
@@ -33,6 +29,10 @@ pub(super) struct Series {
 }
 
 impl Series {
+    fn class(&self) -> String {
+        format!("c{}{}", self.color % COLORS, if self.dashed { " dashed" } else { "" })
+    }
+
     fn drawn(&self) -> impl Iterator<Item = (f64, f64)> {
         self.points.iter().copied().filter(|point| point.1.abs() <= LARGEST_DRAWN)
     }
@@ -51,7 +51,7 @@ pub(super) struct Chart<'a> {
 }
 
 /// Number of color slots in the style sheet.
-pub(super) const COLORS: usize = 8;
+const COLORS: usize = 8;
 
 struct Axis {
     low: f64,
@@ -121,78 +121,49 @@ impl Chart<'_> {
         let x = Axis::of_rounds(x_high);
         let y = Axis::covering(if self.from_zero { 0.0 } else { y_low }, y_high);
         let mut svg = String::new();
-        // Writing to a String cannot fail.
-        let _ = write!(
-            svg,
-            "<figure><svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">",
-            escape(self.title)
-        );
         self.axes(&mut svg, &x, &y);
         for series in &self.series {
             line(&mut svg, series, &x, &y);
         }
-        svg.push_str("</svg>");
-        self.legend(&mut svg);
-        svg.push_str("</figure>");
-        svg
+        FRAME.figure(self.title, &svg, &self.legend())
     }
 
     fn axes(&self, svg: &mut String, x: &Axis, y: &Axis) {
         for tick in y.ticks() {
             let at = at_y(y, tick);
+            // Writing to a String cannot fail, here and below.
             let _ = write!(
                 svg,
-                "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>\
-                 <text class=\"tick\" x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
-                WIDTH - RIGHT,
-                LEFT - 8.0,
-                at + 4.0,
-                y.label(tick)
+                "<line class=\"grid\" x1=\"{}\" x2=\"{}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>",
+                FRAME.left,
+                FRAME.left + FRAME.inner_width()
             );
+            FRAME.side_tick(svg, at, &y.label(tick));
         }
         for tick in x.ticks() {
-            let at = at_x(x, tick);
-            let _ = write!(
-                svg,
-                "<text class=\"tick\" x=\"{at:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
-                HEIGHT - BOTTOM + 16.0,
-                x.label(tick)
-            );
+            FRAME.round_tick(svg, at_x(x, tick), &x.label(tick));
         }
-        let (middle_x, middle_y) = (LEFT + (WIDTH - LEFT - RIGHT) / 2.0, TOP + (HEIGHT - TOP - BOTTOM) / 2.0);
         let _ = write!(
             svg,
-            "<text class=\"label\" x=\"{middle_x}\" y=\"{}\" text-anchor=\"middle\">round</text>\
-             <text class=\"label\" transform=\"translate(14 {middle_y}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
-            HEIGHT - 6.0,
+            "<text class=\"label\" transform=\"translate(14 {}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
+            FRAME.top + FRAME.inner_height() / 2.0,
             escape(self.y_label)
         );
     }
 
-    fn legend(&self, svg: &mut String) {
-        if self.series.len() < 2 {
-            return;
-        }
-        svg.push_str("<figcaption class=\"legend\">");
-        for series in &self.series {
-            let dash = if series.dashed { " dashed" } else { "" };
-            let _ = write!(
-                svg,
-                "<span><i class=\"key c{}{dash}\"></i>{}</span>",
-                series.color % COLORS,
-                escape(&series.name)
-            );
-        }
-        svg.push_str("</figcaption>");
+    /// Nothing for a single line, which the axis names.
+    fn legend(&self) -> Vec<(String, String)> {
+        let entry = |series: &Series| (format!("key {}", series.class()), series.name.clone());
+        if self.series.len() < 2 { Vec::new() } else { self.series.iter().map(entry).collect() }
     }
 }
 
 fn at_x(axis: &Axis, value: f64) -> f64 {
-    LEFT + axis.place(value) * (WIDTH - LEFT - RIGHT)
+    FRAME.left + axis.place(value) * FRAME.inner_width()
 }
 
 fn at_y(axis: &Axis, value: f64) -> f64 {
-    HEIGHT - BOTTOM - axis.place(value) * (HEIGHT - TOP - BOTTOM)
+    FRAME.top + (1.0 - axis.place(value)) * FRAME.inner_height()
 }
 
 fn line(svg: &mut String, series: &Series, x: &Axis, y: &Axis) {
@@ -200,9 +171,7 @@ fn line(svg: &mut String, series: &Series, x: &Axis, y: &Axis) {
     let stride = points.len().div_ceil(MAX_POINTS).max(1);
     let last = points.len().saturating_sub(1);
     let kept = points.iter().enumerate().filter(|(index, _)| index % stride == 0 || *index == last);
-    let dash = if series.dashed { " dashed" } else { "" };
-    let color = series.color % COLORS;
-    let _ = write!(svg, "<polyline class=\"line c{color}{dash}\" points=\"");
+    let _ = write!(svg, "<polyline class=\"line {}\" points=\"", series.class());
     for (_, point) in kept {
         let _ = write!(svg, "{:.1},{:.1} ", at_x(x, point.0), at_y(y, point.1));
     }
@@ -212,7 +181,8 @@ fn line(svg: &mut String, series: &Series, x: &Axis, y: &Axis) {
         for point in &points {
             let _ = write!(
                 svg,
-                "<circle class=\"dot c{color}\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"2.6\"><title>{}: {}</title></circle>",
+                "<circle class=\"dot c{}\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"2.6\"><title>{}: {}</title></circle>",
+                series.color % COLORS,
                 at_x(x, point.0),
                 at_y(y, point.1),
                 escape(&series.name),

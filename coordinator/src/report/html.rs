@@ -2,20 +2,21 @@
 
 use std::fmt::Write as _;
 
+use fusiondp_protocol::StudyState;
 use fusiondp_protocol::study::MetricRelease;
 
-use super::chart::{Chart, Series};
+use super::curves;
 use super::facts::Facts;
-use super::json::{EpsilonPair, EpsilonPoint, MetricEntry, SiteDetail, Summary};
+use super::json::{MetricEntry, SiteDetail, Summary, WarningEntry};
 use super::matrix;
 use super::text::{count, escape, figure, or_dash, share};
 use crate::study::StudyContext;
+use crate::study::accounting::EpsilonPair;
 use crate::text::{duration, epsilon, time};
 
-const STYLE: &str = include_str!("style.css");
+use Column::{Number, Text};
 
-/// Site curves that a chart shows beside the pooled one; more would hide it.
-const MAX_SITE_CURVES: usize = 8;
+const STYLE: &str = include_str!("style.css");
 
 /// The whole page.
 pub(super) fn page(context: &StudyContext, facts: &Facts, summary: &Summary) -> String {
@@ -26,7 +27,7 @@ pub(super) fn page(context: &StudyContext, facts: &Facts, summary: &Summary) -> 
         guarantee(context, summary),
         curves(summary),
         metrics(summary),
-        privacy(summary),
+        privacy(facts, summary),
         participation(facts),
         sites(summary),
         warnings(summary),
@@ -92,9 +93,8 @@ fn guarantee(context: &StudyContext, summary: &Summary) -> String {
              knows all else of that person, learns at most as much as (ε, δ)-differential privacy with \
              ε = <b>{}</b> and δ = {delta} allows. <em>replace</em> means that the values change from anything to \
              anything; <em>zero_out</em> that they are used or imputed values stand in for them. All figures are upper \
-             bounds, rounded up; they count one charge for every task that a site did not answer. The account that \
-             decides is each site's own ledger, where a site that crashed within a task may have charged for it more \
-             than once.</p>{}",
+             bounds, rounded up. A task that brought no update counts as one charge. The authority is each site's \
+             ledger: a site that crashed again and again within one task may have spent more.</p>{}",
             sensitive.join(", "),
             summary.headline(),
             overlap(summary)
@@ -150,42 +150,12 @@ fn uncovered(context: &StudyContext) -> String {
 }
 
 fn curves(summary: &Summary) -> String {
-    let loss = summary.losses.iter().map(|loss| (f64::from(loss.round), loss.public_loss)).collect();
-    let series = vec![Series { name: "public loss".to_owned(), color: 0, dashed: false, points: loss }];
-    let chart =
-        Chart { title: "Mean public loss by round", y_label: "public loss, nats", from_zero: false, series };
     format!(
         "<h2>Learning curves</h2><h3>Loss on the public batches</h3>{}{}{}",
-        chart.render(),
-        metric_chart(summary, "AUROC", |entry| entry.auroc),
-        metric_chart(summary, "AUPR", |entry| entry.aupr),
+        curves::loss(summary),
+        curves::metric(summary, "AUROC", |entry| entry.auroc),
+        curves::metric(summary, "AUPR", |entry| entry.aupr),
     )
-}
-
-/// One figure over the rounds: pooled by cohort, and each site's own.
-fn metric_chart(summary: &Summary, name: &str, of: fn(&MetricEntry) -> Option<f64>) -> String {
-    let mut keys: Vec<(&str, Option<&str>)> =
-        summary.metrics.iter().map(|entry| (entry.cohort.as_str(), entry.site.as_deref())).collect();
-    keys.sort_by_key(|(cohort, site)| (site.is_some(), *cohort, *site));
-    keys.dedup();
-    let mut series = Vec::new();
-    for (cohort, site) in keys {
-        let matches = |entry: &&MetricEntry| entry.cohort == cohort && entry.site.as_deref() == site;
-        let point = |entry: &MetricEntry| of(entry).map(|value| (f64::from(entry.round), value));
-        let points: Vec<(f64, f64)> = summary.metrics.iter().filter(matches).filter_map(point).collect();
-        // A single value is in the table and no curve; many sites would hide the pooled line.
-        if points.len() < 2 || (site.is_some() && series.len() > MAX_SITE_CURVES) {
-            continue;
-        }
-        let name = site.map_or_else(|| format!("{cohort}, pooled"), |site| format!("{cohort}, {site}"));
-        series.push(Series { name, color: series.len(), dashed: site.is_some(), points });
-    }
-    if series.is_empty() {
-        return String::new();
-    }
-    let title = format!("{name} by round");
-    let chart = Chart { title: &title, y_label: name, from_zero: false, series };
-    format!("<h3>{name}</h3>{}", chart.render())
 }
 
 fn metrics(summary: &Summary) -> String {
@@ -193,19 +163,6 @@ fn metrics(summary: &Summary) -> String {
     if last.is_empty() {
         return String::new();
     }
-    let row = |entry: &&MetricEntry| {
-        format!(
-            "<tr><td>{}</td><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
-             <td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
-            escape(&entry.cohort),
-            entry.site.as_deref().map_or_else(|| "<b>pooled</b>".to_owned(), escape),
-            count(entry.records),
-            count(entry.positives),
-            or_dash(entry.auroc.map(share)),
-            or_dash(entry.aupr.map(share)),
-            share(entry.brier)
-        )
-    };
     let note = match &summary.evaluated {
         Some(on) => {
             format!("Headline figures are those of cohort <code>{}</code>, pooled.", escape(&on.cohort))
@@ -214,21 +171,35 @@ fn metrics(summary: &Summary) -> String {
     };
     format!(
         "<h2>The final model</h2><p class=\"soft small\">Pooled from counts over 4,096 bins of the predicted score. {note}\
-         </p><div class=\"wide\"><table><tr><th>cohort</th><th>site</th><th class=\"n\">records</th>\
-         <th class=\"n\">positives</th><th class=\"n\">AUROC</th><th class=\"n\">AUPR</th><th class=\"n\">Brier</th></tr>{}\
-         </table></div>",
-        last.iter().map(row).collect::<String>()
+         </p>{}",
+        table(METRIC_COLUMNS, last.into_iter().map(metric_row))
     )
 }
 
-fn privacy(summary: &Summary) -> String {
+const METRIC_COLUMNS: [Column; 7] = [
+    Text("cohort"),
+    Text("site"),
+    Number("records"),
+    Number("positives"),
+    Number("AUROC"),
+    Number("AUPR"),
+    Number("Brier score"),
+];
+
+fn metric_row(entry: &MetricEntry) -> [String; 7] {
+    [
+        escape(&entry.cohort),
+        entry.site.as_deref().map_or_else(|| "<b>pooled</b>".to_owned(), escape),
+        count(entry.records),
+        count(entry.positives),
+        or_dash(entry.auroc.map(share)),
+        or_dash(entry.aupr.map(share)),
+        share(entry.brier),
+    ]
+}
+
+fn privacy(facts: &Facts, summary: &Summary) -> String {
     let enrolled: Vec<&SiteDetail> = summary.site_details.iter().filter(|site| site.units > 0).collect();
-    let chart = Chart {
-        title: "Epsilon spent by site and round",
-        y_label: "ε",
-        from_zero: true,
-        series: epsilon_curves(&enrolled),
-    };
     let planned = summary.planned_epsilon.map_or_else(String::new, |planned| {
         format!(
             "The plan allows one site ε = {} (replace), {} (zero_out) at δ = {}. ",
@@ -237,61 +208,49 @@ fn privacy(summary: &Summary) -> String {
             figure(summary.delta)
         )
     });
+    let columns = [
+        Text("site"),
+        Number("this study, replace"),
+        Number("this study, zero_out"),
+        Number("all studies, replace"),
+        Number("all studies, zero_out"),
+        Text("mirror"),
+    ];
+    // No study finishes on figures that were not compared; of others the last updates may not have been.
+    let compared = match facts.study.state {
+        StudyState::Finished => "At the end they agreed with the mirrored charges.",
+        _ => "The study has not finished: the latest have not been compared with the mirrored charges.",
+    };
     format!(
-        "<h2>Privacy spent</h2><p class=\"soft small\">{planned}Figures are the sites' own, from their ledgers, compared \
-         with the mirrored charges.</p><div class=\"wide\"><table><tr><th>site</th>\
-         <th class=\"n\">this study, replace</th><th class=\"n\">this study, zero_out</th>\
-         <th class=\"n\">all studies, replace</th><th class=\"n\">all studies, zero_out</th><th>mirror</th></tr>{}</table>\
-         </div><h3>By round</h3>{}",
-        enrolled.iter().map(|site| epsilon_row(site)).collect::<String>(),
-        chart.render()
+        "<h2>Privacy spent</h2><p class=\"soft small\">{planned}Figures are the sites' own, from their ledgers. \
+         {compared}</p>{}<h3>By round</h3>{}",
+        table(columns, enrolled.iter().map(|site| epsilon_row(site))),
+        curves::epsilon(&enrolled)
     )
 }
 
-fn epsilon_row(site: &SiteDetail) -> String {
+fn epsilon_row(site: &SiteDetail) -> [String; 6] {
     let all = |of: fn(&EpsilonPair) -> f64| or_dash(site.data_epsilon.as_ref().map(|pair| epsilon(of(pair))));
-    format!(
-        "<tr><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
-         <td class=\"n\">{}</td><td>{}</td></tr>",
+    [
         escape(&site.site),
-        epsilon(site.epsilon_at_most.replace),
-        epsilon(site.epsilon_at_most.zero_out),
+        epsilon(site.epsilon.replace),
+        epsilon(site.epsilon.zero_out),
         all(|pair| pair.replace),
         all(|pair| pair.zero_out),
-        match (site.mirror_complete, site.unanswered_tasks) {
-            (true, _) => "complete".to_owned(),
-            (false, 0) => "has gaps".to_owned(),
-            (false, tasks) => format!("{tasks} task(s) unanswered"),
-        }
-    )
+        mirror(site),
+    ]
 }
 
-/// Both figures of each site by round.
-fn epsilon_curves(enrolled: &[&SiteDetail]) -> Vec<Series> {
-    let mut series = relation_curves(enrolled, "replace", false, |point| point.replace);
-    series.extend(relation_curves(enrolled, "zero_out", true, |point| point.zero_out));
-    series
-}
-
-/// One figure of each site by round; sites with the same figures share a line.
-fn relation_curves(
-    enrolled: &[&SiteDetail],
-    relation: &str,
-    dashed: bool,
-    of: fn(&EpsilonPoint) -> f64,
-) -> Vec<Series> {
-    let points = |site: &SiteDetail| -> Vec<(f64, f64)> {
-        site.epsilon_by_round.iter().map(|point| (f64::from(point.round), of(point))).collect()
-    };
-    let mut sites: Vec<&SiteDetail> = enrolled.to_vec();
-    sites.sort_by_key(|site| points(site).iter().map(|point| point.1.to_bits()).collect::<Vec<_>>());
-    let groups = sites.chunk_by(|left, right| points(left) == points(right));
-    let curve = |(color, group): (usize, &[&SiteDetail])| {
-        let names: Vec<&str> = group.iter().map(|site| site.site.as_str()).collect();
-        let who = if names.len() > 2 { format!("{} sites", names.len()) } else { names.join(" and ") };
-        Series { name: format!("{who}, {relation}"), color, dashed, points: points(group[0]) }
-    };
-    groups.take(MAX_SITE_CURVES).enumerate().map(curve).collect()
+fn mirror(site: &SiteDetail) -> String {
+    match (site.mirror_complete, site.unreported_attempts) {
+        (true, _) => "complete".to_owned(),
+        (false, 0) => "has gaps".to_owned(),
+        (false, tasks) => format!(
+            "{tasks} without an answer; claimed {}, {}",
+            epsilon(site.epsilon_claimed.replace),
+            epsilon(site.epsilon_claimed.zero_out)
+        ),
+    }
 }
 
 fn participation(facts: &Facts) -> String {
@@ -303,31 +262,61 @@ fn participation(facts: &Facts) -> String {
 }
 
 fn sites(summary: &Summary) -> String {
+    let columns = [
+        Text("site"),
+        Text("state"),
+        Number("units"),
+        Number("records"),
+        Number("rounds"),
+        Number("missed"),
+        Text("detail"),
+    ];
     let row = |site: &SiteDetail| {
-        format!(
-            "<tr><td>{}</td><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
-             <td class=\"n\">{}</td><td>{}</td></tr>",
+        [
             escape(&site.site),
-            site.state,
+            site.state.to_owned(),
             count(site.units),
             count(site.records),
-            site.rounds_contributed,
-            site.rounds_missed,
-            escape(&site.detail)
-        )
+            site.rounds_contributed.to_string(),
+            site.rounds_missed.to_string(),
+            escape(&site.detail),
+        ]
     };
-    format!(
-        "<h2>Sites</h2><div class=\"wide\"><table><tr><th>site</th><th>state</th><th class=\"n\">units</th>\
-         <th class=\"n\">records</th><th class=\"n\">rounds</th><th class=\"n\">missed</th><th>detail</th></tr>{}</table></div>",
-        summary.site_details.iter().map(row).collect::<String>()
-    )
+    format!("<h2>Sites</h2>{}", table(columns, summary.site_details.iter().map(row)))
+}
+
+/// Heading of a column.
+#[derive(Clone, Copy)]
+enum Column {
+    Text(&'static str),
+    /// To the right.
+    Number(&'static str),
+}
+
+impl Column {
+    fn cell(self, tag: &str, html: &str) -> String {
+        let class = if matches!(self, Number(_)) { " class=\"n\"" } else { "" };
+        format!("<{tag}{class}>{html}</{tag}>")
+    }
+}
+
+/// A table of cells that are HTML already.
+fn table<const N: usize>(columns: [Column; N], rows: impl Iterator<Item = [String; N]>) -> String {
+    let head = columns.map(|column| match column {
+        Text(title) | Number(title) => column.cell("th", title),
+    });
+    let body = rows.map(|cells| {
+        let cells = columns.iter().zip(cells).map(|(column, html)| column.cell("td", &html));
+        format!("<tr>{}</tr>", cells.collect::<String>())
+    });
+    format!("<div class=\"wide\"><table><tr>{}</tr>{}</table></div>", head.concat(), body.collect::<String>())
 }
 
 fn warnings(summary: &Summary) -> String {
     if summary.warnings.is_empty() {
         return String::new();
     }
-    let line = |warning: &super::json::WarningEntry| {
+    let line = |warning: &WarningEntry| {
         let site =
             warning.site.as_deref().map_or_else(String::new, |site| format!("<b>{}</b>: ", escape(site)));
         format!("<p class=\"warn\">{site}{}</p>", escape(&warning.message))
@@ -337,7 +326,7 @@ fn warnings(summary: &Summary) -> String {
 
 fn study_facts(context: &StudyContext, facts: &Facts, summary: &Summary) -> String {
     let study = context.study();
-    let plan = facts.study.plan.as_ref();
+    let plan = facts.plan.as_ref();
     let rows = [
         ("Mode", study.fusion.mode.to_string()),
         ("Parameters", count(context.model().parameters() as u64)),

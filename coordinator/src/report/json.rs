@@ -2,12 +2,14 @@
 
 use fusiondp_dp::NeighboringRelation;
 use fusiondp_protocol::study::PrivacyTarget;
+use fusiondp_protocol::{Plan, SiteId};
 use serde::Serialize;
 
 use super::ReportError;
-use super::facts::{Exposure, Facts};
-use crate::store::Standing;
+use super::facts::{Facts, Spent};
+use crate::store::Claim;
 use crate::study::StudyContext;
+use crate::study::accounting::EpsilonPair;
 use crate::text::epsilon;
 
 /// The whole document. Keys are stable: programs read them.
@@ -73,13 +75,6 @@ pub(crate) struct Evaluated {
     pub(crate) of_final_model: bool,
 }
 
-/// A pair of upper bounds.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub(crate) struct EpsilonPair {
-    pub(crate) replace: f64,
-    pub(crate) zero_out: f64,
-}
-
 /// One invited site.
 #[derive(Debug, Serialize)]
 pub(crate) struct SiteDetail {
@@ -90,15 +85,16 @@ pub(crate) struct SiteDetail {
     pub(crate) records: u64,
     pub(crate) rounds_contributed: u32,
     pub(crate) rounds_missed: u32,
-    /// Spent in this study by the site's own account, as far as it has arrived.
+    /// Spent in this study at most: `epsilon_claimed`, or what the mirrored charges give together with one charge for
+    /// each of `unreported_attempts`.
     pub(crate) epsilon: EpsilonPair,
-    /// The same with one charge for each private task that was not answered.
-    pub(crate) epsilon_at_most: EpsilonPair,
-    /// Private tasks that were not answered.
-    pub(crate) unanswered_tasks: usize,
+    /// Spent in this study as the site's newest update said it.
+    pub(crate) epsilon_claimed: EpsilonPair,
+    /// Attempts with a private part that were given to the site and brought no update.
+    pub(crate) unreported_attempts: u64,
     /// Spent over all studies on the same data; null before the first charge.
     pub(crate) data_epsilon: Option<EpsilonPair>,
-    /// The coordinator has seen every charge since enrollment that it can know of.
+    /// The coordinator has seen every charge since enrollment.
     pub(crate) mirror_complete: bool,
     /// After each of the site's updates.
     pub(crate) epsilon_by_round: Vec<EpsilonPoint>,
@@ -159,12 +155,49 @@ pub(crate) struct WarningEntry {
 /// Brings the facts into the form of the document.
 pub(crate) fn summary(context: &StudyContext, facts: &Facts) -> Result<Summary, ReportError> {
     let study = context.study();
-    let plan = facts.study.plan.as_ref();
+    let plan = facts.plan.as_ref();
     let last = facts.final_metric(context);
     let overlap = study.federation.max_overlap;
-    let exposures = facts.exposures()?;
-    let spent = facts.spent(&exposures, overlap)?;
+    let spent = facts.spent(overlap)?;
+    Ok(Summary {
+        study: study_facts(context, facts),
+        sites: facts.sites.iter().filter(|site| site.units > 0).count(),
+        site_details: facts.sites.iter().map(|site| site_detail(facts, &spent, site)).collect(),
+        auroc: last.and_then(|metric| metric.auroc),
+        aupr: last.and_then(|metric| metric.aupr),
+        brier: last.map(|metric| metric.brier),
+        evaluated: last.map(|metric| evaluated(facts, metric)),
+        epsilon: spent.total,
+        delta: study.privacy.delta.get(),
+        rounds: facts.study.rounds_applied,
+        seconds: facts.seconds(),
+        noise_multiplier: plan.and_then(|plan| plan.noise_multiplier).map(|noise| noise.get()),
+        sampling_probability: plan.map(|plan| plan.sampling_probability.get()),
+        clip_norm: study.privacy.clip_norm.get(),
+        headline_relation: headline_relation(&study.privacy.target),
+        max_overlap: overlap,
+        planned_epsilon: plan.map(planned),
+        participation: facts.participation.iter().map(participation).collect(),
+        losses: losses(facts),
+        metrics: facts.metrics.iter().map(|metric| metric_entry(facts, metric)).collect(),
+        warnings: warnings(facts, overlap, &spent),
+    })
+}
+
+fn headline_relation(target: &PrivacyTarget) -> NeighboringRelation {
+    match *target {
+        PrivacyTarget::Epsilon { relation, .. } => relation,
+        PrivacyTarget::NoiseMultiplier { .. } => NeighboringRelation::Replace,
+    }
+}
+
+fn planned(plan: &Plan) -> EpsilonPair {
+    EpsilonPair { replace: plan.epsilon_replace.get(), zero_out: plan.epsilon_zero_out.get() }
+}
+
+fn warnings(facts: &Facts, overlap: u32, spent: &Spent) -> Vec<WarningEntry> {
     let mut warnings: Vec<WarningEntry> = facts.warnings.iter().map(warning).collect();
+    warnings.extend(facts.claims.iter().filter_map(|claim| unreported_warning(facts, claim)));
     if spent.at_larger_delta {
         let message = format!(
             "some charges of the {overlap} worst sites were not mirrored: the consortium's epsilons are sums of the \
@@ -172,36 +205,7 @@ pub(crate) fn summary(context: &StudyContext, facts: &Facts) -> Result<Summary, 
         );
         warnings.push(WarningEntry { site: None, message, at_ms: facts.made_ms });
     }
-    warnings.extend(exposures.iter().filter_map(|exposure| unanswered(facts, exposure)));
-    Ok(Summary {
-        study: study_facts(context, facts),
-        sites: facts.sites.iter().filter(|site| site.units > 0).count(),
-        site_details: facts.sites.iter().map(|site| site_detail(facts, &exposures, site)).collect(),
-        auroc: last.and_then(|metric| metric.auroc),
-        aupr: last.and_then(|metric| metric.aupr),
-        brier: last.map(|metric| metric.brier),
-        evaluated: last.map(|metric| evaluated(facts, metric)),
-        epsilon: EpsilonPair { replace: spent.replace, zero_out: spent.zero_out },
-        delta: study.privacy.delta.get(),
-        rounds: facts.study.rounds_applied,
-        seconds: facts.seconds(),
-        noise_multiplier: plan.and_then(|plan| plan.noise_multiplier).map(|noise| noise.get()),
-        sampling_probability: plan.map(|plan| plan.sampling_probability.get()),
-        clip_norm: study.privacy.clip_norm.get(),
-        headline_relation: match study.privacy.target {
-            PrivacyTarget::Epsilon { relation, .. } => relation,
-            PrivacyTarget::NoiseMultiplier { .. } => NeighboringRelation::Replace,
-        },
-        max_overlap: overlap,
-        planned_epsilon: plan.map(|plan| EpsilonPair {
-            replace: plan.epsilon_replace.get(),
-            zero_out: plan.epsilon_zero_out.get(),
-        }),
-        participation: facts.participation.iter().map(participation).collect(),
-        losses: losses(facts),
-        metrics: facts.metrics.iter().map(|metric| metric_entry(facts, metric)).collect(),
-        warnings,
-    })
+    warnings
 }
 
 fn study_facts(context: &StudyContext, facts: &Facts) -> StudyFacts {
@@ -223,9 +227,9 @@ fn study_facts(context: &StudyContext, facts: &Facts) -> StudyFacts {
     }
 }
 
-fn site_detail(facts: &Facts, exposures: &[Exposure<'_>], site: &crate::store::StudySiteRow) -> SiteDetail {
-    let exposure = exposures.iter().find(|one| one.site.site == site.site);
-    let (at_most, unanswered_tasks) = exposure.map_or((None, 0), |one| (Some(one.at_most), one.unanswered));
+fn site_detail(facts: &Facts, spent: &Spent, site: &crate::store::StudySiteRow) -> SiteDetail {
+    let unreported = unreported(facts, &site.site);
+    let claimed = EpsilonPair { replace: site.epsilon_replace, zero_out: site.epsilon_zero_out };
     let own = || facts.updates.iter().filter(|update| update.site == site.site && update.events > 0);
     let point = |update: &crate::store::UpdateRow| EpsilonPoint {
         round: update.round,
@@ -235,44 +239,39 @@ fn site_detail(facts: &Facts, exposures: &[Exposure<'_>], site: &crate::store::S
     let over_all = |of: fn(&crate::store::UpdateRow) -> f64| own().map(of).fold(0.0, f64::max);
     SiteDetail {
         site: site.site.to_string(),
-        state: match site.standing {
-            Standing::Invited => "invited",
-            Standing::Enrolled => "enrolled",
-            Standing::Declined => "declined",
-        },
+        state: site.standing.as_str(),
         detail: site.detail.clone(),
         units: site.units,
         records: site.records,
         rounds_contributed: site.rounds_contributed,
         rounds_missed: site.rounds_missed,
-        epsilon: EpsilonPair { replace: site.epsilon_replace, zero_out: site.epsilon_zero_out },
-        epsilon_at_most: EpsilonPair {
-            replace: at_most.map_or(0.0, |spent| spent.replace),
-            zero_out: at_most.map_or(0.0, |spent| spent.zero_out),
-        },
-        unanswered_tasks,
+        epsilon: spent.sites.get(&site.site).copied().unwrap_or(claimed),
+        epsilon_claimed: claimed,
+        unreported_attempts: unreported,
         data_epsilon: own().next().map(|_| EpsilonPair {
             replace: over_all(|update| update.data_epsilon_replace),
             zero_out: over_all(|update| update.data_epsilon_zero_out),
         }),
-        mirror_complete: site.mirror_gaps == 0 && unanswered_tasks == 0,
+        mirror_complete: site.mirror_gaps == 0 && unreported == 0,
         epsilon_by_round: own().map(point).collect(),
     }
 }
 
-/// What an administrator should know of tasks that nothing came back from.
-fn unanswered(facts: &Facts, exposure: &Exposure<'_>) -> Option<WarningEntry> {
-    let Exposure { site, unanswered, at_most, .. } = exposure;
-    if *unanswered == 0 {
-        return None;
-    }
+fn unreported(facts: &Facts, site: &SiteId) -> u64 {
+    facts.claims.iter().find(|claim| claim.site == *site).map_or(0, |claim| claim.unreported)
+}
+
+/// Nobody but the site knows what it has charged for tasks that brought no update.
+fn unreported_warning(facts: &Facts, claim: &Claim) -> Option<WarningEntry> {
+    let attempts = match claim.unreported {
+        0 => return None,
+        1 => "1 task with a private part".to_owned(),
+        more => format!("{more} tasks with a private part"),
+    };
     let message = format!(
-        "{unanswered} private task(s) were not answered; the site may have charged for them, so its epsilon in this \
-         study is at most {} (replace), {} (zero_out). Its own ledger tells",
-        epsilon(at_most.replace),
-        epsilon(at_most.zero_out)
+        "{attempts} brought no update; its figure counts one charge for each, and its ledger knows what was charged"
     );
-    Some(WarningEntry { site: Some(site.site.to_string()), message, at_ms: facts.made_ms })
+    Some(WarningEntry { site: Some(claim.site.to_string()), message, at_ms: facts.made_ms })
 }
 
 fn participation(row: &crate::store::ParticipationRow) -> Participation {

@@ -5,15 +5,14 @@ use std::fmt::Write as _;
 
 use fusiondp_protocol::SiteId;
 
+use super::drawing::Frame;
 use super::text::escape;
 use crate::round::reporting::SiteOutcome;
 use crate::store::ParticipationRow;
 
-const WIDTH: f64 = 760.0;
 const LEFT: f64 = 130.0;
 const ROW: f64 = 20.0;
 const GAP: f64 = 4.0;
-const BOTTOM: f64 = 34.0;
 
 /// Longer names are cut; a tooltip shows them whole.
 const NAME_LENGTH: usize = 18;
@@ -39,22 +38,27 @@ pub(super) fn render(participation: &[ParticipationRow]) -> String {
         return "<p class=\"empty\">No round has begun.</p>".to_owned();
     }
     let rows = rows(participation, &columns);
-    let width = (WIDTH - LEFT) / columns.len() as f64;
-    let height = rows.len() as f64 * (ROW + GAP) + BOTTOM;
+    let height = rows.len() as f64 * (ROW + GAP) + Frame::BOTTOM;
+    let frame = Frame { left: LEFT, right: 0.0, top: 0.0, height };
+    let width = frame.inner_width() / columns.len() as f64;
     let mut svg = String::new();
-    // Writing to a String cannot fail.
-    let _ = write!(
-        svg,
-        "<figure><svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"Participation by site and round\">"
-    );
     for (index, (site, outcomes)) in rows.iter().enumerate() {
-        row(&mut svg, site, outcomes, index as f64 * (ROW + GAP), width);
+        let top = index as f64 * (ROW + GAP);
+        frame.side_tick(&mut svg, top + ROW / 2.0, &short(site.as_str()));
+        row(&mut svg, site, outcomes, top, width);
     }
-    column_labels(&mut svg, &columns, width, height);
-    svg.push_str("</svg>");
-    legend(&mut svg, participation);
-    svg.push_str("</figure>");
-    svg
+    let stride = columns.len().div_ceil(LABELS).max(1);
+    for (index, (round, _)) in columns.iter().enumerate().step_by(stride) {
+        frame.round_tick(&mut svg, LEFT + (index as f64 + 0.5) * width, &round.to_string());
+    }
+    frame.figure("Participation by site and round", &svg, &legend(participation))
+}
+
+fn short(name: &str) -> String {
+    match name.char_indices().nth(NAME_LENGTH) {
+        Some((end, _)) => format!("{}…", &name[..end]),
+        None => name.to_owned(),
+    }
 }
 
 /// Outcomes of each site by column; `None` where it was not selected.
@@ -76,20 +80,10 @@ fn rows<'a>(
 
 /// One row; equal neighbors become one rectangle, so that a thousand rounds stay a small drawing.
 fn row(svg: &mut String, site: &SiteId, outcomes: &[Option<SiteOutcome>], top: f64, width: f64) {
-    let mut name: String = site.as_str().chars().take(NAME_LENGTH).collect();
-    if name.len() < site.as_str().len() {
-        name.push('…');
-    }
-    let _ = write!(
-        svg,
-        "<text class=\"tick\" x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
-        LEFT - 8.0,
-        top + ROW * 0.7,
-        escape(&name)
-    );
     let mut start = 0;
     for run in outcomes.chunk_by(|left, right| left == right) {
         if let Some(outcome) = run[0] {
+            // Writing to a String cannot fail.
             let _ = write!(
                 svg,
                 "<rect class=\"o-{outcome}\" x=\"{:.2}\" y=\"{top:.1}\" width=\"{:.2}\" height=\"{ROW}\">\
@@ -103,31 +97,8 @@ fn row(svg: &mut String, site: &SiteId, outcomes: &[Option<SiteOutcome>], top: f
     }
 }
 
-fn column_labels(svg: &mut String, columns: &[(u32, u32)], width: f64, height: f64) {
-    let stride = columns.len().div_ceil(LABELS).max(1);
-    for (index, (round, _)) in columns.iter().enumerate().step_by(stride) {
-        let _ = write!(
-            svg,
-            "<text class=\"tick\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{round}</text>",
-            LEFT + (index as f64 + 0.5) * width,
-            height - BOTTOM + 14.0
-        );
-    }
-    let _ = write!(
-        svg,
-        "<text class=\"label\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">round</text>",
-        LEFT + (WIDTH - LEFT) / 2.0,
-        height - 2.0
-    );
-}
-
-fn legend(svg: &mut String, participation: &[ParticipationRow]) {
-    svg.push_str("<figcaption class=\"legend\">");
-    for outcome in LEGEND {
-        let count = participation.iter().filter(|row| row.outcome == outcome).count();
-        if count > 0 {
-            let _ = write!(svg, "<span><i class=\"box o-{outcome}\"></i>{outcome} ({count})</span>");
-        }
-    }
-    svg.push_str("</figcaption>");
+fn legend(participation: &[ParticipationRow]) -> Vec<(String, String)> {
+    let count = |outcome| participation.iter().filter(|row| row.outcome == outcome).count();
+    let counted = LEGEND.map(|outcome| (outcome, count(outcome))).into_iter().filter(|(_, count)| *count > 0);
+    counted.map(|(outcome, count)| (format!("box o-{outcome}"), format!("{outcome} ({count})"))).collect()
 }

@@ -11,6 +11,8 @@
 //! wherever they are shown.
 
 mod chart;
+mod curves;
+mod drawing;
 mod facts;
 mod html;
 mod json;
@@ -97,7 +99,7 @@ fn metadata(facts: &Facts, summary: &json::Summary) -> BTreeMap<String, String> 
     if let Some(model) = &facts.model {
         metadata.insert("fusiondp.parameters.digest".to_owned(), model.digest.to_string());
     }
-    if let Some(plan) = &facts.study.plan {
+    if let Some(plan) = &facts.plan {
         metadata.insert("fusiondp.delta".to_owned(), plan.delta.to_string());
     }
     metadata

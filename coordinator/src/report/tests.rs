@@ -4,12 +4,12 @@ use std::num::NonZeroU32;
 use fusiondp_dp::{DpEvent, NeighboringRelation, NoiseMultiplier, SamplingProbability, epsilon};
 use fusiondp_protocol::{Digest, Plan, SiteSize, StudyDocument, StudyState};
 
-use super::facts::Spent;
 use super::*;
 use crate::round::RoundKey;
 use crate::round::reporting::SiteOutcome;
 use crate::store::{
-    Claim, MetricRow, ParticipationRow, RoundRow, Standing, StudyRow, StudySiteRow, UpdateRow, WarningRow,
+    Claim, MetricRow, ParticipationRow, RoundRow, Standing, StoredPlan, StudyRow, StudySiteRow, UpdateRow,
+    WarningRow,
 };
 use crate::study::StudyContext;
 
@@ -52,6 +52,7 @@ fn claim(id: &str, steps: u32, complete: bool) -> Claim {
         epsilon_replace,
         epsilon_zero_out,
         events: vec![event],
+        unreported: 0,
         complete,
         broken: None,
     }
@@ -74,7 +75,7 @@ fn facts(context: &StudyContext, claims: Vec<Claim>) -> Facts {
             rounds_applied: 0,
             model_version: 0,
             final_version: 0,
-            plan: Some(plan(context)),
+            plan: Some(StoredPlan::of(&plan(context))),
             stop_requested: false,
             public_loss: None,
             enrolment_deadline_ms: Some(1),
@@ -82,6 +83,7 @@ fn facts(context: &StudyContext, claims: Vec<Claim>) -> Facts {
             started_ms: Some(1_000),
             ended_ms: None,
         },
+        plan: Some(plan(context)),
         sites: claims.iter().map(|claim| site(claim.site.as_str(), claim.epsilon_replace)).collect(),
         rounds: Vec::new(),
         participation: Vec::new(),
@@ -94,62 +96,16 @@ fn facts(context: &StudyContext, claims: Vec<Claim>) -> Facts {
     }
 }
 
-fn spent_of(facts: &Facts, overlap: u32) -> Spent {
-    facts.spent(&facts.exposures().unwrap(), overlap).unwrap()
-}
-
-#[test]
-fn a_task_that_nobody_answered_may_have_been_charged_for() {
-    let context = context();
-    let mut facts = facts(&context, vec![claim("a", 2, true), claim("b", 2, true)]);
-    let step = plan(&context).step_event().unwrap();
-    facts.claims[1].events = vec![step; 2];
-    let row = |round, attempt, outcome| ParticipationRow {
-        round,
-        attempt,
-        site: "b".parse().unwrap(),
-        outcome,
-        detail: String::new(),
-    };
-    // The first round is a warm-up; what was reported, late or refused has no further charge.
-    facts.participation = vec![
-        row(1, 1, SiteOutcome::Missing),
-        row(2, 1, SiteOutcome::Reported),
-        row(3, 1, SiteOutcome::Late),
-        row(4, 1, SiteOutcome::Missing),
-        row(4, 2, SiteOutcome::Failed),
-        row(5, 1, SiteOutcome::Working),
-        row(6, 1, SiteOutcome::Refused),
-    ];
-    let exposures = facts.exposures().unwrap();
-    assert_eq!((exposures[0].unanswered, exposures[1].unanswered), (0, 3));
-    assert_eq!(exposures[0].at_most.replace, facts.claims[0].epsilon_replace);
-    let five = [step; 5];
-    let at_most = (exposures[1].at_most.replace, exposures[1].at_most.zero_out);
-    let composed = crate::study::audit::merged(&five);
-    let expected =
-        (spent(&composed, NeighboringRelation::Replace), spent(&composed, NeighboringRelation::ZeroOut));
-    assert_eq!(at_most, expected);
-    let files = write(&context, &facts).unwrap();
-    let json: serde_json::Value = serde_json::from_slice(&files[1].bytes).unwrap();
-    assert_eq!(json["epsilon"]["replace"].as_f64(), Some(expected.0.max(facts.claims[0].epsilon_replace)));
-    let detail = &json["site_details"][1];
-    assert_eq!((&detail["unanswered_tasks"], &detail["mirror_complete"]), (&3.into(), &false.into()));
-    assert!(detail["epsilon_at_most"]["replace"].as_f64() > detail["epsilon"]["replace"].as_f64());
-    let warnings = json["warnings"].to_string();
-    assert!(warnings.contains("3 private task(s) were not answered"), "{warnings}");
-}
-
 #[test]
 fn disjoint_patients_lose_the_largest_figure_and_shared_ones_the_worst_sites_together() {
     let context = context();
     let claims = vec![claim("a", 5, true), claim("b", 4, true), claim("c", 1, true)];
     let facts = facts(&context, claims);
-    let single = spent_of(&facts, 1);
-    assert_eq!(single.replace, facts.claims[0].epsilon_replace);
-    let both = spent_of(&facts, 2);
+    let single = facts.spent(1).unwrap();
+    assert_eq!(single.total.replace, facts.claims[0].epsilon_replace);
+    let both = facts.spent(2).unwrap();
     let nine = claim("x", 9, true);
-    assert_eq!((both.replace, both.zero_out), (nine.epsilon_replace, nine.epsilon_zero_out));
+    assert_eq!((both.total.replace, both.total.zero_out), (nine.epsilon_replace, nine.epsilon_zero_out));
     assert!(!both.at_larger_delta);
 }
 
@@ -157,9 +113,43 @@ fn disjoint_patients_lose_the_largest_figure_and_shared_ones_the_worst_sites_tog
 fn charges_that_were_not_seen_are_added_up_and_said_to_be() {
     let context = context();
     let facts = facts(&context, vec![claim("a", 5, false), claim("b", 4, true)]);
-    let both = spent_of(&facts, 2);
-    assert_eq!(both.replace, facts.claims[0].epsilon_replace + facts.claims[1].epsilon_replace);
+    let both = facts.spent(2).unwrap();
+    assert_eq!(both.total.replace, facts.claims[0].epsilon_replace + facts.claims[1].epsilon_replace);
     assert!(both.at_larger_delta);
+}
+
+#[test]
+fn a_task_that_brought_no_update_counts_as_charged() {
+    let context = context();
+    let mut silent = claim("a", 5, true);
+    silent.unreported = 2;
+    let mut never_heard = claim("b", 1, true);
+    (never_heard.epsilon_replace, never_heard.epsilon_zero_out) = (0.0, 0.0);
+    never_heard.events.clear();
+    never_heard.unreported = 1;
+    let facts = facts(&context, vec![silent, never_heard, claim("c", 6, true)]);
+    // The plan of these tests samples less than the claims do, so the sums are composed of two kinds of events.
+    let step = facts.plan.as_ref().unwrap().step_event().unwrap();
+    let of = |events: &[DpEvent]| spent(events, NeighboringRelation::Replace);
+    let seven = of(&[facts.claims[0].events[0], step.merged_with(&step).unwrap()]);
+    let spent = facts.spent(1).unwrap();
+    assert!(seven > facts.claims[0].epsilon_replace);
+    assert_eq!(spent.sites[&facts.claims[0].site].replace, seven);
+    assert_eq!(spent.sites[&facts.claims[1].site].replace, of(&[step]));
+    assert_eq!(
+        spent.sites[&facts.claims[2].site].replace, facts.claims[2].epsilon_replace,
+        "answered everything"
+    );
+    assert_eq!(spent.total.replace, seven.max(facts.claims[2].epsilon_replace));
+
+    let summary = json::summary(&context, &facts).unwrap();
+    let json = serde_json::to_value(&summary).unwrap();
+    assert_eq!(json["site_details"][0]["unreported_attempts"], 2);
+    assert_eq!(json["site_details"][0]["mirror_complete"], false);
+    assert_eq!(json["site_details"][0]["epsilon_claimed"]["replace"], facts.claims[0].epsilon_replace);
+    let warned: Vec<_> = summary.warnings.iter().filter_map(|one| one.site.as_deref()).collect();
+    assert_eq!(warned, ["a", "b"]);
+    assert!(html::page(&context, &facts, &summary).contains("2 without an answer"));
 }
 
 #[test]
@@ -274,6 +264,19 @@ fn figures_that_are_not_the_final_ones_say_which_they_are() {
     assert!(page.contains("AUROC, test<") && page.contains("those of cohort <code>test</code>"));
     facts.metrics.clear();
     assert_eq!(json::summary(&context, &facts).unwrap().evaluated_on(), "not evaluated");
+}
+
+#[test]
+fn a_comparison_is_claimed_only_where_it_was_made() {
+    let context = context();
+    let mut facts = eventful(&context);
+    let page = |facts: &Facts| html::page(&context, facts, &json::summary(&context, facts).unwrap());
+    for state in [StudyState::Running, StudyState::Stopped, StudyState::Failed] {
+        facts.study.state = state;
+        assert!(page(&facts).contains("have not been compared with the mirrored charges"), "{state}");
+    }
+    facts.study.state = StudyState::Finished;
+    assert!(page(&facts).contains("they agreed with the mirrored charges"));
 }
 
 #[test]

@@ -93,10 +93,15 @@ pub enum AggregationError {
         expected: usize,
     },
     /// The learning engine refuses.
-    #[error("round {round} cannot be applied: {source}")]
+    #[error(
+        "round {round} cannot be applied to the updates of {sites}: {source}; compare what these sites sent, lower \
+         training.optimizer.learning_rate if the model diverges, or leave out the site at fault, and submit again"
+    )]
     Step {
         /// Round.
         round: u32,
+        /// Whose updates it was made of.
+        sites: String,
         /// What the engine says.
         #[source]
         source: ServerError,
@@ -146,7 +151,7 @@ impl Aggregation {
                 state.apply_differences(round, &differences)
             }
         }
-        .map_err(|source| AggregationError::Step { round, source })?;
+        .map_err(|source| AggregationError::Step { round, sites: names(&self.reported), source })?;
         Ok(Applied { finished: Finished::new(self.key), state, public_loss })
     }
 
@@ -160,6 +165,10 @@ impl Aggregation {
             found: updates.iter().map(|update| update.site.to_string()).collect(),
         })
     }
+}
+
+fn names(sites: &BTreeSet<SiteId>) -> String {
+    sites.iter().map(SiteId::as_str).collect::<Vec<_>>().join(", ")
 }
 
 fn contribution(update: &StoredUpdate, public_length: usize) -> Result<SiteContribution, AggregationError> {

@@ -71,11 +71,11 @@ impl Configuration {
         &self.selected
     }
 
-    /// Makes the one task that all chosen sites get, and the phase that waits for their answers.
+    /// The phase that waits for the answers to the one [`training_task`] that all chosen sites get.
     ///
     /// # Errors
     /// [`ConfigurationError`] when plan, model and attempt do not belong together.
-    pub fn configure(self, input: &TaskInput<'_>) -> Result<(Reporting, TrainingTask), ConfigurationError> {
+    pub fn configure(self, input: &TaskInput<'_>) -> Result<Reporting, ConfigurationError> {
         let RoundKey { round, model_version, .. } = self.key;
         let rounds = input.plan.rounds;
         if round == 0 || round > rounds {
@@ -85,9 +85,8 @@ impl Configuration {
             let (expected, newest) = (model_version, input.newest_version);
             return Err(ConfigurationError::WrongVersion { round, expected, newest });
         }
-        let task = training_task(self.key, input);
         let sites = self.selected.into_iter().map(|site| (site, SiteOutcome::Working)).collect();
-        Ok((Reporting::new(self.key, input.deadline_ms, sites), task))
+        Ok(Reporting::new(self.key, input.deadline_ms, sites))
     }
 }
 

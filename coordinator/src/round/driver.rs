@@ -4,7 +4,6 @@
 //! has never stopped.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use fusiondp_learn::server::ServerState;
 use fusiondp_protocol::{Plan, RoundPhase, SiteId};
@@ -20,13 +19,10 @@ use crate::error::{CoordinatorError, Interruption, StudyFailure};
 use crate::shared::Core;
 use crate::store::{AppliedRound, RoundRow, Standing};
 use crate::study::enrolment::trained_model;
-use crate::study::{SharedContext, check_stop, evaluation, pause};
+use crate::study::{SharedContext, check_stop, evaluation, look_again, look_again_by};
 
 /// After a start, sites have this long to reconnect before a round goes on without some of them, in milliseconds.
 const SETTLE_MS: u64 = 5_000;
-
-/// How often a selection looks who is connected.
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// Drives one study's rounds.
 pub(crate) struct Driver<'a> {
@@ -38,13 +34,15 @@ pub(crate) struct Driver<'a> {
     state: Option<(u64, ServerState)>,
     /// Attempt whose deadline this process has set or extended.
     timed: Option<super::RoundKey>,
+    /// Enrolled sites that the last round went on without.
+    absent: BTreeSet<SiteId>,
 }
 
 impl<'a> Driver<'a> {
     /// Prepares to drive a study whose plan stands.
     pub(crate) fn new(core: &'a Core, context: &'a SharedContext, plan: &'a Plan) -> Self {
         let settle_until_ms = core.clock.now_ms().saturating_add(SETTLE_MS);
-        Self { core, context, plan, settle_until_ms, state: None, timed: None }
+        Self { core, context, plan, settle_until_ms, state: None, timed: None, absent: BTreeSet::new() }
     }
 
     /// Runs until the last round is applied, and returns the server's state then.
@@ -88,7 +86,7 @@ impl<'a> Driver<'a> {
                     }
                 }
             }
-            pause(self.core.presence.arrival(), LOOK_AGAIN).await;
+            look_again(self.core.presence.arrival()).await;
         }
     }
 
@@ -110,8 +108,8 @@ impl<'a> Driver<'a> {
 
     async fn configure(&mut self, row: &RoundRow) -> Result<(), Interruption> {
         let selected = self.core.store.outcomes(self.context.id(), row.key).await?.into_keys().collect();
-        let input = self.task_input(row, self.deadline_from_now()).await?;
-        let (reporting, _) =
+        let input = self.task_input(row, self.core.round_deadline(self.context)).await?;
+        let reporting =
             Configuration::new(row.key, selected).configure(&input).map_err(StudyFailure::from)?;
         let deadline_ms = reporting.deadline_ms();
         self.core.store.edge_configured(self.context.id(), row.key, deadline_ms).await?;
@@ -129,33 +127,39 @@ impl<'a> Driver<'a> {
         loop {
             let answered = self.context.answered.notified();
             let reporting = self.reporting(row, deadline_ms).await?;
-            // Whoever has answered must not be asked again, also if the answer came while the task was being posted, or
-            // its call ended before the task was withdrawn: the site would charge for it once more.
-            for site in reporting.answered() {
-                self.core.board.withdraw_training(
-                    site,
-                    self.context.id(),
-                    row.key.round,
-                    Some(row.key.attempt),
-                );
-            }
+            // Whoever has answered has no task, also if its call broke off between the answer and its withdrawal: a
+            // task that is taken again is paid for again.
+            self.core.board.keep_training(self.context.id(), &reporting);
             let min_sites = self.context.study().federation.min_sites;
-            let now_ms = self.core.clock.now_ms();
-            match reporting.step(min_sites, now_ms) {
-                ReportingStep::Waiting(_) => {
-                    pause(answered, Duration::from_millis(deadline_ms - now_ms)).await;
-                }
+            match reporting.step(min_sites, self.core.clock.now_ms()) {
+                ReportingStep::Waiting(_) => look_again_by(self.core, deadline_ms, answered).await,
                 ReportingStep::Complete(aggregation) => return self.close_reporting(&aggregation).await,
                 ReportingStep::Short(abandoned) => return self.abandon(abandoned).await,
             }
         }
     }
 
-    async fn close_reporting(&self, aggregation: &Aggregation) -> Result<(), Interruption> {
-        // Before the edge: a task that is taken in between would be charged for and come late.
+    async fn close_reporting(&mut self, aggregation: &Aggregation) -> Result<(), Interruption> {
+        // Before the edge: a task that is taken after it would be paid for and count nothing.
         self.core.board.withdraw_round(self.context.id());
         self.core.store.edge_reported(self.context.id(), aggregation.key()).await?;
         RoundEvent::Reported(aggregation).log(self.context.id());
+        self.note_absent(aggregation).await
+    }
+
+    /// Says once who has begun to be absent, and once who is back: the report counts rounds, the log is for now.
+    async fn note_absent(&mut self, aggregation: &Aggregation) -> Result<(), Interruption> {
+        let sites = self.core.store.study_sites(self.context.id()).await?;
+        let enrolled = sites.into_iter().filter(|site| site.standing == Standing::Enrolled);
+        let absent: BTreeSet<SiteId> =
+            enrolled.map(|row| row.site).filter(|site| !aggregation.reported().contains(site)).collect();
+        for site in absent.difference(&self.absent) {
+            RoundEvent::Without(aggregation.key(), site).log(self.context.id());
+        }
+        for site in self.absent.intersection(aggregation.reported()) {
+            RoundEvent::Again(aggregation.key(), site).log(self.context.id());
+        }
+        self.absent = absent;
         Ok(())
     }
 
@@ -191,11 +195,6 @@ impl<'a> Driver<'a> {
         Ok(Reporting::new(row.key, deadline_ms, outcomes))
     }
 
-    fn deadline_from_now(&self) -> u64 {
-        let timeout_ms = u64::from(self.context.study().federation.round_timeout_s) * 1_000;
-        self.core.clock.now_ms().saturating_add(timeout_ms)
-    }
-
     /// The stored deadline, or a new one if this process finds the task already out: the time it was down is not the
     /// sites' fault, and an abandoned attempt would cost them budget.
     async fn deadline_in_force(&mut self, row: &RoundRow) -> Result<u64, Interruption> {
@@ -203,7 +202,7 @@ impl<'a> Driver<'a> {
         if self.timed == Some(row.key) {
             return Ok(stored);
         }
-        let deadline_ms = stored.max(self.deadline_from_now());
+        let deadline_ms = stored.max(self.core.round_deadline(self.context));
         self.core.store.extend_deadline(self.context.id(), row.key, deadline_ms).await?;
         self.timed = Some(row.key);
         Ok(deadline_ms)
@@ -213,7 +212,7 @@ impl<'a> Driver<'a> {
         let version = row.key.model_version;
         let model = self.core.model(self.context.id(), version).await?;
         let (model_digest, _) = model.ok_or_else(|| self.missing("model version"))?;
-        let newest = self.core.store.study(self.context.id()).await?.ok_or_else(|| self.missing("row"))?;
+        let newest = self.core.study(self.context.id()).await?;
         Ok(TaskInput { plan: self.plan, newest_version: newest.model_version, model_digest, deadline_ms })
     }
 

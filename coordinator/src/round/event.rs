@@ -1,6 +1,6 @@
 //! What happens in a round, as log lines: constant messages, values in fields, nothing of any record.
 
-use fusiondp_protocol::StudyId;
+use fusiondp_protocol::{SiteId, StudyId};
 
 use super::selection::Waiting;
 use super::{Abandoned, Aggregation, Configuration, RoundKey};
@@ -15,6 +15,10 @@ pub(crate) enum RoundEvent<'a> {
     Configured(RoundKey, u64),
     /// No more updates are waited for.
     Reported(&'a Aggregation),
+    /// An enrolled site begins to be absent.
+    Without(RoundKey, &'a SiteId),
+    /// A site that was absent takes part again.
+    Again(RoundKey, &'a SiteId),
     /// The step is stored.
     Finished(RoundKey, Option<f64>),
     /// Given up.
@@ -38,6 +42,12 @@ impl RoundEvent<'_> {
             RoundEvent::Reported(aggregation) => {
                 let (key, updates) = (aggregation.key(), aggregation.reported().len());
                 tracing::debug!(%study, round = key.round, attempt = key.attempt, updates, "updates are in");
+            }
+            RoundEvent::Without(key, site) => {
+                tracing::warn!(%study, round = key.round, attempt = key.attempt, %site, "round goes on without a site");
+            }
+            RoundEvent::Again(key, site) => {
+                tracing::info!(%study, round = key.round, attempt = key.attempt, %site, "site takes part again");
             }
             RoundEvent::Finished(key, public_loss) => {
                 tracing::debug!(%study, round = key.round, attempt = key.attempt, public_loss, "round applied");

@@ -70,9 +70,9 @@ impl Reporting {
         self.with(SiteOutcome::Working)
     }
 
-    /// The sites that have answered, whatever it was.
-    pub fn answered(&self) -> impl Iterator<Item = &SiteId> {
-        self.sites.iter().filter(|(_, outcome)| **outcome != SiteOutcome::Working).map(|(site, _)| site)
+    /// Whether the site still has to answer.
+    pub fn waits_for(&self, site: &SiteId) -> bool {
+        self.sites.get(site) == Some(&SiteOutcome::Working)
     }
 
     /// Decides: goes on when everybody has answered or the deadline has passed.

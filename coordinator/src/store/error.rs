@@ -32,6 +32,12 @@ pub enum StoreError {
         /// The lock file.
         path: PathBuf,
     },
+    /// Another process has the database.
+    #[error("{url} is in use by another coordinator; stop it, or give this one another database")]
+    DatabaseInUse {
+        /// Address without credentials.
+        url: String,
+    },
     /// The state folder cannot be used.
     #[error("cannot use the state folder {path}: {source}; create it, writable for the coordinator only")]
     Folder {

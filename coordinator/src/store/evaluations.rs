@@ -162,18 +162,7 @@ impl Store {
         id: &StudyId,
         evaluation: &EvaluationRow,
     ) -> Result<Vec<EvaluationSite>, StoreError> {
-        self.read("evaluation_sites", |tx| {
-            Box::pin(async move {
-                let query = sqlx::query(
-                    "SELECT site_id, outcome, detail, report FROM evaluation_sites WHERE study_id = $1 \
-                     AND model_version = $2 AND cohort = $3 ORDER BY site_id",
-                );
-                let query = query.bind(id.as_str()).bind(int(evaluation.model_version));
-                let rows = query.bind(evaluation.cohort.as_str()).fetch_all(&mut **tx).await?;
-                rows.iter().map(evaluation_site).collect()
-            })
-        })
-        .await
+        self.read("evaluation_sites", |tx| Box::pin(evaluation_sites(tx, id, evaluation))).await
     }
 
     /// Stores a site's report.
@@ -234,13 +223,33 @@ impl Store {
         .await
     }
 
-    /// Closes an evaluation with its figures, in one transaction.
+    /// Sites that have neither reported nor declined.
+    pub async fn evaluation_waits_for(
+        &self,
+        id: &StudyId,
+        evaluation: &EvaluationRow,
+    ) -> Result<u64, StoreError> {
+        self.read("evaluation_waits_for", |tx| {
+            Box::pin(async move {
+                let query = sqlx::query(
+                    "SELECT COUNT(*) AS asked FROM evaluation_sites WHERE study_id = $1 AND model_version = $2 \
+                     AND cohort = $3 AND outcome = 'asked'",
+                );
+                let query = query.bind(id.as_str()).bind(int(evaluation.model_version));
+                query.bind(evaluation.cohort.as_str()).fetch_one(&mut **tx).await?.uint("asked")
+            })
+        })
+        .await
+    }
+
+    /// Closes an evaluation with the figures of its reports, in one transaction: a report that was acknowledged is in
+    /// them. Returns the sites as they were at the close.
     pub async fn close_evaluation(
         &self,
         id: &StudyId,
         evaluation: &EvaluationRow,
-        metrics: &[MetricRow],
-    ) -> Result<(), StoreError> {
+        figures: fn(&EvaluationRow, &[EvaluationSite]) -> Vec<MetricRow>,
+    ) -> Result<Vec<EvaluationSite>, StoreError> {
         self.write("close_evaluation", |tx| {
             Box::pin(async move {
                 let closing = [
@@ -256,10 +265,11 @@ impl Store {
                         .execute(&mut **tx)
                         .await?;
                 }
-                for metric in metrics {
-                    insert_metric(tx, id, metric).await?;
+                let sites = evaluation_sites(tx, id, evaluation).await?;
+                for metric in figures(evaluation, &sites) {
+                    insert_metric(tx, id, &metric).await?;
                 }
-                Ok(())
+                Ok(sites)
             })
         })
         .await
@@ -267,17 +277,22 @@ impl Store {
 
     /// Every figure of a study, oldest first; sites by id, the pooled figure before them.
     pub async fn metrics(&self, id: &StudyId) -> Result<Vec<MetricRow>, StoreError> {
-        self.read("metrics", |tx| {
-            Box::pin(async move {
-                let query = sqlx::query(
-                    "SELECT model_version, round, cohort, site_id, records, positives, auroc, aupr, brier, log_loss \
-                     FROM metrics WHERE study_id = $1 ORDER BY model_version, cohort, site_id",
-                );
-                query.bind(id.as_str()).fetch_all(&mut **tx).await?.iter().map(metric_row).collect()
-            })
-        })
-        .await
+        self.read("metrics", |tx| Box::pin(metrics(tx, id))).await
     }
+}
+
+async fn evaluation_sites(
+    tx: &mut AnyConnection,
+    id: &StudyId,
+    evaluation: &EvaluationRow,
+) -> Result<Vec<EvaluationSite>, StoreError> {
+    let query = sqlx::query(
+        "SELECT site_id, outcome, detail, report FROM evaluation_sites WHERE study_id = $1 \
+         AND model_version = $2 AND cohort = $3 ORDER BY site_id",
+    );
+    let query = query.bind(id.as_str()).bind(int(evaluation.model_version));
+    let rows = query.bind(evaluation.cohort.as_str()).fetch_all(tx).await?;
+    rows.iter().map(evaluation_site).collect()
 }
 
 fn evaluation_site(row: &AnyRow) -> Result<EvaluationSite, StoreError> {
@@ -296,6 +311,14 @@ fn evaluation_site(row: &AnyRow) -> Result<EvaluationSite, StoreError> {
         detail: row.text("detail")?,
         report,
     })
+}
+
+pub(super) async fn metrics(tx: &mut AnyConnection, id: &StudyId) -> Result<Vec<MetricRow>, StoreError> {
+    let query = sqlx::query(
+        "SELECT model_version, round, cohort, site_id, records, positives, auroc, aupr, brier, log_loss \
+         FROM metrics WHERE study_id = $1 ORDER BY model_version, cohort, site_id",
+    );
+    query.bind(id.as_str()).fetch_all(tx).await?.iter().map(metric_row).collect()
 }
 
 fn metric_row(row: &AnyRow) -> Result<MetricRow, StoreError> {

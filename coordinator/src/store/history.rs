@@ -91,6 +91,32 @@ pub(super) async fn outcomes(
     rows.iter().map(|row| Ok((row.parsed("site_id")?, row.parsed("outcome")?))).collect()
 }
 
+pub(super) async fn rounds(tx: &mut AnyConnection, id: &StudyId) -> Result<Vec<RoundRow>, StoreError> {
+    let query = select_round!("ORDER BY round, attempt").bind(id.as_str());
+    query.fetch_all(tx).await?.iter().map(round_row).collect()
+}
+
+pub(super) async fn participation(
+    tx: &mut AnyConnection,
+    id: &StudyId,
+) -> Result<Vec<ParticipationRow>, StoreError> {
+    let query = sqlx::query(
+        "SELECT round, attempt, site_id, outcome, detail FROM round_sites WHERE study_id = $1 \
+         ORDER BY round, attempt, site_id",
+    );
+    query.bind(id.as_str()).fetch_all(tx).await?.iter().map(participation_row).collect()
+}
+
+fn participation_row(row: &AnyRow) -> Result<ParticipationRow, StoreError> {
+    Ok(ParticipationRow {
+        round: row.uint32("round")?,
+        attempt: row.uint32("attempt")?,
+        site: row.parsed("site_id")?,
+        outcome: row.parsed("outcome")?,
+        detail: row.text("detail")?,
+    })
+}
+
 impl Store {
     /// The newest attempt of the newest round; `None` before enrollment has closed.
     pub async fn current_round(&self, id: &StudyId) -> Result<Option<RoundRow>, StoreError> {
@@ -99,13 +125,7 @@ impl Store {
 
     /// Every attempt of every round, in order.
     pub async fn rounds(&self, id: &StudyId) -> Result<Vec<RoundRow>, StoreError> {
-        self.read("rounds", |tx| {
-            Box::pin(async move {
-                let query = select_round!("ORDER BY round, attempt").bind(id.as_str());
-                query.fetch_all(&mut **tx).await?.iter().map(round_row).collect()
-            })
-        })
-        .await
+        self.read("rounds", |tx| Box::pin(rounds(tx, id))).await
     }
 
     /// The newest `limit` finished attempts, newest first.
@@ -122,25 +142,7 @@ impl Store {
 
     /// What each site did in each attempt, in order.
     pub async fn participation(&self, id: &StudyId) -> Result<Vec<ParticipationRow>, StoreError> {
-        self.read("participation", |tx| {
-            Box::pin(async move {
-                let query = sqlx::query(
-                    "SELECT round, attempt, site_id, outcome, detail FROM round_sites WHERE study_id = $1 \
-                     ORDER BY round, attempt, site_id",
-                );
-                let read = |row: &AnyRow| {
-                    Ok(ParticipationRow {
-                        round: row.uint32("round")?,
-                        attempt: row.uint32("attempt")?,
-                        site: row.parsed("site_id")?,
-                        outcome: row.parsed("outcome")?,
-                        detail: row.text("detail")?,
-                    })
-                };
-                query.bind(id.as_str()).fetch_all(&mut **tx).await?.iter().map(read).collect()
-            })
-        })
-        .await
+        self.read("participation", |tx| Box::pin(participation(tx, id))).await
     }
 
     /// What the sites of one attempt have answered so far.

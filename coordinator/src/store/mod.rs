@@ -6,16 +6,18 @@
 //!
 //! | file | tables |
 //! |---|---|
-//! | `studies` | `studies` |
+//! | `studies`, `ending` | `studies`; what an end leaves of one |
 //! | `sites` | `sites`, `study_sites` |
 //! | `rounds`, `history` | `rounds`, `round_sites`: the edges of the round state machine, and what was |
 //! | `updates` | `updates` |
 //! | `mirror` | `mirror`, `warnings` |
 //! | `models` | `models`, `server_states` |
 //! | `evaluations` | `evaluations`, `evaluation_sites`, `metrics` |
+//! | `snapshot` | all facts of one study at one moment |
 //!
 //! The schema with a comment and unit on each column is in `migrations/`.
 
+mod ending;
 mod error;
 mod evaluations;
 mod history;
@@ -24,6 +26,7 @@ mod models;
 mod rounds;
 mod row;
 mod sites;
+mod snapshot;
 mod studies;
 mod updates;
 
@@ -36,21 +39,28 @@ use std::sync::Arc;
 use fusiondp_runtime::files;
 use futures::future::BoxFuture;
 use sqlx::any::{AnyPoolOptions, install_default_drivers};
-use sqlx::{Any, AnyConnection, AnyPool, Connection as _, Executor as _, Transaction};
+use sqlx::{Any, AnyConnection, AnyPool, Connection as _, Executor as _, Row as _, Transaction};
 use tokio::sync::Mutex;
 
 pub use error::StoreError;
 pub use evaluations::{EvaluationRow, EvaluationSite, MetricRow, ReportReceipt};
 pub use history::{ParticipationRow, RoundRow};
-pub use mirror::{Claim, WarningRow};
+pub use mirror::{Claim, StoredClaim, WarningRow};
 pub use models::{ModelKind, ModelRow, NewModel};
-pub use rounds::AppliedRound;
+pub use rounds::{AppliedRound, DeclinedTraining};
 pub use sites::{RegisteredRow, Standing, StudySiteRow};
-pub use studies::StudyRow;
+pub use snapshot::StudySnapshot;
+pub use studies::{StoredPlan, StudyRow, StudyStart, Submission};
 pub use updates::{NewUpdate, UpdateRefusal, UpdateRow};
 
 /// How often a transaction is run when the database says that it collided with another.
 const MAX_RUNS: u32 = 5;
+
+/// Largest value of one column: the limit of SQLite as it is built; PostgreSQL takes a little more.
+pub const MAX_BLOB_BYTES: u64 = 1_000_000_000;
+
+/// Key of the advisory lock that one coordinator holds on its PostgreSQL database.
+const DATABASE_LOCK: i64 = 0x6675_7369_6f6e_6470;
 
 /// Where the state is kept.
 #[derive(Debug, Clone)]
@@ -66,10 +76,18 @@ pub struct StoreOptions {
 pub struct Store {
     pool: AnyPool,
     writer: Arc<Mutex<()>>,
-    begin: Option<&'static str>,
-    begin_read: Option<&'static str>,
-    /// Held as long as any clone lives: the operating system frees it with the process, however it ends.
-    _lock: Arc<File>,
+    /// How transactions begin, where the database's own way does not serve.
+    write_begin: Option<&'static str>,
+    read_begin: Option<&'static str>,
+    /// Held as long as any clone lives.
+    _locks: Arc<Locks>,
+}
+
+/// What keeps a second coordinator off the same state. Both go with the process, however it ends.
+struct Locks {
+    _folder: File,
+    /// PostgreSQL frees an advisory lock with its connection; nobody else uses this one.
+    _database: Option<Mutex<AnyConnection>>,
 }
 
 /// One running transaction. `'env` is what the work of the transaction may borrow.
@@ -93,24 +111,31 @@ impl DerefMut for Tx<'_> {
 }
 
 impl Store {
-    /// Opens the store, takes the lock of the state folder and brings the schema up to date.
+    /// Opens the store, takes the locks of state folder and database and brings the schema up to date.
     ///
     /// # Errors
-    /// [`StoreError`] when the folder is in use by another process, the database cannot be opened, or its schema is
+    /// [`StoreError`] when folder or database are in use by another coordinator, the database cannot be opened, or its schema is
     /// newer than this coordinator.
     pub async fn open(options: &StoreOptions) -> Result<Self, StoreError> {
-        let lock = lock_folder(&options.state_dir)?;
+        let folder = lock_folder(&options.state_dir)?;
         let embedded = options.database_url.is_none();
         let url = match &options.database_url {
             Some(url) => url.clone(),
             None => sqlite_url(&options.state_dir.join("coordinator.sqlite")),
         };
-        let pool = connect(&url, embedded).await?;
+        install_default_drivers();
+        let first = probe(&url, embedded).await?;
+        let database = if embedded { None } else { Some(lock_database(first, &url).await?) };
+        let pool = pool(&url, embedded).await?;
         sqlx::migrate!("./migrations").run(&pool).await.map_err(|source| StoreError::Migrate { source })?;
-        let begin = embedded.then_some("BEGIN IMMEDIATE");
-        // SQLite reads one snapshot anyway.
-        let begin_read = (!embedded).then_some("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
-        Ok(Self { pool, writer: Arc::default(), begin, begin_read, _lock: Arc::new(lock) })
+        Ok(Self {
+            pool,
+            writer: Arc::default(),
+            write_begin: embedded.then_some("BEGIN IMMEDIATE"),
+            // SQLite reads one snapshot anyway; PostgreSQL would read a newer one with each statement.
+            read_begin: (!embedded).then_some("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"),
+            _locks: Arc::new(Locks { _folder: folder, _database: database.map(Mutex::new) }),
+        })
     }
 
     /// Runs a transaction that writes. It is durable when this returns `Ok`.
@@ -121,7 +146,7 @@ impl Store {
         let _turn = self.writer.lock().await;
         let mut runs = 1;
         loop {
-            match self.run(self.begin, &work).await {
+            match self.run(self.write_begin, &work).await {
                 Err(error) if error.is_transient() && runs < MAX_RUNS => {
                     runs += 1;
                     tracing::debug!(transaction = name, runs, "transaction collided and is run again");
@@ -136,7 +161,7 @@ impl Store {
     where
         F: for<'tx> Fn(&'tx mut Tx<'env>) -> BoxFuture<'tx, Result<T, StoreError>>,
     {
-        self.run(self.begin_read, &work).await.map_err(|source| named(name, source))
+        self.run(self.read_begin, &work).await.map_err(|source| named(name, source))
     }
 
     async fn run<'env, T, F>(&'env self, begin: Option<&'static str>, work: &F) -> Result<T, StoreError>
@@ -184,19 +209,32 @@ fn sqlite_url(path: &Path) -> String {
     url + "?mode=rwc"
 }
 
-async fn connect(url: &str, embedded: bool) -> Result<AnyPool, StoreError> {
-    install_default_drivers();
-    let failed = |source| StoreError::Open { url: without_credentials(url), source };
-    // A pool tries again for half a minute; what does not open once is told at once.
-    let mut first = AnyConnection::connect(url).await.map_err(failed)?;
-    prepare(&mut first, embedded).await.map_err(failed)?;
-    first.close().await.map_err(failed)?;
-    AnyPoolOptions::new()
+/// A pool tries again for half a minute; what does not open once is told at once.
+async fn probe(url: &str, embedded: bool) -> Result<AnyConnection, StoreError> {
+    let mut first = AnyConnection::connect(url).await.map_err(|source| not_opened(url, source))?;
+    prepare(&mut first, embedded).await.map_err(|source| not_opened(url, source))?;
+    Ok(first)
+}
+
+async fn pool(url: &str, embedded: bool) -> Result<AnyPool, StoreError> {
+    let options = AnyPoolOptions::new()
         .max_connections(8)
-        .after_connect(move |connection, _| Box::pin(prepare(connection, embedded)))
-        .connect(url)
-        .await
-        .map_err(failed)
+        .after_connect(move |connection, _| Box::pin(prepare(connection, embedded)));
+    options.connect(url).await.map_err(|source| not_opened(url, source))
+}
+
+/// Keeps other coordinators off the database as long as the connection lives.
+async fn lock_database(mut connection: AnyConnection, url: &str) -> Result<AnyConnection, StoreError> {
+    let query = sqlx::query("SELECT pg_try_advisory_lock($1) AS locked").bind(DATABASE_LOCK);
+    let row = query.fetch_one(&mut connection).await.map_err(|source| not_opened(url, source))?;
+    match row.try_get("locked")? {
+        true => Ok(connection),
+        false => Err(StoreError::DatabaseInUse { url: without_credentials(url) }),
+    }
+}
+
+fn not_opened(url: &str, source: sqlx::Error) -> StoreError {
+    StoreError::Open { url: without_credentials(url), source }
 }
 
 /// Sets what SQLite keeps per connection.
@@ -215,12 +253,16 @@ async fn prepare(connection: &mut AnyConnection, embedded: bool) -> Result<(), s
     Ok(())
 }
 
+/// Scheme, host and database of an address. Where its punctuation leaves any doubt, the scheme alone.
 fn without_credentials(url: &str) -> String {
-    // A password may stand before the host and, for some drivers, among the parameters.
-    let address = url.split_once('?').map_or(url, |(address, _)| address);
-    match (address.split_once("://"), address.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
-        _ => address.to_owned(),
+    let Some((scheme, rest)) = url.split_once("://") else { return "…".to_owned() };
+    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+    if query.contains('@') {
+        return format!("{scheme}://…");
+    }
+    match place.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}://…@{host}"),
+        None => format!("{scheme}://{place}"),
     }
 }
 

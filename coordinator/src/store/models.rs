@@ -91,21 +91,21 @@ pub(super) async fn prune(tx: &mut AnyConnection, id: &StudyId, newest: u64) -> 
     Ok(())
 }
 
+pub(super) async fn model(
+    tx: &mut AnyConnection,
+    id: &StudyId,
+    version: u64,
+) -> Result<Option<ModelRow>, StoreError> {
+    let query = sqlx::query("SELECT digest, parameters FROM models WHERE study_id = $1 AND version = $2");
+    let row = query.bind(id.as_str()).bind(int(version)).fetch_optional(tx).await?;
+    row.map(|row| Ok(ModelRow { digest: row.parsed("digest")?, parameters: row.blob("parameters")? }))
+        .transpose()
+}
+
 impl Store {
     /// One model version, if it is still kept.
     pub async fn model(&self, id: &StudyId, version: u64) -> Result<Option<ModelRow>, StoreError> {
-        self.read("model", |tx| {
-            Box::pin(async move {
-                let query =
-                    sqlx::query("SELECT digest, parameters FROM models WHERE study_id = $1 AND version = $2");
-                let row = query.bind(id.as_str()).bind(int(version)).fetch_optional(&mut **tx).await?;
-                row.map(|row| {
-                    Ok(ModelRow { digest: row.parsed("digest")?, parameters: row.blob("parameters")? })
-                })
-                .transpose()
-            })
-        })
-        .await
+        self.read("model", |tx| Box::pin(model(tx, id, version))).await
     }
 
     /// The server's state and the version it belongs to.

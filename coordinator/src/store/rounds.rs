@@ -8,7 +8,7 @@ use sqlx::AnyConnection;
 
 use super::models::{self, NewModel};
 use super::row::int;
-use super::{Store, StoreError, sites};
+use super::{Store, StoreError, mirror, sites};
 use crate::round::reporting::SiteOutcome;
 use crate::round::{Abandoned, Configuration, RoundKey, Selection};
 
@@ -22,6 +22,21 @@ pub struct AppliedRound {
     pub public_loss: Option<f64>,
     /// What follows; `None` after the last round.
     pub next: Option<RoundKey>,
+}
+
+/// A task that a site will not do, or could not.
+#[derive(Debug, Clone, Copy)]
+pub struct DeclinedTraining<'a> {
+    /// The site.
+    pub site: &'a SiteId,
+    /// From 1.
+    pub round: u32,
+    /// From 1.
+    pub attempt: u32,
+    /// Failed or refused.
+    pub outcome: SiteOutcome,
+    /// What the site said.
+    pub detail: &'a str,
 }
 
 pub(super) async fn open(
@@ -244,18 +259,17 @@ impl Store {
         .await
     }
 
-    /// A site declines its task. A refusal takes it out of the study, so it closes the task of every attempt of the
-    /// round. False when it had no such task open.
+    /// A site declines its task. A refusal takes it out of the study with a warning, so it closes the task of whatever
+    /// attempt of the round is under way. False when the site had no such task open, which changes nothing.
     pub async fn record_training_decline(
         &self,
         id: &StudyId,
-        (round, attempt): (u32, u32),
-        site: &SiteId,
-        outcome: SiteOutcome,
-        detail: &str,
+        declined: &DeclinedTraining<'_>,
+        now_ms: u64,
     ) -> Result<bool, StoreError> {
         self.write("record_training_decline", |tx| {
             Box::pin(async move {
+                let DeclinedTraining { site, round, attempt, outcome, detail } = *declined;
                 let refused = outcome == SiteOutcome::Refused;
                 let updated = sqlx::query(
                     "UPDATE round_sites SET outcome = $5, detail = $6 WHERE study_id = $1 AND round = $2 \
@@ -271,8 +285,10 @@ impl Store {
                 .execute(&mut **tx)
                 .await?;
                 let open = updated.rows_affected() > 0;
-                if open && refused {
+                if refused && open {
                     sites::leave(tx, id, site, detail).await?;
+                    let message = format!("left the study in round {round}: {detail}");
+                    mirror::warn(tx, id, Some(site), &message, now_ms).await?;
                 }
                 Ok(open)
             })

@@ -59,7 +59,8 @@ pub struct StudySiteRow {
 }
 
 impl Standing {
-    const fn as_str(self) -> &'static str {
+    /// Name in the store and in reports.
+    pub const fn as_str(self) -> &'static str {
         match self {
             Standing::Invited => "invited",
             Standing::Enrolled => "enrolled",
@@ -73,6 +74,17 @@ impl Standing {
             .find(|standing| standing.as_str() == text)
             .ok_or_else(|| StoreError::column("state", format!("unknown standing {text:?}")))
     }
+}
+
+/// The columns of a [`StudySiteRow`], followed by the rest of the statement.
+macro_rules! select_study_site {
+    ($rest:literal) => {
+        sqlx::query(concat!(
+            "SELECT site_id, state, detail, units, records, ledger_head, rounds_contributed, rounds_missed, \
+             epsilon_replace, epsilon_zero_out, mirror_gaps FROM study_sites WHERE study_id = $1 ",
+            $rest
+        ))
+    };
 }
 
 fn study_site_row(row: &AnyRow) -> Result<StudySiteRow, StoreError> {
@@ -110,11 +122,25 @@ pub(super) async fn study_sites(
     tx: &mut AnyConnection,
     id: &StudyId,
 ) -> Result<Vec<StudySiteRow>, StoreError> {
-    let query = sqlx::query(
-        "SELECT site_id, state, detail, units, records, ledger_head, rounds_contributed, rounds_missed, \
-         epsilon_replace, epsilon_zero_out, mirror_gaps FROM study_sites WHERE study_id = $1 ORDER BY site_id",
-    );
+    let query = select_study_site!("ORDER BY site_id");
     query.bind(id.as_str()).fetch_all(tx).await?.iter().map(study_site_row).collect()
+}
+
+/// Takes everybody out who is not among `sites`: nobody joins a plan that stands.
+pub(super) async fn close_enrolment(
+    tx: &mut AnyConnection,
+    id: &StudyId,
+    sites: &[SiteId],
+) -> Result<(), StoreError> {
+    for row in study_sites(tx, id).await? {
+        let detail = match row.standing {
+            Standing::Invited => "no answer by the end of enrollment",
+            Standing::Enrolled if !sites.contains(&row.site) => "enrolled when enrollment had closed",
+            Standing::Enrolled | Standing::Declined => continue,
+        };
+        leave(tx, id, &row.site, detail).await?;
+    }
+    Ok(())
 }
 
 /// Takes a site out of a study for good.
@@ -184,6 +210,17 @@ impl Store {
         self.read("study_sites", |tx| Box::pin(study_sites(tx, id))).await
     }
 
+    /// One site of a study, if it was invited.
+    pub async fn study_site(&self, id: &StudyId, site: &SiteId) -> Result<Option<StudySiteRow>, StoreError> {
+        self.read("study_site", |tx| {
+            Box::pin(async move {
+                let query = select_study_site!("AND site_id = $2").bind(id.as_str()).bind(site.as_str());
+                query.fetch_optional(&mut **tx).await?.map(|row| study_site_row(&row)).transpose()
+            })
+        })
+        .await
+    }
+
     /// A site joins. False when it had answered before or enrollment has closed, which changes nothing.
     pub async fn record_enrolment(&self, site: &SiteId, enrolment: &Enrolment) -> Result<bool, StoreError> {
         self.write("record_enrolment", |tx| {
@@ -206,13 +243,27 @@ impl Store {
         .await
     }
 
-    /// A site is out of the study, by refusal or because it could not join.
-    pub async fn record_departure(
+    /// A site declines a study that it was invited to. One that has answered before keeps its answer.
+    pub async fn record_enrolment_decline(
         &self,
         id: &StudyId,
         site: &SiteId,
         detail: &str,
     ) -> Result<(), StoreError> {
-        self.write("record_departure", |tx| Box::pin(leave(tx, id, site, detail))).await
+        self.write("record_enrolment_decline", |tx| {
+            Box::pin(async move {
+                sqlx::query(
+                    "UPDATE study_sites SET state = 'declined', detail = $3 WHERE study_id = $1 AND site_id = $2 \
+                     AND state = 'invited'",
+                )
+                .bind(id.as_str())
+                .bind(site.as_str())
+                .bind(detail)
+                .execute(&mut **tx)
+                .await?;
+                Ok(())
+            })
+        })
+        .await
     }
 }

@@ -33,7 +33,7 @@ pub struct StudyRow {
     /// Version with averaged parameters, 0 while training.
     pub final_version: u64,
     /// The plan, once enrollment has closed.
-    pub plan: Option<Plan>,
+    pub plan: Option<StoredPlan>,
     /// An administrator asked for its end.
     pub stop_requested: bool,
     /// Of the last applied round, nats per record.
@@ -46,6 +46,54 @@ pub struct StudyRow {
     pub started_ms: Option<u64>,
     /// Unix milliseconds.
     pub ended_ms: Option<u64>,
+}
+
+/// What became of a submission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Submission {
+    /// The study is stored.
+    Created,
+    /// The same document was there before.
+    Known,
+    /// Another document has the id.
+    IdTaken,
+}
+
+/// What a study starts with when enrollment closes.
+pub struct StudyStart {
+    /// Of the sites below.
+    pub plan: Plan,
+    /// The initial one.
+    pub model: NewModel,
+    /// The sites that the plan was made from.
+    pub sites: Vec<SiteId>,
+}
+
+/// A plan as it is stored. It is read on use, so that one which this version cannot read hides no other study.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredPlan(Vec<u8>);
+
+impl StoredPlan {
+    /// The stored form.
+    pub fn of(plan: &Plan) -> Self {
+        Self(v1::Plan::from(plan.clone()).encode_to_vec())
+    }
+
+    fn decode(&self) -> Result<Plan, StoreError> {
+        let message =
+            v1::Plan::decode(self.0.as_slice()).map_err(|source| StoreError::column("plan", source))?;
+        Plan::try_from(message).map_err(|source| StoreError::column("plan", source))
+    }
+}
+
+impl StudyRow {
+    /// The plan, once enrollment has closed.
+    ///
+    /// # Errors
+    /// [`StoreError::Column`] when this version cannot read it.
+    pub fn plan(&self) -> Result<Option<Plan>, StoreError> {
+        self.plan.as_ref().map(StoredPlan::decode).transpose()
+    }
 }
 
 /// The columns of a [`StudyRow`], followed by the rest of the statement.
@@ -71,7 +119,7 @@ fn study_row(row: &AnyRow) -> Result<StudyRow, StoreError> {
         rounds_applied: row.uint32("rounds_applied")?,
         model_version: row.uint("model_version")?,
         final_version: row.uint("final_version")?,
-        plan: row.optional_blob("plan")?.map(|bytes| decode_plan(&bytes)).transpose()?,
+        plan: row.optional_blob("plan")?.map(StoredPlan),
         stop_requested: row.uint("stop_requested")? != 0,
         public_loss: row.optional_real("public_loss")?,
         enrolment_deadline_ms: row.time("enrolment_deadline_ms")?,
@@ -81,33 +129,30 @@ fn study_row(row: &AnyRow) -> Result<StudyRow, StoreError> {
     })
 }
 
-fn decode_plan(bytes: &[u8]) -> Result<Plan, StoreError> {
-    let message = v1::Plan::decode(bytes).map_err(|source| StoreError::column("plan", source))?;
-    Plan::try_from(message).map_err(|source| StoreError::column("plan", source))
-}
-
 pub(super) async fn load(tx: &mut AnyConnection, id: &StudyId) -> Result<Option<StudyRow>, StoreError> {
     let query = select_study!("WHERE study_id = $1").bind(id.as_str());
     query.fetch_optional(tx).await?.map(|row| study_row(&row)).transpose()
 }
 
 impl Store {
-    /// Stores a study and invites its sites. False when the same document was there before.
+    /// Stores a study and invites its sites.
     pub async fn submit_study(
         &self,
         document: &StudyDocument,
         invited: &[SiteId],
         now_ms: u64,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Submission, StoreError> {
         self.write("submit_study", |tx| {
             Box::pin(async move {
-                let created = insert_study(tx, document, now_ms).await?;
-                if created {
-                    for site in invited {
-                        super::sites::invite(tx, document.id(), site).await?;
-                    }
+                if !insert_study(tx, document, now_ms).await? {
+                    let known = load(tx, document.id()).await?.map(|row| row.digest);
+                    let same = known == Some(document.digest());
+                    return Ok(if same { Submission::Known } else { Submission::IdTaken });
                 }
-                Ok(created)
+                for site in invited {
+                    super::sites::invite(tx, document.id(), site).await?;
+                }
+                Ok(Submission::Created)
             })
         })
         .await
@@ -129,8 +174,7 @@ impl Store {
         .await
     }
 
-    /// The oldest study that has not ended: the one to drive. Ended ones, which another version may have written, are not
-    /// looked at.
+    /// The oldest study that has not ended: the one to drive.
     pub async fn next_study(&self) -> Result<Option<StudyRow>, StoreError> {
         self.read("next_study", |tx| {
             Box::pin(async move {
@@ -167,29 +211,24 @@ impl Store {
         .await
     }
 
-    /// Opens enrollment until `deadline_ms`; a study that has ended meanwhile stays as it is.
-    pub async fn open_enrolment(&self, id: &StudyId, deadline_ms: u64) -> Result<(), StoreError> {
+    /// Opens enrollment until `deadline_ms`. False when the study has ended meanwhile.
+    pub async fn open_enrolment(&self, id: &StudyId, deadline_ms: u64) -> Result<bool, StoreError> {
         self.write("open_enrolment", |tx| {
             Box::pin(async move {
-                let open = "UPDATE studies SET enrolment_deadline_ms = $2, detail = '' WHERE study_id = $1 \
-                            AND ended_ms = 0";
-                sqlx::query(open).bind(id.as_str()).bind(int(deadline_ms)).execute(&mut **tx).await?;
-                Ok(())
+                let query = sqlx::query(
+                    "UPDATE studies SET enrolment_deadline_ms = $2, detail = '' WHERE study_id = $1 AND ended_ms = 0",
+                );
+                let opened = query.bind(id.as_str()).bind(int(deadline_ms)).execute(&mut **tx).await?;
+                Ok(opened.rows_affected() == 1)
             })
         })
         .await
     }
 
-    /// Closes enrollment: the plan stands, the initial model is stored and the first round opens, in one transaction.
-    pub async fn start_study(
-        &self,
-        id: &StudyId,
-        plan: &Plan,
-        model: &NewModel,
-        now_ms: u64,
-    ) -> Result<(), StoreError> {
-        let plan = v1::Plan::from(plan.clone()).encode_to_vec();
-        let plan = &plan;
+    /// Closes enrollment, in one transaction: sites that are not in the plan are out, the plan stands, the initial
+    /// model is stored and the first round opens.
+    pub async fn start_study(&self, id: &StudyId, start: &StudyStart, now_ms: u64) -> Result<(), StoreError> {
+        let (model, plan) = (&start.model, &StoredPlan::of(&start.plan));
         self.write("start_study", |tx| {
             Box::pin(async move {
                 sqlx::query(
@@ -197,11 +236,12 @@ impl Store {
                      started_ms = $4 WHERE study_id = $1",
                 )
                 .bind(id.as_str())
-                .bind(plan.clone())
+                .bind(plan.0.clone())
                 .bind(int(model.version))
                 .bind(int(now_ms))
                 .execute(&mut **tx)
                 .await?;
+                super::sites::close_enrolment(tx, id, &start.sites).await?;
                 models::insert(tx, id, model).await?;
                 rounds::open(tx, id, RoundKey::first_attempt(1, model.version), now_ms).await
             })
@@ -227,7 +267,8 @@ impl Store {
         .await
     }
 
-    /// Ends a study. An end is final: a study that has ended stays as it is.
+    /// Ends a study and whatever of it is under way, and frees what only its going on would need. An end is final: a
+    /// study that has ended stays as it is.
     pub async fn end_study(
         &self,
         id: &StudyId,
@@ -238,10 +279,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         self.write("end_study", |tx| {
             Box::pin(async move {
-                if let Some(model) = final_model {
-                    models::insert(tx, id, model).await?;
-                }
-                sqlx::query(
+                let ended = sqlx::query(
                     "UPDATE studies SET state = $2, detail = $3, ended_ms = $4, \
                      final_version = CASE WHEN $5 > 0 THEN $5 ELSE final_version END \
                      WHERE study_id = $1 AND ended_ms = 0",
@@ -253,29 +291,35 @@ impl Store {
                 .bind(int(final_model.map_or(0, |model| model.version)))
                 .execute(&mut **tx)
                 .await?;
-                Ok(())
+                if ended.rows_affected() == 0 {
+                    return Ok(());
+                }
+                if let Some(model) = final_model {
+                    models::insert(tx, id, model).await?;
+                }
+                super::ending::close(tx, id, now_ms).await
             })
         })
         .await
     }
 
-    /// Notes an administrator's wish to end the study after its current round. One that waits for its turn ends at once.
-    /// False when there is no such study.
-    pub async fn request_stop(&self, id: &StudyId, now_ms: u64) -> Result<bool, StoreError> {
+    /// Notes an administrator's wish to end the study after its current round. One that waits for its turn ends here.
+    pub async fn request_stop(&self, id: &StudyId, now_ms: u64) -> Result<Option<StudyRow>, StoreError> {
         self.write("request_stop", |tx| {
             Box::pin(async move {
+                sqlx::query(
+                    "UPDATE studies SET state = 'stopped', detail = 'stopped before its turn', ended_ms = $2 \
+                     WHERE study_id = $1 AND ended_ms = 0 AND state = 'enrolling' AND enrolment_deadline_ms = 0",
+                )
+                .bind(id.as_str())
+                .bind(int(now_ms))
+                .execute(&mut **tx)
+                .await?;
                 sqlx::query("UPDATE studies SET stop_requested = 1 WHERE study_id = $1 AND ended_ms = 0")
                     .bind(id.as_str())
                     .execute(&mut **tx)
                     .await?;
-                let waiting = "UPDATE studies SET state = 'stopped', ended_ms = $2, \
-                               detail = 'stopped by an administrator' WHERE study_id = $1 AND ended_ms = 0 \
-                               AND state = 'enrolling' AND enrolment_deadline_ms = 0 \
-                               AND EXISTS (SELECT 1 FROM studies other WHERE other.ended_ms = 0 \
-                               AND other.submitted_ms < studies.submitted_ms)";
-                sqlx::query(waiting).bind(id.as_str()).bind(int(now_ms)).execute(&mut **tx).await?;
-                let known = sqlx::query("SELECT 1 FROM studies WHERE study_id = $1").bind(id.as_str());
-                Ok(known.fetch_optional(&mut **tx).await?.is_some())
+                load(tx, id).await
             })
         })
         .await

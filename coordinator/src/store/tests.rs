@@ -1,7 +1,11 @@
 #![allow(clippy::unwrap_used)]
 use std::collections::BTreeSet;
 
-use fusiondp_protocol::{Enrolment, Plan, RoundPhase, SiteId, SiteSize, StudyDocument, StudyState};
+use fusiondp_dp::{Digest, UpdateId};
+use fusiondp_protocol::{
+    Enrolment, Plan, RoundPhase, SiteId, SiteSize, StudyDocument, StudyId, StudyState, UpdateHeader,
+    UpdateOutcome,
+};
 use fusiondp_runtime::files::create_private_folder;
 
 use super::*;
@@ -20,7 +24,7 @@ fn site(id: &str) -> SiteId {
 
 fn model(version: u64, round: u32) -> NewModel {
     let parameters = vec![u8::try_from(version).unwrap(); 12];
-    let digest = fusiondp_dp::Digest::of(&parameters);
+    let digest = Digest::of(&parameters);
     NewModel { version, kind: ModelKind::Trained, round, digest, parameters, state: Some(vec![1, 2, 3]) }
 }
 
@@ -32,14 +36,30 @@ fn options(folder: &Path) -> StoreOptions {
     }
 }
 
+async fn enrol(store: &Store, document: &StudyDocument, name: &str) {
+    let enrolment = Enrolment {
+        study_id: document.id().clone(),
+        study_digest: document.digest(),
+        units: 100,
+        records: 200,
+        ledger_head: Digest::of(b"head"),
+    };
+    assert!(store.record_enrolment(&site(name), &enrolment).await.unwrap());
+}
+
 async fn running(folder: &Path) -> (Store, StudyDocument) {
     let store = Store::open(&options(folder)).await.unwrap();
     let document = document();
-    assert!(store.submit_study(&document, &[site("a"), site("b")], 1).await.unwrap());
-    assert!(!store.submit_study(&document, &[site("z")], 2).await.unwrap(), "the same document again");
+    let submitted = store.submit_study(&document, &[site("a"), site("b")], 1).await.unwrap();
+    assert_eq!(submitted, Submission::Created);
+    assert_eq!(store.submit_study(&document, &[site("z")], 2).await.unwrap(), Submission::Known);
     let size = |id| SiteSize { site: site(id), units: 100, records: 200 };
     let plan = Plan::derive(&document, &[size("a"), size("b")]).unwrap();
-    store.start_study(document.id(), &plan, &model(1, 0), 3).await.unwrap();
+    for name in ["a", "b"] {
+        enrol(&store, &document, name).await;
+    }
+    let start = StudyStart { plan, model: model(1, 0), sites: vec![site("a"), site("b")] };
+    store.start_study(document.id(), &start, 3).await.unwrap();
     (store, document)
 }
 
@@ -160,7 +180,9 @@ async fn an_abandoned_attempt_counts_as_missed_and_a_refusal_as_departure() {
     store.edge_selected(id, &chosen).await.unwrap();
     store.edge_configured(id, KEY, 9).await.unwrap();
     let decline = async |name, outcome| {
-        store.record_training_decline(id, (1, 1), &site(name), outcome, "why").await.unwrap()
+        let site = site(name);
+        let declined = DeclinedTraining { site: &site, round: 1, attempt: 1, outcome, detail: "why" };
+        store.record_training_decline(id, &declined, 25).await.unwrap()
     };
     assert!(decline("a", SiteOutcome::Refused).await);
     assert!(!decline("a", SiteOutcome::Failed).await, "answered before");
@@ -171,7 +193,7 @@ async fn an_abandoned_attempt_counts_as_missed_and_a_refusal_as_departure() {
     let sites = store.study_sites(id).await.unwrap();
     let seen: Vec<_> =
         sites.iter().map(|row| (row.standing, row.detail.as_str(), row.rounds_missed)).collect();
-    assert_eq!(seen, [(Standing::Declined, "why", 1), (Standing::Invited, "", 1)]);
+    assert_eq!(seen, [(Standing::Declined, "why", 1), (Standing::Enrolled, "", 1)]);
     let history = store.rounds(id).await.unwrap();
     assert_eq!((history[0].phase, history[0].detail.as_str()), (RoundPhase::Abandoned, "why"));
     assert_eq!(history[1].key, RoundKey { attempt: 2, ..KEY });
@@ -184,50 +206,10 @@ async fn an_end_is_final() {
     let id = document.id();
     store.end_study(id, StudyState::Stopped, "first", None, 50).await.unwrap();
     store.end_study(id, StudyState::Failed, "second", None, 60).await.unwrap();
-    assert!(store.request_stop(id, 70).await.unwrap());
-    assert!(!store.request_stop(&"no-such".parse().unwrap(), 70).await.unwrap());
-    store.open_enrolment(id, 80).await.unwrap();
-    let row = store.study(id).await.unwrap().unwrap();
+    let row = store.request_stop(id, 70).await.unwrap().unwrap();
     assert_eq!((row.state, row.detail.as_str(), row.ended_ms), (StudyState::Stopped, "first", Some(50)));
-    assert!(!row.stop_requested && row.enrolment_deadline_ms.is_none());
+    assert!(!row.stop_requested);
     assert!(store.next_study().await.unwrap().is_none());
-}
-
-#[tokio::test]
-async fn a_study_that_waits_for_its_turn_is_stopped_at_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let (store, first) = running(folder.path()).await;
-    let text = first.text().replace("name = \"small\"", "name = \"next\"");
-    let next = StudyDocument::from_bytes(text.as_bytes()).unwrap();
-    assert!(store.submit_study(&next, &[site("a")], 5).await.unwrap());
-    assert!(store.request_stop(next.id(), 6).await.unwrap());
-    let row = store.study(next.id()).await.unwrap().unwrap();
-    assert_eq!((row.state, row.ended_ms), (StudyState::Stopped, Some(6)));
-    // The one whose turn it is ends after its round, and its driver says so.
-    assert!(store.request_stop(first.id(), 7).await.unwrap());
-    let row = store.study(first.id()).await.unwrap().unwrap();
-    assert_eq!((row.state, row.ended_ms, row.stop_requested), (StudyState::Running, None, true));
-    assert_eq!(store.next_study().await.unwrap().unwrap().id, *first.id());
-}
-
-#[tokio::test]
-async fn nobody_joins_after_enrollment_has_closed_and_nobody_leaves_over_a_task_it_did_not_have() {
-    let folder = tempfile::tempdir().unwrap();
-    let (store, document) = running(folder.path()).await;
-    let id = document.id();
-    let late = Enrolment {
-        study_id: id.clone(),
-        study_digest: document.digest(),
-        units: 100,
-        records: 200,
-        ledger_head: fusiondp_dp::Digest::of(b"head"),
-    };
-    assert!(!store.record_enrolment(&site("a"), &late).await.unwrap());
-    let refused = SiteOutcome::Refused;
-    assert!(!store.record_training_decline(id, (1, 1), &site("a"), refused, "late").await.unwrap());
-    let standings: Vec<_> =
-        store.study_sites(id).await.unwrap().into_iter().map(|row| row.standing).collect();
-    assert_eq!(standings, [Standing::Invited, Standing::Invited]);
 }
 
 #[tokio::test]
@@ -261,9 +243,284 @@ async fn odd_folders_work_and_broken_databases_are_named() {
         let error = Store::open(&options(&broken)).await.err().unwrap();
         assert!(error.to_string().contains("coordinator.sqlite"), "{error}");
     }
-    assert_eq!(without_credentials("postgres://user:secret@host/db"), "postgres://…@host/db");
-    assert_eq!(without_credentials("postgres://host/db?password=secret"), "postgres://host/db");
-    assert_eq!(without_credentials("postgres://u:a@host/db?x=b@c"), "postgres://…@host/db");
+    for (url, shown) in [
+        ("postgres://user:secret@host/db", "postgres://…@host/db"),
+        ("postgres://host/db?user=me&password=secret", "postgres://host/db"),
+        ("postgres://user:se/cret@host/db?sslmode=require", "postgres://…@host/db"),
+        ("postgres://user:sec?ret@host/db", "postgres://…"),
+        ("postgres://host/db?password=sec@ret", "postgres://…"),
+        ("secret", "…"),
+    ] {
+        assert_eq!(without_credentials(url), shown);
+    }
     let missing = Store::open(&StoreOptions { state_dir: "/dev/null/x".into(), database_url: None }).await;
     assert!(missing.err().unwrap().to_string().contains("/dev/null/x"));
+}
+
+/// Brings an attempt to its reporting phase.
+async fn hand_out(store: &Store, id: &StudyId, key: RoundKey, sites: &[&str]) {
+    let chosen = Configuration::new(key, sites.iter().map(|name| site(name)).collect());
+    store.edge_selected(id, &chosen).await.unwrap();
+    store.edge_configured(id, key, 9_000).await.unwrap();
+}
+
+/// Applies the round of an attempt that is reporting.
+async fn apply(store: &Store, id: &StudyId, key: RoundKey) {
+    store.edge_reported(id, key).await.unwrap();
+    let version = key.model_version + 1;
+    let next = Some(RoundKey::first_attempt(key.round + 1, version));
+    let applied = AppliedRound { key, model: model(version, key.round), public_loss: None, next };
+    store.edge_finished(id, &applied, 20).await.unwrap();
+}
+
+fn update(name: &str, key: RoundKey) -> NewUpdate {
+    let header = UpdateHeader {
+        update_id: UpdateId::random(&mut fusiondp_dp::SecureRng::from_os().unwrap()),
+        study_id: document().id().clone(),
+        round: key.round,
+        attempt: key.attempt,
+        model_version: key.model_version,
+        public_values: 1,
+        private_values: 0,
+        units: 100,
+        records: 200,
+        payload_digest: Digest::of(&[0; 4]),
+        public_loss: 0.5,
+        ledger: None,
+    };
+    NewUpdate { site: site(name), header, payload: vec![0; 4] }
+}
+
+async fn unreported(store: &Store, id: &StudyId) -> Vec<(String, u64)> {
+    let claims = store.claims(id).await.unwrap().into_iter().map(|claim| claim.read().unwrap());
+    claims.map(|claim| (claim.site.to_string(), claim.unreported)).collect()
+}
+
+#[tokio::test]
+async fn private_attempts_without_an_update_are_counted_by_site() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, document) = running(folder.path()).await;
+    let id = document.id();
+    hand_out(&store, id, KEY, &["a", "b"]).await;
+    store.record_update(&update("a", KEY), 4).await.unwrap().unwrap();
+    apply(&store, id, KEY).await;
+    assert!(unreported(&store, id).await.is_empty(), "nothing is charged in the warm-up round");
+
+    let second = RoundKey::first_attempt(2, 2);
+    hand_out(&store, id, second, &["a", "b"]).await;
+    store.record_update(&update("a", second), 30).await.unwrap().unwrap();
+    assert_eq!(unreported(&store, id).await, [("b".to_owned(), 1)], "it may have charged already");
+    let b = site("b");
+    let failed =
+        DeclinedTraining { site: &b, round: 2, attempt: 1, outcome: SiteOutcome::Failed, detail: "why" };
+    store.record_training_decline(id, &failed, 35).await.unwrap();
+    let abandoned = Abandoned::new(second, "why".into());
+    let next = abandoned.clone().next(5).unwrap();
+    store.edge_abandoned(id, &abandoned, Some(&next), 40).await.unwrap();
+    hand_out(&store, id, next.key(), &["a", "b"]).await;
+    assert_eq!(unreported(&store, id).await, [("b".to_owned(), 2)], "a has reported and was not asked again");
+    let outcome = store.record_update(&update("b", second), 50).await.unwrap().unwrap();
+    assert_eq!(outcome, UpdateOutcome::Accepted);
+    assert_eq!(
+        unreported(&store, id).await,
+        [("b".to_owned(), 1)],
+        "it may have begun the second attempt too"
+    );
+}
+
+#[tokio::test]
+async fn a_plan_that_cannot_be_read_hides_no_other_study() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, document) = running(folder.path()).await;
+    let id = document.id();
+    let damage = sqlx::query("UPDATE studies SET plan = $1 WHERE study_id = $2");
+    damage.bind(vec![255_u8; 7]).bind(id.as_str()).execute(&store.pool).await.unwrap();
+    let text = crate::study::testing::STUDY.replace("rounds = 6", "rounds = 7");
+    let other = StudyDocument::from_bytes(text.as_bytes()).unwrap();
+    store.submit_study(&other, &[site("a")], 9).await.unwrap();
+    assert_eq!(store.studies().await.unwrap().len(), 2);
+    let next = store.next_study().await.unwrap().unwrap();
+    assert_eq!(next.id, *id);
+    assert!(next.plan().unwrap_err().to_string().contains("column plan"));
+    assert!(store.request_stop(id, 70).await.unwrap().unwrap().stop_requested);
+    store.end_study(id, StudyState::Stopped, "", None, 10).await.unwrap();
+    assert_eq!(store.next_study().await.unwrap().unwrap().id, *other.id());
+}
+
+#[tokio::test]
+async fn a_queued_study_is_stopped_at_once_and_cannot_be_offered_any_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&options(folder.path())).await.unwrap();
+    let document = document();
+    let id = document.id();
+    store.submit_study(&document, &[site("a")], 1).await.unwrap();
+    let row = store.request_stop(id, 7).await.unwrap().unwrap();
+    assert_eq!((row.state, row.ended_ms), (StudyState::Stopped, Some(7)));
+    assert!(!store.open_enrolment(id, 9).await.unwrap());
+    let offered = StudyDocument::from_bytes(
+        crate::study::testing::STUDY.replace("rounds = 6", "rounds = 7").as_bytes(),
+    )
+    .unwrap();
+    store.submit_study(&offered, &[site("a")], 1).await.unwrap();
+    assert!(store.open_enrolment(offered.id(), 9).await.unwrap());
+    let row = store.request_stop(offered.id(), 7).await.unwrap().unwrap();
+    assert_eq!((row.state, row.stop_requested), (StudyState::Enrolling, true), "its sites have been asked");
+}
+
+#[tokio::test]
+async fn an_id_that_another_document_has_is_told_apart_from_a_repetition() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, document) = running(folder.path()).await;
+    let other = Digest::of(b"another document").to_string();
+    let change = sqlx::query("UPDATE studies SET digest = $1 WHERE study_id = $2");
+    change.bind(other).bind(document.id().as_str()).execute(&store.pool).await.unwrap();
+    let submitted = store.submit_study(&document, &[site("a")], 5).await.unwrap();
+    assert_eq!(submitted, Submission::IdTaken);
+}
+
+#[tokio::test]
+async fn nobody_joins_a_plan_that_stands() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&options(folder.path())).await.unwrap();
+    let document = document();
+    let id = document.id();
+    store.submit_study(&document, &["a", "b", "c", "d"].map(site), 1).await.unwrap();
+    for name in ["a", "b", "c"] {
+        enrol(&store, &document, name).await;
+    }
+    // c came in while the plan was made from a and b.
+    let size = |id| SiteSize { site: site(id), units: 100, records: 200 };
+    let plan = Plan::derive(&document, &[size("a"), size("b")]).unwrap();
+    let start = StudyStart { plan, model: model(1, 0), sites: vec![site("a"), site("b")] };
+    store.start_study(id, &start, 3).await.unwrap();
+    let standing: Vec<_> = store.study_sites(id).await.unwrap().iter().map(|row| row.standing).collect();
+    let (enrolled, declined) = (Standing::Enrolled, Standing::Declined);
+    assert_eq!(standing, [enrolled, enrolled, declined, declined]);
+    let enrolment = Enrolment {
+        study_id: id.clone(),
+        study_digest: document.digest(),
+        units: 1,
+        records: 1,
+        ledger_head: Digest::of(b"head"),
+    };
+    let invite = sqlx::query("UPDATE study_sites SET state = 'invited' WHERE site_id = 'd'");
+    invite.execute(&store.pool).await.unwrap();
+    assert!(!store.record_enrolment(&site("d"), &enrolment).await.unwrap(), "the study runs");
+}
+
+#[tokio::test]
+async fn an_end_closes_what_is_open_and_frees_what_nobody_needs() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, document) = running(folder.path()).await;
+    let id = document.id();
+    hand_out(&store, id, KEY, &["a", "b"]).await;
+    store.record_update(&update("a", KEY), 4).await.unwrap().unwrap();
+    apply(&store, id, KEY).await;
+    let second = RoundKey::first_attempt(2, 2);
+    hand_out(&store, id, second, &["a", "b"]).await;
+    store.record_update(&update("a", second), 30).await.unwrap().unwrap();
+    let evaluation = EvaluationRow {
+        model_version: 2,
+        cohort: "val".parse().unwrap(),
+        round: 1,
+        open: true,
+        opened_ms: 1,
+        deadline_ms: 9,
+    };
+    store.open_evaluation(id, &evaluation, &[site("a")]).await.unwrap();
+    let last = NewModel { kind: ModelKind::Final, state: None, ..model(3, 1) };
+    store.end_study(id, StudyState::Stopped, "why", Some(&last), 50).await.unwrap();
+
+    assert!(store.rounds(id).await.unwrap().iter().all(|row| row.ended_ms.is_some()));
+    let participation = store.participation(id).await.unwrap();
+    assert!(participation.iter().all(|row| row.outcome != SiteOutcome::Working), "{participation:?}");
+    assert!(store.open_evaluations(id).await.unwrap().is_empty());
+    assert!(store.server_state(id).await.unwrap().is_none());
+    assert!(store.model(id, 2).await.unwrap().is_none() && store.model(id, 3).await.unwrap().is_some());
+    let payloads = sqlx::query("SELECT COUNT(*) AS n FROM updates WHERE payload IS NOT NULL");
+    assert_eq!(payloads.fetch_one(&store.pool).await.unwrap().get::<i64, _>("n"), 0);
+    let warnings = store.warnings(id).await.unwrap();
+    let said: Vec<_> =
+        warnings.iter().map(|row| (row.site.clone(), row.message.as_str(), row.at_ms)).collect();
+    assert_eq!(said, [(Some(site("b")), "took part in 0 of 1 rounds", 50)]);
+}
+
+#[tokio::test]
+async fn a_refusal_counts_only_for_a_task_that_is_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, document) = running(folder.path()).await;
+    let id = document.id();
+    let b = site("b");
+    let refuse = async |round, now_ms| {
+        let outcome = SiteOutcome::Refused;
+        let declined = DeclinedTraining { site: &b, round, attempt: 1, outcome, detail: "why" };
+        store.record_training_decline(id, &declined, now_ms).await.unwrap()
+    };
+    assert!(!refuse(1, 3).await, "nobody is selected yet");
+    hand_out(&store, id, KEY, &["a", "b"]).await;
+    assert!(!refuse(2, 4).await, "that round is not out");
+    assert_eq!(store.study_site(id, &b).await.unwrap().unwrap().standing, Standing::Enrolled);
+    assert!(refuse(1, 5).await);
+    assert!(!refuse(1, 6).await, "said before");
+    assert_eq!(store.study_site(id, &b).await.unwrap().unwrap().standing, Standing::Declined);
+    let warnings = store.warnings(id).await.unwrap();
+    let said: Vec<_> = warnings.iter().map(|row| (row.message.as_str(), row.at_ms)).collect();
+    assert_eq!(said, [("left the study in round 1: why", 5)]);
+}
+
+#[tokio::test]
+async fn an_update_of_an_abandoned_attempt_counts_now_and_was_late_then() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, document) = running(folder.path()).await;
+    let id = document.id();
+    hand_out(&store, id, KEY, &["a", "b"]).await;
+    let abandoned = Abandoned::new(KEY, "why".into());
+    let next = abandoned.clone().next(5).unwrap();
+    store.edge_abandoned(id, &abandoned, Some(&next), 30).await.unwrap();
+    hand_out(&store, id, next.key(), &["a", "b"]).await;
+    let accepted = store.record_update(&update("a", KEY), 40).await.unwrap().unwrap();
+    assert_eq!(accepted, UpdateOutcome::Accepted);
+    let of = async |key| store.outcomes(id, key).await.unwrap()[&site("a")];
+    assert_eq!((of(KEY).await, of(next.key()).await), (SiteOutcome::Late, SiteOutcome::Reported));
+    let second = store.record_update(&update("a", next.key()), 41).await.unwrap().unwrap();
+    assert_eq!(second, UpdateOutcome::Late);
+    assert_eq!(of(next.key()).await, SiteOutcome::Reported, "it keeps that it has reported");
+}
+
+#[tokio::test]
+async fn updates_are_told_apart_by_site_and_limited_in_number() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, document) = running(folder.path()).await;
+    hand_out(&store, document.id(), KEY, &["a", "b"]).await;
+    let first = update("a", KEY);
+    store.record_update(&first, 4).await.unwrap().unwrap();
+    assert_eq!(store.record_update(&first, 5).await.unwrap().unwrap(), UpdateOutcome::Duplicate);
+    let stolen = NewUpdate { site: site("b"), header: first.header.clone(), payload: vec![0; 4] };
+    let refused = store.record_update(&stolen, 6).await.unwrap().unwrap_err();
+    assert!(matches!(refused, UpdateRefusal::ForeignId { .. }), "{refused}");
+    let mut stored = 1;
+    let refused = loop {
+        match store.record_update(&update("a", KEY), 7).await.unwrap() {
+            Ok(outcome) => assert_eq!(outcome, UpdateOutcome::Late),
+            Err(refused) => break refused,
+        }
+        stored += 1;
+    };
+    assert_eq!(refused, UpdateRefusal::TooMany { round: 1, attempt: 1 });
+    assert_eq!(stored, 8);
+    store.record_update(&update("b", KEY), 8).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn one_coordinator_has_the_database() {
+    // SQLite lies in the folder, which has a lock of its own.
+    if std::env::var("FUSIONDP_TEST_DATABASE_URL").is_err() {
+        return;
+    }
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = reopen(folder.path()).await;
+    let error = Store::open(&options(other.path())).await.err().unwrap();
+    assert!(matches!(error, StoreError::DatabaseInUse { .. }), "{error}");
+    drop(store);
+    reopen(other.path()).await;
 }

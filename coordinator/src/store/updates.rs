@@ -2,15 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use fusiondp_dp::Epsilon;
-use fusiondp_protocol::{RoundPhase, SiteId, StudyId, StudyState, UpdateHeader, UpdateOutcome};
+use fusiondp_dp::UpdateId;
+use fusiondp_protocol::{LedgerMirror, RoundPhase, SiteId, StudyId, StudyState, UpdateHeader, UpdateOutcome};
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
 use super::row::{RowExt as _, int};
 use super::{Store, StoreError, history, mirror, studies};
 use crate::round::aggregation::StoredUpdate;
-use crate::round::reporting::SiteOutcome;
+
+/// Updates of one site that are stored for one attempt: a site that crashes and begins again sends a few.
+const MAX_STORED: u64 = 8;
 
 /// An update that has passed every check that needs no store.
 pub struct NewUpdate {
@@ -62,6 +64,26 @@ pub enum UpdateRefusal {
         round: u32,
         /// Attempt.
         attempt: u32,
+    },
+    /// No honest site needs so many.
+    #[error(
+        "attempt {attempt} of round {round} holds {max} updates of this site; \
+         drop the update and ask for the next assignment",
+        max = MAX_STORED
+    )]
+    TooMany {
+        /// Round.
+        round: u32,
+        /// Attempt.
+        attempt: u32,
+    },
+    /// The id names an update of another site.
+    #[error(
+        "update id {update_id} belongs to another site's update; drop the update, ids are drawn at random"
+    )]
+    ForeignId {
+        /// The id.
+        update_id: UpdateId,
     },
     /// The round trains on another model.
     #[error("round {round} trains on model version {expected}, the update on {version}; drop the update")]
@@ -120,17 +142,7 @@ impl Store {
 
     /// Every update of a study without its values, by round and site.
     pub async fn updates(&self, id: &StudyId) -> Result<Vec<UpdateRow>, StoreError> {
-        self.read("updates", |tx| {
-            Box::pin(async move {
-                let query = sqlx::query(
-                    "SELECT round, site_id, outcome, public_loss, events, epsilon_replace, epsilon_zero_out, \
-                     data_epsilon_replace, data_epsilon_zero_out, received_ms \
-                     FROM updates WHERE study_id = $1 ORDER BY round, site_id, received_ms",
-                );
-                query.bind(id.as_str()).fetch_all(&mut **tx).await?.iter().map(update_row).collect()
-            })
-        })
-        .await
+        self.read("updates", |tx| Box::pin(updates(tx, id))).await
     }
 }
 
@@ -147,6 +159,15 @@ fn stored_update(row: &AnyRow) -> Result<StoredUpdate, StoreError> {
             what: "payload of an update that has not been applied".into(),
         })?,
     })
+}
+
+pub(super) async fn updates(tx: &mut AnyConnection, id: &StudyId) -> Result<Vec<UpdateRow>, StoreError> {
+    let query = sqlx::query(
+        "SELECT round, site_id, outcome, public_loss, events, epsilon_replace, epsilon_zero_out, \
+         data_epsilon_replace, data_epsilon_zero_out, received_ms \
+         FROM updates WHERE study_id = $1 ORDER BY round, site_id, received_ms",
+    );
+    query.bind(id.as_str()).fetch_all(tx).await?.iter().map(update_row).collect()
 }
 
 fn update_row(row: &AnyRow) -> Result<UpdateRow, StoreError> {
@@ -171,8 +192,10 @@ async fn record(
 ) -> Result<Result<UpdateOutcome, UpdateRefusal>, StoreError> {
     let NewUpdate { site, header, .. } = update;
     let id = &header.study_id;
-    if exists(tx, header).await? {
-        return Ok(Ok(UpdateOutcome::Duplicate));
+    match owner(tx, header).await? {
+        None => {}
+        Some(owner) if owner == *site => return Ok(Ok(UpdateOutcome::Duplicate)),
+        Some(_) => return Ok(Err(UpdateRefusal::ForeignId { update_id: header.update_id })),
     }
     let Some(expected) = selected_version(tx, site, header).await? else {
         let (site, round, attempt) = (site.clone(), header.round, header.attempt);
@@ -182,18 +205,26 @@ async fn record(
         let (round, version) = (header.round, header.model_version);
         return Ok(Err(UpdateRefusal::WrongVersion { round, expected, version }));
     }
-    let counts = counts(tx, site, header).await?;
-    insert(tx, update, counts, now_ms).await?;
-    note_outcome(tx, site, header, counts).await?;
+    if stored(tx, site, header).await? >= MAX_STORED {
+        return Ok(Err(UpdateRefusal::TooMany { round: header.round, attempt: header.attempt }));
+    }
+    let outcome = outcome(tx, site, header).await?;
+    insert(tx, update, outcome, now_ms).await?;
+    match outcome {
+        UpdateOutcome::Accepted => note_reported(tx, site, header).await?,
+        _ => note_late(tx, site, header, now_ms).await?,
+    }
     if let Some(ledger) = &header.ledger {
         mirror::append(tx, id, site, ledger, now_ms).await?;
     }
-    Ok(Ok(if counts { UpdateOutcome::Accepted } else { UpdateOutcome::Late }))
+    Ok(Ok(outcome))
 }
 
-async fn exists(tx: &mut AnyConnection, header: &UpdateHeader) -> Result<bool, StoreError> {
-    let query = sqlx::query("SELECT 1 FROM updates WHERE update_id = $1").bind(header.update_id.to_string());
-    Ok(query.fetch_optional(tx).await?.is_some())
+/// The site whose update of that id is stored.
+async fn owner(tx: &mut AnyConnection, header: &UpdateHeader) -> Result<Option<SiteId>, StoreError> {
+    let query = sqlx::query("SELECT site_id FROM updates WHERE update_id = $1");
+    let row = query.bind(header.update_id.to_string()).fetch_optional(tx).await?;
+    row.map(|row| row.parsed("site_id")).transpose()
 }
 
 /// Model version of the attempt the site was selected for; `None` if it was not.
@@ -209,6 +240,24 @@ async fn selected_version(
     );
     let query = query.bind(header.study_id.as_str()).bind(int(header.round)).bind(int(header.attempt));
     query.bind(site.as_str()).fetch_optional(tx).await?.map(|row| row.uint("model_version")).transpose()
+}
+
+/// How many updates of the site are stored for the attempt.
+async fn stored(tx: &mut AnyConnection, site: &SiteId, header: &UpdateHeader) -> Result<u64, StoreError> {
+    let query = sqlx::query(
+        "SELECT COUNT(*) AS stored FROM updates WHERE study_id = $1 AND round = $2 AND attempt = $3 AND site_id = $4",
+    );
+    let query = query.bind(header.study_id.as_str()).bind(int(header.round)).bind(int(header.attempt));
+    query.bind(site.as_str()).fetch_one(tx).await?.uint("stored")
+}
+
+async fn outcome(
+    tx: &mut AnyConnection,
+    site: &SiteId,
+    header: &UpdateHeader,
+) -> Result<UpdateOutcome, StoreError> {
+    let counts = counts(tx, site, header).await?;
+    Ok(if counts { UpdateOutcome::Accepted } else { UpdateOutcome::Late })
 }
 
 async fn counts(tx: &mut AnyConnection, site: &SiteId, header: &UpdateHeader) -> Result<bool, StoreError> {
@@ -230,18 +279,16 @@ async fn counts(tx: &mut AnyConnection, site: &SiteId, header: &UpdateHeader) ->
 async fn insert(
     tx: &mut AnyConnection,
     update: &NewUpdate,
-    counts: bool,
+    outcome: UpdateOutcome,
     now_ms: u64,
 ) -> Result<(), StoreError> {
     let NewUpdate { site, header, payload } = update;
-    let ledger = header.ledger.as_ref();
-    let figure =
-        |of: fn(&fusiondp_protocol::LedgerMirror) -> Epsilon| ledger.map_or(0.0, |one| of(one).get());
+    let accepted = outcome == UpdateOutcome::Accepted;
     sqlx::query(
         "INSERT INTO updates (update_id, study_id, round, attempt, site_id, model_version, outcome, units, records, \
-         public_values, private_values, public_loss, payload, events, ledger_head, epsilon_replace, \
-         epsilon_zero_out, data_epsilon_replace, data_epsilon_zero_out, received_ms) VALUES \
-         ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)",
+         public_values, private_values, public_loss, payload, events, epsilon_replace, epsilon_zero_out, \
+         data_epsilon_replace, data_epsilon_zero_out, received_ms) VALUES \
+         ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 0, 0.0, 0.0, 0.0, 0.0, $14)",
     )
     .bind(header.update_id.to_string())
     .bind(header.study_id.as_str())
@@ -249,67 +296,94 @@ async fn insert(
     .bind(int(header.attempt))
     .bind(site.as_str())
     .bind(int(header.model_version))
-    .bind(if counts { "accepted" } else { "late" })
+    .bind(if accepted { "accepted" } else { "late" })
     .bind(int(header.units))
     .bind(int(header.records))
     .bind(int(header.public_values))
     .bind(int(header.private_values))
     .bind(header.public_loss)
-    .bind(counts.then(|| payload.clone()))
-    .bind(int(ledger.map_or(0, |one| one.entries.len() as u64)))
-    .bind(ledger.map(|one| one.head.to_string()))
-    .bind(figure(|one| one.epsilon_replace))
-    .bind(figure(|one| one.epsilon_zero_out))
-    .bind(figure(|one| one.data_epsilon_replace))
-    .bind(figure(|one| one.data_epsilon_zero_out))
+    .bind(accepted.then(|| payload.clone()))
     .bind(int(now_ms))
+    .execute(&mut *tx)
+    .await?;
+    match &header.ledger {
+        Some(ledger) => insert_figures(tx, header, ledger).await,
+        None => Ok(()),
+    }
+}
+
+/// What the site says of its ledger, in the row of its update.
+async fn insert_figures(
+    tx: &mut AnyConnection,
+    header: &UpdateHeader,
+    ledger: &LedgerMirror,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE updates SET events = $2, ledger_head = $3, epsilon_replace = $4, epsilon_zero_out = $5, \
+         data_epsilon_replace = $6, data_epsilon_zero_out = $7 WHERE update_id = $1",
+    )
+    .bind(header.update_id.to_string())
+    .bind(int(ledger.entries.len() as u64))
+    .bind(ledger.head.to_string())
+    .bind(ledger.epsilon_replace.get())
+    .bind(ledger.epsilon_zero_out.get())
+    .bind(ledger.data_epsilon_replace.get())
+    .bind(ledger.data_epsilon_zero_out.get())
     .execute(tx)
     .await?;
     Ok(())
 }
 
-async fn note_outcome(
-    tx: &mut AnyConnection,
-    site: &SiteId,
-    header: &UpdateHeader,
-    counts: bool,
-) -> Result<(), StoreError> {
-    let outcome = if counts { SiteOutcome::Reported } else { SiteOutcome::Late };
-    // A site that has reported in this round keeps that, whatever else arrives from it. An update that counts does so in
-    // the attempt that is open; in an abandoned one, whose tasks it was made for, it came late.
-    sqlx::query(
-        "UPDATE round_sites SET outcome = CASE WHEN $6 = 1 AND EXISTS (SELECT 1 FROM rounds r WHERE \
-         r.study_id = $1 AND r.round = $2 AND r.attempt = round_sites.attempt AND r.phase <> 'abandoned') \
-         THEN $4 ELSE 'late' END, detail = '' WHERE study_id = $1 AND round = $2 AND site_id = $3 \
-         AND outcome <> 'reported' AND (attempt = $5 OR ($6 = 1 AND EXISTS (SELECT 1 FROM rounds r WHERE \
-         r.study_id = $1 AND r.round = $2 AND r.attempt = round_sites.attempt AND r.phase <> 'abandoned')))",
-    )
-    .bind(header.study_id.as_str())
-    .bind(int(header.round))
-    .bind(site.as_str())
-    .bind(outcome.as_str())
-    .bind(int(header.attempt))
-    .bind(int(u8::from(counts)))
-    .execute(&mut *tx)
-    .await?;
-    if counts { join_current_attempt(tx, site, header).await } else { Ok(()) }
-}
-
-/// A site that the current attempt did not select, because it was still busy with an earlier one, takes part in it with
-/// the update of that one: aggregation finds the sites of its phase and the stored updates to be the same.
-async fn join_current_attempt(
+/// The update counts: the site has reported in the attempt that is under way, also if that one did not select it
+/// because it was still busy with an earlier one. The earlier one keeps that it had to go on without the update.
+async fn note_reported(
     tx: &mut AnyConnection,
     site: &SiteId,
     header: &UpdateHeader,
 ) -> Result<(), StoreError> {
+    let current = history::current(tx, &header.study_id).await?;
+    if current.as_ref().is_some_and(|row| row.key.attempt > header.attempt) {
+        mark_late(tx, site, header).await?;
+    }
+    // Aggregation finds the sites of its phase and the stored updates to be the same. A selection has no rows yet.
     sqlx::query(
         "INSERT INTO round_sites (study_id, round, attempt, site_id, outcome, detail) \
          SELECT study_id, round, attempt, $3, 'reported', '' FROM rounds \
          WHERE study_id = $1 AND round = $2 AND phase IN ('configuration', 'reporting') \
-         ON CONFLICT (study_id, round, attempt, site_id) DO NOTHING",
+         ON CONFLICT (study_id, round, attempt, site_id) DO UPDATE SET outcome = 'reported', detail = ''",
     )
     .bind(header.study_id.as_str())
     .bind(int(header.round))
+    .bind(site.as_str())
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// The update does not count. A second one for a round in which the site has reported is late too.
+async fn note_late(
+    tx: &mut AnyConnection,
+    site: &SiteId,
+    header: &UpdateHeader,
+    now_ms: u64,
+) -> Result<(), StoreError> {
+    mark_late(tx, site, header).await?;
+    let message = format!(
+        "an update of round {} came too late to count; what it was charged stays spent",
+        header.round
+    );
+    mirror::warn(tx, &header.study_id, Some(site), &message, now_ms).await
+}
+
+/// An attempt in which the site has reported keeps that.
+async fn mark_late(tx: &mut AnyConnection, site: &SiteId, header: &UpdateHeader) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE round_sites SET outcome = 'late', detail = '' WHERE study_id = $1 AND round = $2 AND attempt = $3 \
+         AND site_id = $4 AND outcome <> 'reported'",
+    )
+    .bind(header.study_id.as_str())
+    .bind(int(header.round))
+    .bind(int(header.attempt))
     .bind(site.as_str())
     .execute(tx)
     .await?;

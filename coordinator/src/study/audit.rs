@@ -5,13 +5,14 @@
 
 use std::time::{Duration, Instant};
 
-use fusiondp_dp::{Delta, DpEvent, NeighboringRelation, epsilon};
+use fusiondp_dp::Delta;
 use fusiondp_protocol::Plan;
 
 use super::StudyContext;
+use super::accounting::Accounting;
 use crate::error::{CoordinatorError, Interruption, StudyFailure};
 use crate::shared::Core;
-use crate::store::Claim;
+use crate::store::{Claim, StoredClaim};
 
 /// Relative difference at which two figures still agree: the accountant's own rounding.
 const TOLERANCE: f64 = 1e-6;
@@ -33,47 +34,32 @@ pub(crate) async fn watch(core: &Core, context: &StudyContext, plan: &Plan) -> I
     }
 }
 
-/// Compares once.
+/// Compares once; entries are read and accounted off the async threads and outside the transaction.
 pub(crate) async fn check(core: &Core, context: &StudyContext, plan: &Plan) -> Result<(), Interruption> {
-    let claims = core.store.claims(context.id()).await?;
+    let stored = core.store.claims(context.id()).await?;
     let delta = plan.delta;
-    let compared = tokio::task::spawn_blocking(move || compare(&claims, delta)).await;
-    Ok(compared.map_err(CoordinatorError::from)??)
+    let work = move || -> Result<(), Interruption> {
+        let claims = stored.into_iter().map(StoredClaim::read).collect::<Result<Vec<_>, _>>()?;
+        Ok(compare(&claims, delta)?)
+    };
+    tokio::task::spawn_blocking(work).await.map_err(CoordinatorError::from)?
 }
 
-/// Recomputes every claim; equal events are accounted once.
+/// Recomputes every claim.
 pub(crate) fn compare(claims: &[Claim], delta: Delta) -> Result<(), StudyFailure> {
-    let mut known: Vec<(Vec<DpEvent>, f64, f64)> = Vec::new();
+    let mut accounting = Accounting::new(delta);
     for claim in claims {
+        let site = || claim.site.to_string();
         if let Some(source) = &claim.broken {
-            return Err(StudyFailure::Ledger { site: claim.site.to_string(), source: source.clone() });
+            return Err(StudyFailure::Ledger { site: site(), source: source.clone() });
         }
-        let events = merged(&claim.events);
-        let found =
-            known.iter().find(|(other, _, _)| *other == events).map(|(_, replace, zero)| (*replace, *zero));
-        let (replace, zero_out) = match found {
-            Some(figures) => figures,
-            None => {
-                let figures = figures(claim, &events, delta)?;
-                known.push((events, figures.0, figures.1));
-                figures
-            }
-        };
-        agree(claim, "replace", claim.epsilon_replace, replace)?;
-        agree(claim, "zero_out", claim.epsilon_zero_out, zero_out)?;
+        let mirrored = accounting
+            .of(claim.events.iter().copied())
+            .map_err(|error| StudyFailure::Accounting { site: site(), problem: error.to_string() })?;
+        agree(claim, "replace", claim.epsilon_replace, mirrored.replace)?;
+        agree(claim, "zero_out", claim.epsilon_zero_out, mirrored.zero_out)?;
     }
     Ok(())
-}
-
-fn figures(claim: &Claim, events: &[DpEvent], delta: Delta) -> Result<(f64, f64), StudyFailure> {
-    let of = |relation| {
-        let refused = |error: fusiondp_dp::AccountantError| StudyFailure::Accounting {
-            site: claim.site.to_string(),
-            problem: error.to_string(),
-        };
-        epsilon(events, delta, relation).map(|figure| figure.get()).map_err(refused)
-    };
-    Ok((of(NeighboringRelation::Replace)?, of(NeighboringRelation::ZeroOut)?))
 }
 
 /// A site that the mirror has seen whole must say what the mirror gives. One with unseen charges may say more, never
@@ -86,18 +72,6 @@ fn agree(claim: &Claim, relation: &'static str, claimed: f64, recomputed: f64) -
         return Err(StudyFailure::Disagreement { site, relation, claimed, recomputed });
     }
     Ok(())
-}
-
-/// Equal neighbors become one event of their steps together.
-pub(crate) fn merged(events: &[DpEvent]) -> Vec<DpEvent> {
-    let mut merged: Vec<DpEvent> = Vec::new();
-    for event in events {
-        match merged.last_mut().and_then(|last| Some((last.merged_with(event)?, last))) {
-            Some((sum, last)) => *last = sum,
-            None => merged.push(*event),
-        }
-    }
-    merged
 }
 
 #[cfg(test)]

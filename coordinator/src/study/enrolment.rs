@@ -1,14 +1,12 @@
 //! Enrollment: offers the study to its sites and derives the plan from those that join.
 
-use std::time::Duration;
-
 use fusiondp_learn::server::ServerState;
 use fusiondp_protocol::{EnrolmentOffer, Plan, SiteSize, chunks};
 
-use super::{StudyContext, pause};
+use super::{StudyContext, look_again_by};
 use crate::error::{CoordinatorError, Interruption, StudyFailure};
 use crate::shared::Core;
-use crate::store::{ModelKind, NewModel, Standing, StudyRow, StudySiteRow};
+use crate::store::{ModelKind, NewModel, Standing, StudyRow, StudySiteRow, StudyStart};
 
 /// Time that sites have at least, however old the deadline is when the coordinator comes back.
 const RESUMED_MS: u64 = 30_000;
@@ -32,7 +30,9 @@ async fn open(core: &Core, context: &StudyContext, row: &StudyRow) -> Result<u64
         Some(deadline_ms) => deadline_ms.max(now_ms.saturating_add(timeout_ms.min(RESUMED_MS))),
         None => now_ms.saturating_add(timeout_ms),
     };
-    core.store.open_enrolment(context.id(), deadline_ms).await?;
+    if !core.store.open_enrolment(context.id(), deadline_ms).await? {
+        return Err(Interruption::Stopped);
+    }
     core.changed();
     let offer = EnrolmentOffer::new(context.document(), deadline_ms);
     for site in core.store.study_sites(context.id()).await? {
@@ -59,7 +59,7 @@ async fn gather(
         if !open || now_ms >= deadline_ms {
             return Ok(sites);
         }
-        pause(answered, Duration::from_millis(deadline_ms - now_ms)).await;
+        look_again_by(core, deadline_ms, answered).await;
     }
 }
 
@@ -68,10 +68,6 @@ async fn close(
     context: &super::SharedContext,
     sites: Vec<StudySiteRow>,
 ) -> Result<(), Interruption> {
-    for site in sites.iter().filter(|site| site.standing == Standing::Invited) {
-        let detail = "no answer by the end of enrollment";
-        core.store.record_departure(context.id(), &site.site, detail).await?;
-    }
     let (enrolled, others): (Vec<_>, Vec<_>) =
         sites.into_iter().partition(|site| site.standing == Standing::Enrolled);
     let needed = context.study().federation.min_sites;
@@ -80,11 +76,12 @@ async fn close(
             StudyFailure::Enrolment { needed, enrolled: enrolled.len(), answers: answers(&others) }.into()
         );
     }
-    let (plan, model) = derive(context.clone(), enrolled).await?;
-    core.cache_model(context.id(), model.version, model.digest, model.parameters.clone().into());
-    core.store.start_study(context.id(), &plan, &model, core.clock.now_ms()).await?;
+    let start = derive(context.clone(), enrolled).await?;
+    core.store.start_study(context.id(), &start, core.clock.now_ms()).await?;
     core.changed();
-    tracing::info!(study = %context.id(), total_units = plan.total_units, "the plan stands");
+    tracing::info!(study = %context.id(), total_units = start.plan.total_units, "the plan stands");
+    let model = start.model;
+    core.cache_model(context.id(), model.version, model.digest, model.parameters.into());
     Ok(())
 }
 
@@ -103,18 +100,19 @@ fn answers(others: &[StudySiteRow]) -> String {
 async fn derive(
     context: super::SharedContext,
     enrolled: Vec<StudySiteRow>,
-) -> Result<(Plan, NewModel), Interruption> {
+) -> Result<StudyStart, Interruption> {
     let sizes: Vec<SiteSize> = enrolled
         .into_iter()
         .map(|row| SiteSize { site: row.site, units: row.units, records: row.records })
         .collect();
-    let work = move || -> Result<(Plan, NewModel), Interruption> {
+    let work = move || -> Result<StudyStart, Interruption> {
         let plan = Plan::derive(context.document(), &sizes).map_err(StudyFailure::Plan)?;
         let study = context.study();
         let parameters = context.model().initialise::<f32>(study.training.initialization_seed);
         let state = ServerState::new(context.model(), study.server_settings(), parameters)
             .map_err(CoordinatorError::from)?;
-        Ok((plan, trained_model(1, 0, &state)))
+        let sites = sizes.into_iter().map(|size| size.site).collect();
+        Ok(StudyStart { plan, model: trained_model(1, 0, &state), sites })
     };
     tokio::task::spawn_blocking(work).await.map_err(CoordinatorError::from)?
 }

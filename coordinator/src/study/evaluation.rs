@@ -3,20 +3,15 @@
 //! Evaluations run beside the rounds and never hold one up; only the final one is waited for, and only until its
 //! deadline. What sites send are counts by logit and mean losses, in the clear: the report says so.
 
-use std::time::Duration;
-
 use fusiondp_learn::metrics::LogitHistogram;
 use fusiondp_protocol::study::MetricRelease;
 use fusiondp_protocol::{CohortName, EvaluationReport, EvaluationTask, SiteId, StudyState};
 
-use super::{StudyContext, pause};
+use super::{StudyContext, look_again};
 use crate::error::{CoordinatorError, Interruption};
 use crate::round::RoundKey;
 use crate::shared::Core;
 use crate::store::{EvaluationRow, EvaluationSite, MetricRow, Standing, StudyRow};
-
-/// How often an evaluation looks at its deadline.
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// Opens the evaluation that is due before a round begins, if one is.
 pub(crate) async fn open_due(core: &Core, context: &StudyContext, key: RoundKey) -> Result<(), Interruption> {
@@ -62,7 +57,7 @@ async fn open(
         round,
         open: true,
         opened_ms: core.clock.now_ms(),
-        deadline_ms: deadline_from_now(core, context),
+        deadline_ms: core.round_deadline(context),
     };
     let sites = core.store.study_sites(context.id()).await?;
     let enrolled: Vec<SiteId> =
@@ -71,16 +66,10 @@ async fn open(
     post(core, context, &evaluation).await
 }
 
-/// Sites have as long for an evaluation as for a round.
-fn deadline_from_now(core: &Core, context: &StudyContext) -> u64 {
-    let timeout_ms = u64::from(context.study().federation.round_timeout_s) * 1_000;
-    core.clock.now_ms().saturating_add(timeout_ms)
-}
-
 /// Puts every open evaluation on the board: what a restart has lost. The deadlines begin anew, because the time that
 /// the coordinator was down is not the sites' fault.
 pub(crate) async fn post_open(core: &Core, context: &StudyContext) -> Result<(), Interruption> {
-    core.store.extend_evaluations(context.id(), deadline_from_now(core, context)).await?;
+    core.store.extend_evaluations(context.id(), core.round_deadline(context)).await?;
     for evaluation in core.store.open_evaluations(context.id()).await? {
         post(core, context, &evaluation).await?;
     }
@@ -113,7 +102,7 @@ pub(crate) async fn collect(core: &Core, context: &StudyContext) -> Interruption
         if let Err(interruption) = sweep(core, context).await {
             return interruption;
         }
-        pause(evaluated, LOOK_AGAIN).await;
+        look_again(evaluated).await;
     }
 }
 
@@ -125,7 +114,7 @@ pub(crate) async fn finish(core: &Core, context: &StudyContext) -> Result<(), In
         if sweep(core, context).await? == 0 {
             return Ok(());
         }
-        pause(evaluated, LOOK_AGAIN).await;
+        look_again(evaluated).await;
     }
 }
 
@@ -133,26 +122,19 @@ pub(crate) async fn finish(core: &Core, context: &StudyContext) -> Result<(), In
 async fn sweep(core: &Core, context: &StudyContext) -> Result<usize, Interruption> {
     let mut open = 0;
     for evaluation in core.store.open_evaluations(context.id()).await? {
-        let sites = core.store.evaluation_sites(context.id(), &evaluation).await?;
-        let waiting = sites.iter().any(|site| site.asked);
+        let waiting = core.store.evaluation_waits_for(context.id(), &evaluation).await? > 0;
         if waiting && core.clock.now_ms() < evaluation.deadline_ms {
             open += 1;
             continue;
         }
-        close(core, context, &evaluation, &sites).await?;
+        close(core, context, &evaluation).await?;
     }
     Ok(open)
 }
 
-async fn close(
-    core: &Core,
-    context: &StudyContext,
-    evaluation: &EvaluationRow,
-    sites: &[EvaluationSite],
-) -> Result<(), Interruption> {
-    let metrics = metrics(evaluation, sites);
-    core.store.close_evaluation(context.id(), evaluation, &metrics).await?;
-    for site in sites {
+async fn close(core: &Core, context: &StudyContext, evaluation: &EvaluationRow) -> Result<(), Interruption> {
+    let sites = core.store.close_evaluation(context.id(), evaluation, metrics).await?;
+    for site in &sites {
         let cohort = Some(&evaluation.cohort);
         core.board.withdraw_evaluation(&site.site, context.id(), evaluation.model_version, cohort);
         if site.report.is_none() {
@@ -167,7 +149,7 @@ async fn close(
         study = %context.id(),
         model_version = evaluation.model_version,
         cohort = %evaluation.cohort,
-        reports = metrics.len().saturating_sub(1),
+        reports = sites.iter().filter(|site| site.report.is_some()).count(),
         "evaluation closed"
     );
     Ok(())
@@ -195,13 +177,15 @@ fn pooled(reports: &[(&SiteId, &EvaluationReport)]) -> Option<EvaluationReport> 
     for (_, report) in reports {
         sum.records += report.records;
         sum.positives += report.positives;
-        sum.brier += report.brier * report.records as f64;
-        sum.log_loss += report.log_loss * report.records as f64;
         add(&mut sum.positive_counts, &report.positive_counts);
         add(&mut sum.negative_counts, &report.negative_counts);
     }
-    sum.brier /= sum.records as f64;
-    sum.log_loss /= sum.records as f64;
+    // By shares: a site may report any finite loss, and the mean must stay finite too.
+    for (_, report) in reports {
+        let share = report.records as f64 / sum.records as f64;
+        sum.brier += share * report.brier;
+        sum.log_loss = (sum.log_loss + share * report.log_loss).min(f64::MAX);
+    }
     Some(sum)
 }
 

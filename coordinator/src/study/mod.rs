@@ -9,6 +9,7 @@
 //! One study is driven at a time, the oldest first; those submitted meanwhile stay in `enrolling` without being offered
 //! to anybody until it is their turn. Every edge is persisted before anybody acts on it.
 
+pub(crate) mod accounting;
 pub(crate) mod audit;
 mod context;
 pub(crate) mod enrolment;
@@ -22,21 +23,24 @@ use std::time::Duration;
 
 pub(crate) use context::{SharedContext, StudyContext, model_of};
 
-use crate::error::{CoordinatorError, Interruption};
+use crate::error::Interruption;
 use crate::shared::Core;
 
-/// Longest sleep, so that a clock that jumps, or a test's clock, is noticed.
+/// Longest wait, so that a deadline, a clock that jumps or a test's clock is noticed.
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
-/// Waits for an event, at most for `limit`.
-pub(crate) async fn pause(event: impl Future<Output = ()>, limit: Duration) {
-    // An elapsed limit is as good a reason to look again as the event.
-    let _ = tokio::time::timeout(limit.min(LONGEST_PAUSE), event).await;
+/// Waits for an event or a moment: either is a reason to look at the store again.
+pub(crate) async fn look_again(event: impl Future<Output = ()>) {
+    let _ = tokio::time::timeout(LONGEST_PAUSE, event).await;
+}
+
+/// As [`look_again`], but not beyond `deadline_ms`.
+pub(crate) async fn look_again_by(core: &Core, deadline_ms: u64, event: impl Future<Output = ()>) {
+    let left = Duration::from_millis(deadline_ms.saturating_sub(core.clock.now_ms()));
+    let _ = tokio::time::timeout(left.min(LONGEST_PAUSE), event).await;
 }
 
 /// Whether an administrator wants the study to end.
 pub(crate) async fn check_stop(core: &Core, context: &StudyContext) -> Result<(), Interruption> {
-    let row = core.store.study(context.id()).await?;
-    let missing = || CoordinatorError::Missing { what: "row", study: context.id().to_string() };
-    if row.ok_or_else(missing)?.stop_requested { Err(Interruption::Stopped) } else { Ok(()) }
+    if core.study(context.id()).await?.stop_requested { Err(Interruption::Stopped) } else { Ok(()) }
 }

@@ -18,20 +18,25 @@ const RATE_ROUNDS: u32 = 50;
 /// The status of one study; `None` if there is no such study.
 pub(crate) async fn status(core: &Core, id: &StudyId) -> Result<Option<StudyStatus>, CoordinatorError> {
     let Some(row) = core.store.study(id).await? else { return Ok(None) };
+    let plan = row.plan();
     let current = core.store.current_round(id).await?;
     let outcomes = core.store.newest_outcomes(id).await?;
     let sites = core.store.study_sites(id).await?;
     let metrics = core.store.metrics(id).await?;
     let finished = core.store.finished_rounds(id, RATE_ROUNDS).await?;
     Ok(Some(StudyStatus {
-        detail: detail(core, &row, current.as_ref()).await?,
+        detail: match &plan {
+            Err(fault) if !row.state.has_ended() => line(&fault.to_string()),
+            _ => detail(core, &row, current.as_ref()).await?,
+        },
         study_id: row.id.clone(),
         name: row.name.clone(),
         state: row.state,
         phase: current.as_ref().map(|round| round.phase),
         round: row.rounds_applied,
         rounds: row.rounds,
-        plan: row.plan.clone(),
+        // One that this version cannot read is no reason to hide the rest.
+        plan: plan.unwrap_or_default(),
         sites: sites.into_iter().map(|site| site_status(core, &row, site, &outcomes)).collect(),
         metrics: newest(&metrics).filter_map(metric).collect(),
         submitted_ms: row.submitted_ms,

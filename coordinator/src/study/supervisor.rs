@@ -6,7 +6,7 @@ use std::time::Duration;
 use fusiondp_protocol::{Plan, StudyState};
 use fusiondp_runtime::Backoff;
 
-use super::{SharedContext, StudyContext, audit, check_stop, enrolment, evaluation};
+use super::{SharedContext, audit, check_stop, enrolment, evaluation};
 use crate::error::{CoordinatorError, Interruption};
 use crate::round::driver::Driver;
 use crate::shared::Core;
@@ -50,15 +50,15 @@ async fn drive_next(core: &Core) -> Result<bool, CoordinatorError> {
     };
     let driven = drive(core, &context).await;
     core.board.withdraw_study(context.id());
+    if let Err(Interruption::Fault(fault)) = &driven {
+        core.store.note_study(&row.id, &format!("interrupted and tried again: {fault}")).await?;
+        core.changed();
+    }
     let (state, detail) = match driven {
         Ok(()) => (StudyState::Finished, String::new()),
         Err(Interruption::Stopped) => (StudyState::Stopped, "stopped by an administrator".to_owned()),
         Err(Interruption::Failed(failure)) => (StudyState::Failed, failure.to_string()),
-        Err(Interruption::Fault(fault)) => {
-            core.store.note_study(context.id(), &format!("interrupted and tried again: {fault}")).await?;
-            core.changed();
-            return Err(fault);
-        }
+        Err(Interruption::Fault(fault)) => return Err(fault),
     };
     end(core, &context, state, &detail).await?;
     Ok(true)
@@ -84,7 +84,7 @@ async fn readable(core: &Core, row: &StudyRow) -> Result<SharedContext, Coordina
 async fn drive(core: &Core, context: &SharedContext) -> Result<(), Interruption> {
     loop {
         check_stop(core, context).await?;
-        let row = reload(core, context).await?;
+        let row = core.study(context.id()).await?;
         match row.state {
             StudyState::Enrolling => enrolment::run(core, context, &row).await?,
             StudyState::Running => run_rounds(core, context, &plan(&row)?).await?,
@@ -104,7 +104,7 @@ async fn run_rounds(core: &Core, context: &SharedContext, plan: &Plan) -> Result
         interruption = evaluation::collect(core, context) => return Err(interruption),
         interruption = audit::watch(core, context, plan) => return Err(interruption),
     };
-    let row = reload(core, context).await?;
+    let row = core.study(context.id()).await?;
     let model = enrolment::final_model(row.model_version + 1, row.rounds_applied, &state);
     core.store.begin_evaluation(context.id(), &model).await?;
     core.changed();
@@ -124,35 +124,21 @@ async fn end(
     state: StudyState,
     detail: &str,
 ) -> Result<(), CoordinatorError> {
-    // A study ends also where its state cannot be read any more, then without a final model.
     let model = last_model(core, context).await.unwrap_or_else(|fault| {
-        tracing::error!(study = %context.id(), error = &fault as &dyn std::error::Error, "no final model");
+        let error = &fault as &dyn std::error::Error;
+        tracing::error!(study = %context.id(), error, "the study ends without a final model");
         None
     });
-    warn_of_absences(core, context).await?;
     core.store.end_study(context.id(), state, detail, model.as_ref(), core.clock.now_ms()).await?;
+    core.forget(context.id());
     core.changed();
     tracing::info!(study = %context.id(), %state, detail, "study ended");
     Ok(())
 }
 
-/// A model of a part of the sites must not look like one of all of them.
-async fn warn_of_absences(core: &Core, context: &StudyContext) -> Result<(), CoordinatorError> {
-    let Some(row) = core.store.study(context.id()).await? else { return Ok(()) };
-    for site in core.store.study_sites(context.id()).await? {
-        if site.units == 0 || site.rounds_contributed >= row.rounds_applied {
-            continue;
-        }
-        let message =
-            format!("took part in {} of the {} rounds applied", site.rounds_contributed, row.rounds_applied);
-        core.store.record_warning(context.id(), Some(&site.site), &message, core.clock.now_ms()).await?;
-    }
-    Ok(())
-}
-
 /// The final model of a study that ends before its last round.
 async fn last_model(core: &Core, context: &SharedContext) -> Result<Option<NewModel>, CoordinatorError> {
-    let Some(row) = core.store.study(context.id()).await? else { return Ok(None) };
+    let row = core.study(context.id()).await?;
     if row.model_version == 0 || row.final_version != 0 {
         return Ok(None);
     }
@@ -162,12 +148,7 @@ async fn last_model(core: &Core, context: &SharedContext) -> Result<Option<NewMo
     Ok(Some(enrolment::final_model(version + 1, row.rounds_applied, &state)))
 }
 
-async fn reload(core: &Core, context: &SharedContext) -> Result<StudyRow, Interruption> {
-    let missing = || CoordinatorError::Missing { what: "row", study: context.id().to_string() };
-    Ok(core.store.study(context.id()).await?.ok_or_else(missing)?)
-}
-
 fn plan(row: &StudyRow) -> Result<Plan, Interruption> {
     let missing = || CoordinatorError::Missing { what: "plan", study: row.id.to_string() };
-    Ok(row.plan.clone().ok_or_else(missing)?)
+    Ok(row.plan()?.ok_or_else(missing)?)
 }

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::time::Duration;
 
-use fusiondp_coordinator::round::reporting::SiteOutcome;
 use fusiondp_proto::v1;
 use fusiondp_proto::v1::federation_client::FederationClient;
 use fusiondp_protocol::{
@@ -109,14 +108,6 @@ async fn an_update_of_an_abandoned_attempt_counts_although_its_site_is_not_in_th
     assert_ne!(status.state, StudyState::Failed, "{}", status.detail);
     let b = status.sites.iter().find(|site| site.site_id.as_str() == "b").unwrap();
     assert_eq!(b.rounds_contributed, 1);
-    // What was not there in the abandoned attempt came late in it, and counts in the one that was open.
-    let rows = federation.store.participation(&id).await.unwrap();
-    let of = |name: &str| -> Vec<_> {
-        let rows = rows.iter().filter(|row| row.round == 1 && row.site.as_str() == name);
-        rows.map(|row| (row.attempt, row.outcome)).collect()
-    };
-    let expected = [(1, SiteOutcome::Late), (2, SiteOutcome::Reported)];
-    assert_eq!((of("b"), of("c")), (expected.to_vec(), expected.to_vec()));
     federation.stop().await;
 }
 
@@ -127,6 +118,9 @@ async fn a_failure_of_an_abandoned_attempt_leaves_the_next_task_alone() {
     let (first, _) = tokio::join!(b.task(), c.task());
     wait_attempt(&federation, &id, 2, RoundPhase::Reporting).await;
     tokio::time::sleep(Duration::from_millis(100)).await;
+    // A round that was never given out takes nobody out of the study, nor does it take the task away.
+    let never = TrainingTask { round: 2, ..first.clone() };
+    b.decline(&never, DeclineKind::Refusal, ProblemType::BudgetExceeded).await;
     b.decline(&first, DeclineKind::Failure, ProblemType::DataError).await;
     let Assignment::Training(task) = b.poll(500).await else { panic!("the task of attempt 2 is gone") };
     assert_eq!(task.attempt, 2);
@@ -165,7 +159,7 @@ async fn a_site_cannot_weigh_more_than_its_records() {
     let refused = submit(&mut b.client, &header, &payload).await.unwrap_err();
     let refused = Problem::from_status(&refused).unwrap();
     assert_eq!(refused.kind, ProblemType::MalformedMessage);
-    assert!(refused.detail.contains("weighs"), "{refused}");
+    assert!(refused.detail.contains("weighs 4294967295 records, enrolled with 200"), "{refused}");
     federation.stop().await;
 }
 

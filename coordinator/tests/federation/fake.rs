@@ -52,7 +52,7 @@ pub(crate) struct FakeSite {
 }
 
 /// A ledger store that keeps nothing: the ledger itself stays in memory.
-struct Nowhere;
+pub(crate) struct Nowhere;
 
 impl LedgerStore for Nowhere {
     type Error = Infallible;

@@ -8,7 +8,7 @@ use fusiondp_coordinator::Store;
 use fusiondp_coordinator::round::configuration::TaskInput;
 use fusiondp_coordinator::round::reporting::SiteOutcome;
 use fusiondp_coordinator::round::{Abandoned, Configuration, RoundKey};
-use fusiondp_coordinator::store::{ModelKind, NewModel, NewUpdate};
+use fusiondp_coordinator::store::{ModelKind, NewModel, NewUpdate, StudyStart};
 use fusiondp_dp::{Digest, UpdateId};
 use fusiondp_learn::encode::Encoder;
 use fusiondp_learn::model::Model;
@@ -36,8 +36,8 @@ fn site(id: &str) -> SiteId {
 /// A store in which both sites have enrolled and the plan stands.
 async fn enrolled(store: &Store, document: &StudyDocument) -> Plan {
     let sites = [site("a"), site("b")];
-    assert!(store.submit_study(document, &sites, 1_000).await.unwrap());
-    store.open_enrolment(document.id(), 2_000).await.unwrap();
+    store.submit_study(document, &sites, 1_000).await.unwrap();
+    assert!(store.open_enrolment(document.id(), 2_000).await.unwrap());
     for id in &sites {
         let enrolment = Enrolment {
             study_id: document.id().clone(),
@@ -50,7 +50,9 @@ async fn enrolled(store: &Store, document: &StudyDocument) -> Plan {
     }
     let sizes = sites.map(|site| SiteSize { site, units: 100, records: 200 });
     let plan = Plan::derive(document, &sizes).unwrap();
-    store.start_study(document.id(), &plan, &initial(document), 3_000).await.unwrap();
+    let start =
+        StudyStart { plan: plan.clone(), model: initial(document), sites: [site("a"), site("b")].to_vec() };
+    store.start_study(document.id(), &start, 3_000).await.unwrap();
     plan
 }
 
@@ -85,7 +87,7 @@ async fn reach(store: &Store, document: &StudyDocument, plan: &Plan, phase: Roun
     }
     let digest = store.model(id, 1).await.unwrap().unwrap().digest;
     let input = TaskInput { plan, newest_version: 1, model_digest: digest, deadline_ms: 5_000 };
-    let (reporting, _) = chosen.configure(&input).unwrap();
+    let reporting = chosen.configure(&input).unwrap();
     store.edge_configured(id, KEY, reporting.deadline_ms()).await.unwrap();
     for name in reported {
         store.record_update(&update(document, name, store).await, 4_000).await.unwrap().unwrap();
@@ -183,9 +185,9 @@ async fn enrollment_and_the_final_evaluation_are_resumed() {
     let folder = tempfile::tempdir().unwrap();
     let document = study();
     let store = open_store(folder.path()).await;
-    assert!(store.submit_study(&document, &[site("a"), site("b")], 1_000).await.unwrap());
+    store.submit_study(&document, &[site("a"), site("b")], 1_000).await.unwrap();
     // The deadline of the offer has passed while nobody was there to ask.
-    store.open_enrolment(document.id(), 2_000).await.unwrap();
+    assert!(store.open_enrolment(document.id(), 2_000).await.unwrap());
     drop(store);
     resume(folder.path(), &document).await;
     // The study has ended; a new start leaves it alone.
@@ -239,14 +241,17 @@ fn a_coordinator_killed_again_and_again_finishes_the_study() {
     });
 }
 
-/// Replaces the stored bytes of a study by what another version might have taken.
-async fn overwrite(folder: &Path, document: &StudyDocument, bytes: &[u8]) {
+/// Replaces stored bytes of a study by what another version might have written.
+async fn overwrite(folder: &Path, document: &StudyDocument, statement: &'static str, bytes: &[u8]) {
     sqlx::any::install_default_drivers();
     let url = std::env::var("FUSIONDP_TEST_DATABASE_URL")
         .unwrap_or_else(|_| format!("sqlite://{}", folder.join("coordinator.sqlite").display()));
     let mut connection = sqlx::AnyConnection::connect(&url).await.unwrap();
-    let query = sqlx::query("UPDATE studies SET document = $1 WHERE study_id = $2");
-    let changed = query.bind(bytes.to_vec()).bind(document.id().as_str()).execute(&mut connection).await;
+    let changed = sqlx::query(statement)
+        .bind(bytes.to_vec())
+        .bind(document.id().as_str())
+        .execute(&mut connection)
+        .await;
     assert_eq!(changed.unwrap().rows_affected(), 1);
     connection.close().await.unwrap();
 }
@@ -257,10 +262,11 @@ async fn a_study_that_this_version_cannot_read_says_so_and_can_be_ended() {
     let (unreadable, next) = (study(), document(&[("name = \"small", "name = \"next small")]));
     let store = open_store(folder.path()).await;
     let sites = [site("a"), site("b")];
-    assert!(store.submit_study(&unreadable, &sites, 1_000).await.unwrap());
-    assert!(store.submit_study(&next, &sites, 2_000).await.unwrap());
+    store.submit_study(&unreadable, &sites, 1_000).await.unwrap();
+    store.submit_study(&next, &sites, 2_000).await.unwrap();
     drop(store);
-    overwrite(folder.path(), &unreadable, b"[study]\nname = \"of another version\"\n").await;
+    let statement = "UPDATE studies SET document = $1 WHERE study_id = $2";
+    overwrite(folder.path(), &unreadable, statement, b"[study]\nname = \"of another version\"\n").await;
 
     let mut federation = Federation::start(folder.path(), &["a", "b"]).await;
     federation.join("a", Behavior::Works);
@@ -278,4 +284,31 @@ async fn a_study_that_this_version_cannot_read_says_so_and_can_be_ended() {
     assert_eq!(federation.wait_end(unreadable.id()).await.state, StudyState::Stopped);
     assert_eq!(federation.wait_end(next.id()).await.state, StudyState::Finished);
     federation.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_study_whose_state_cannot_be_read_says_so_and_can_be_ended() {
+    let statements = [
+        "UPDATE server_states SET state = $1 WHERE study_id = $2",
+        "UPDATE studies SET plan = $1 WHERE study_id = $2",
+    ];
+    for statement in statements {
+        let folder = tempfile::tempdir().unwrap();
+        let document = study();
+        let store = open_store(folder.path()).await;
+        let plan = enrolled(&store, &document).await;
+        reach(&store, &document, &plan, RoundPhase::Aggregation, &["a", "b"]).await;
+        drop(store);
+        overwrite(folder.path(), &document, statement, &[255; 7]).await;
+
+        let mut federation = Federation::start(folder.path(), &["a", "b"]).await;
+        let told = |status: &fusiondp_protocol::StudyStatus| !status.detail.is_empty();
+        federation.wait(document.id(), "word of what is wrong", told).await;
+        let list = federation.admin.list_studies(v1::ListStudiesRequest {}).await.unwrap().into_inner();
+        assert_eq!(list.studies.len(), 1, "{statement}");
+        let request = v1::StopStudyRequest { study_id: document.id().to_string() };
+        federation.admin.stop_study(request).await.unwrap();
+        assert_eq!(federation.wait_end(document.id()).await.state, StudyState::Stopped, "{statement}");
+        federation.stop().await;
+    }
 }

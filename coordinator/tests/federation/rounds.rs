@@ -1,15 +1,15 @@
 //! Rounds in which not everything goes well.
 
-use fusiondp_dp::{Digest, UpdateId};
+use fusiondp_dp::{ChargeRequest, Digest, Ledger, UpdateId};
 use fusiondp_proto::v1;
 use fusiondp_proto::v1::federation_client::FederationClient;
 use fusiondp_protocol::{
-    Assignment, Poll, Problem, ProblemType, SiteState, StudyState, TrainingTask, UpdateOutcome,
+    Assignment, Poll, Problem, ProblemType, SiteState, StudyState, TrainingTask, UpdateHeader, UpdateOutcome,
 };
 use fusiondp_runtime::Role;
 use tonic::transport::Channel;
 
-use crate::fake::{Behavior, FakeSite, register, submit};
+use crate::fake::{Behavior, FakeSite, Nowhere, register, submit};
 use crate::setup::{Federation, channel, document};
 
 /// A study whose only evaluations are at the end, so that polls of these tests see rounds alone.
@@ -53,8 +53,16 @@ async fn a_round_goes_on_at_its_deadline_and_the_late_update_is_recorded() {
     let updates = federation.store.updates(&id).await.unwrap();
     let late: Vec<_> = updates.iter().filter(|update| update.late).collect();
     assert!(late.iter().any(|update| update.site.as_str() == "c" && update.round == 2), "{updates:?}");
+    let warnings = federation.store.warnings(&id).await.unwrap();
+    let said: Vec<&str> = warnings.iter().map(|warning| warning.message.as_str()).collect();
+    assert!(
+        said.contains(&"an update of round 2 came too late to count; what it was charged stays spent"),
+        "{said:?}"
+    );
+    assert!(said.contains(&"took part in 5 of 6 rounds"), "{said:?}");
     // The charge of the late update stays in the mirror.
     let claims = federation.store.claims(&id).await.unwrap();
+    let claims: Vec<_> = claims.into_iter().map(|claim| claim.read().unwrap()).collect();
     let c = claims.iter().find(|claim| claim.site.as_str() == "c").unwrap();
     let sites = federation.stop().await;
     let ledger = &sites.iter().find(|site| site.id.as_str() == "c").unwrap().ledger;
@@ -155,6 +163,9 @@ fn kind(status: &tonic::Status) -> ProblemType {
     Problem::from_status(status).unwrap_or_else(|| panic!("{status:?}")).kind
 }
 
+/// What a site falsifies in a charge.
+type Change = fn(&mut ChargeRequest);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_and_repeated_updates_are_told_apart() {
     let folder = tempfile::tempdir().unwrap();
@@ -181,8 +192,23 @@ async fn hostile_and_repeated_updates_are_told_apart() {
     assert_eq!(kind(&refused), ProblemType::MalformedMessage);
     assert!(refused.message().contains("not finite"), "{refused:?}");
 
+    assert!(refused.message().contains("value 0 of the public gradient"), "{refused:?}");
+
     let refused = submit(&mut client, &header, &bytes).await.unwrap_err();
     assert_eq!(kind(&refused), ProblemType::DigestMismatch);
+
+    bytes[..4].copy_from_slice(&1e30_f32.to_le_bytes());
+    poisoned.payload_digest = Digest::of(&bytes);
+    let refused = submit(&mut client, &poisoned, &bytes).await.unwrap_err();
+    assert_eq!(kind(&refused), ProblemType::MalformedMessage);
+    assert!(refused.message().contains("too large for any step"), "{refused:?}");
+
+    let mut wanted = v1::FetchModelRequest { study_id: task.plan.study_id.to_string(), model_version: 1 };
+    let refused = stranger.fetch_model(wanted.clone()).await.err().unwrap();
+    assert_eq!(kind(&refused), ProblemType::NotEnrolled, "an invitation is no licence to fetch models");
+    wanted.model_version = 99;
+    let refused = client.fetch_model(wanted).await.err().unwrap();
+    assert_eq!(kind(&refused), ProblemType::UnknownModelVersion);
 
     let mut other_model = header.clone();
     other_model.model_version += 1;
@@ -202,6 +228,8 @@ async fn hostile_and_repeated_updates_are_told_apart() {
     assert_eq!(kind(&refused), ProblemType::MalformedMessage);
     assert!(refused.message().contains("update_id"), "{refused:?}");
 
+    refuse_altered_entries(&mut client, &header, &payload).await;
+
     // None of that has spoiled the true update, and sending it again changes nothing.
     assert_eq!(submit(&mut client, &header, &payload).await.unwrap(), UpdateOutcome::Accepted);
     assert_eq!(submit(&mut client, &header, &payload).await.unwrap(), UpdateOutcome::Duplicate);
@@ -216,9 +244,55 @@ async fn hostile_and_repeated_updates_are_told_apart() {
     assert_eq!(submit(&mut client, &second, &payload).await.unwrap(), UpdateOutcome::Late);
     assert_eq!(submit(&mut client, &second, &payload).await.unwrap(), UpdateOutcome::Duplicate);
     let claims = federation.store.claims(id).await.unwrap();
+    let claims: Vec<_> = claims.into_iter().map(|claim| claim.read().unwrap()).collect();
     let own = claims.iter().find(|claim| claim.site.as_str() == "b").unwrap();
     assert_eq!(own.events.len(), 2);
     federation.stop().await;
+}
+
+/// What the mirror is told must be what the hash was made of, and what the task was about.
+async fn refuse_altered_entries(
+    client: &mut FederationClient<Channel>,
+    header: &UpdateHeader,
+    payload: &[u8],
+) {
+    let true_entry = header.ledger.as_ref().unwrap().entries[0].clone();
+    let changes = [
+        ("\"time_ms\":1000", "\"time_ms\":1001", "does not match its own hash"),
+        ("\"unit\":\"id\"", "\"unit\":\"visit\"", "does not match its own hash"),
+    ];
+    for (from, to, said) in changes {
+        let text = true_entry.canonical_json();
+        assert_eq!(text.matches(from).count(), 1, "{text}");
+        let mut altered = header.clone();
+        let ledger = altered.ledger.as_mut().unwrap();
+        ledger.entries[0] = serde_json::from_str(&text.replace(from, to)).unwrap();
+        let refused = submit(client, &altered, payload).await.unwrap_err();
+        assert_eq!(kind(&refused), ProblemType::MalformedMessage);
+        assert!(refused.message().contains(said), "{refused:?}");
+    }
+    let changes: [(&str, Change); 2] = [
+        ("local_step", |charge| charge.local_step = 2),
+        ("model_digest", |charge| charge.model_digest = Digest::of(b"another model")),
+    ];
+    for (field, change) in changes {
+        let mut charge = true_entry.charge().clone();
+        change(&mut charge);
+        let refused = submit(client, &charged(header, charge).await, payload).await.unwrap_err();
+        assert_eq!(kind(&refused), ProblemType::MalformedMessage);
+        assert!(refused.message().contains(field), "{refused:?}");
+    }
+}
+
+/// The header with one charge, the first of a ledger that verifies.
+async fn charged(header: &UpdateHeader, charge: ChargeRequest) -> UpdateHeader {
+    let mut ledger = Ledger::open(Vec::new()).unwrap();
+    let committed = ledger.charge(vec![charge], &mut Nowhere).await.unwrap();
+    let mut header = header.clone();
+    let mirror = header.ledger.as_mut().unwrap();
+    mirror.entries = committed.iter().map(|charge| charge.entry().clone()).collect();
+    mirror.head = ledger.head();
+    header
 }
 
 #[tokio::test(flavor = "multi_thread")]

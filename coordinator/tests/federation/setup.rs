@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use fusiondp_coordinator::{Consortium, Coordinator, CoordinatorSettings, RunningCoordinator, Submissions};
@@ -17,53 +17,31 @@ use tonic::transport::Channel;
 
 use crate::fake::{Behavior, FakeSite};
 
-/// One public and one sensitive column, a linear model, public and private part.
-pub(crate) const STUDY: &str = r#"
-[study]
-name = "small <study> & more"
-[model]
-kind = "linear"
-[imputer]
-kind = "declared-noise"
-[fusion]
-mode = "feature-dp"
-warmup_rounds = 1
-[privacy]
-unit_column = "id"
-clip_norm = 1.0
-delta = 1e-5
-target = { noise_multiplier = 2.0 }
-[training]
-rounds = 6
-expected_batch_size = 16
-public_batch_size = 32
-optimizer = { kind = "sgd", learning_rate = 0.1 }
-[federation]
-min_sites = 2
-enrolment_timeout_s = 2
-round_timeout_s = 2
-max_round_attempts = 3
-[evaluation]
-release = "summary"
-every_rounds = 2
-during = "val"
-final_cohort = "test"
-[schema]
-columns = [
-  { name = "id", role = "unit-id" },
-  { name = "y", role = "label", kind = { type = "binary" } },
-  { name = "a", role = "public", kind = { type = "continuous", range = [0, 1] } },
-  { name = "s", role = "sensitive", kind = { type = "continuous", range = [0, 1] } },
-]
-"#;
+/// One public and one sensitive column, a linear model, public and private part; with short deadlines and an evaluation.
+pub(crate) static STUDY: LazyLock<String> = LazyLock::new(|| {
+    let small = include_str!("../data/study.toml");
+    let edits = [
+        ("name = \"small\"", "name = \"small <study> & more\""),
+        (
+            "min_sites = 2\n",
+            "min_sites = 2\nenrolment_timeout_s = 2\nround_timeout_s = 2\nmax_round_attempts = 3\n\
+             [evaluation]\nrelease = \"summary\"\nevery_rounds = 2\nduring = \"val\"\nfinal_cohort = \"test\"\n",
+        ),
+    ];
+    edited(small, &edits)
+});
 
 /// The document of [`STUDY`] after edits.
 pub(crate) fn document(edits: &[(&str, &str)]) -> StudyDocument {
+    StudyDocument::from_bytes(edited(&STUDY, edits).as_bytes()).unwrap()
+}
+
+fn edited(text: &str, edits: &[(&str, &str)]) -> String {
     let edit = |text: String, (from, to): &(&str, &str)| {
         assert_eq!(text.matches(from).count(), 1, "{from:?} must occur once");
         text.replace(from, to)
     };
-    StudyDocument::from_bytes(edits.iter().fold(STUDY.to_owned(), edit).as_bytes()).unwrap()
+    edits.iter().fold(text.to_owned(), edit)
 }
 
 pub(crate) async fn open_store(folder: &Path) -> Store {

@@ -1,6 +1,6 @@
 //! A study from submission to its report.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fusiondp_proto::v1;
 use fusiondp_protocol::{SiteState, StudyState};
@@ -104,11 +104,18 @@ async fn studies_queue_and_an_administrator_can_stop_them() {
     let mut federation = Federation::start(folder.path(), &["a", "b"]).await;
     let first =
         federation.submit(&document(&[("enrolment_timeout_s = 2", "enrolment_timeout_s = 600")])).await;
-    federation.wait(&first, "offer", |status| status.detail.is_empty()).await;
+    // Until it is offered, a study would be ended at once, as the third one is.
+    while federation.store.study(&first).await.unwrap().unwrap().enrolment_deadline_ms.is_none() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     let second = federation.submit(&document(&[("rounds = 6", "rounds = 1000"), ("= 2.0", "= 50.0")])).await;
     let waiting = federation.wait(&second, "queue", |status| !status.detail.is_empty()).await;
     assert_eq!(waiting.state, StudyState::Enrolling);
     assert!(waiting.detail.contains(first.as_str()), "{}", waiting.detail);
+
+    let third = federation.submit(&document(&[("rounds = 6", "rounds = 7")])).await;
+    stop(&mut federation, &third).await;
+    assert_eq!(federation.status(&third).await.state, StudyState::Stopped, "without waiting for its turn");
 
     stop(&mut federation, &first).await;
     assert_eq!(federation.wait_end(&first).await.state, StudyState::Stopped);

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`params`] | validated parameters: epsilon, delta, noise multiplier, clip norm, sampling probability, relation, digest |
 //! | [`event`] | what was released, free of any neighboring relation |
+//! | [`steps`] | the same, counted by kind |
 //! | [`accountant`] | epsilon of a list of events: privacy loss distributions, Rényi divergences, calibration |
 //! | [`ledger`] | the hash-chained record of events, and committed charges |
 //! | [`random`] | cryptographically secure randomness, always an argument |
@@ -60,13 +61,16 @@ mod normal;
 pub mod params;
 pub mod random;
 pub mod step;
+pub mod steps;
 
 pub use accountant::{
     AccountantError, PldAccountant, PrivacyAccountant, RdpAccountant, calibrate_noise, epsilon,
+    epsilon_of_steps,
 };
 pub use event::DpEvent;
 pub use ledger::{
     ChargeError, ChargeRequest, CommittedCharge, Ledger, LedgerEntry, LedgerError, LedgerStore, UpdateId,
+    verify_piece,
 };
 pub use params::{
     ClipNorm, Delta, Digest, Epsilon, NeighboringRelation, NoiseMultiplier, ParameterError,
@@ -74,3 +78,4 @@ pub use params::{
 };
 pub use random::{SecureRng, SeedError};
 pub use step::{Grid, PrivateRelease, PrivateStep, ReleaseParts, StepError};
+pub use steps::StepCounts;

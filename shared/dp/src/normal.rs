@@ -29,7 +29,8 @@ impl Tail {
             (false, false) => higher.probability - self.probability,
             (false, true) => 1.0 - self.probability - higher.probability,
         };
-        mass.max(0.0)
+        // Not `max`, which would make nothing of what is not a number.
+        if mass < 0.0 { 0.0 } else { mass }
     }
 
     /// Probability above the point.
@@ -77,6 +78,12 @@ mod tests {
         assert!((mass / (density * 0.001) - 1.0).abs() < 1e-5);
         let middle = Tail::at(-1.0).mass_until(&Tail::at(1.0));
         assert!((middle - libm::erf(FRAC_1_SQRT_2)).abs() < 1e-15);
+    }
+
+    #[test]
+    fn what_is_not_a_number_has_no_mass_of_zero() {
+        assert!(Tail::at(f64::NAN).mass_until(&Tail::at(1.0)).is_nan());
+        assert!(Tail::at(0.0).mass_until(&Tail::at(f64::NAN)).is_nan());
     }
 
     #[test]

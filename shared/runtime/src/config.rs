@@ -6,7 +6,8 @@
 //!
 //! The variable `FUSIONDP_SITE__POLICY__MIN_UNITS=50` sets `min_units` of section `[policy]` for the prefix
 //! `FUSIONDP_SITE`: two underscores separate levels, case does not matter. Its text is read as a TOML value where it is
-//! one (`50`, `true`, `"50"`, `["a", "b"]`), else as text, and then held to the same rules as the file.
+//! one (`50`, `true`, `"50"`, `["a", "b"]`), else as text, and then held to the same rules as the file. A variable with
+//! one underscore after the prefix is an error: who wrote `FUSIONDP_SITE_POLICY__MIN_UNITS` must not run without it.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,9 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// Between the levels of a variable's name.
 const LEVEL_SEPARATOR: &str = "__";
+
+/// How the names go on that Kubernetes and Docker set for a service called like the prefix.
+const SERVICE_NAMES: [&str; 3] = ["SERVICE_HOST", "SERVICE_PORT", "PORT"];
 
 /// Why a configuration was refused.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +65,16 @@ pub enum ConfigError {
         /// Prefix of the variables.
         prefix: String,
     },
+    /// A variable that looks like an override and is none.
+    #[error(
+        "environment variable {name} sets nothing; write two underscores after {prefix} and between levels, or unset it"
+    )]
+    Variable {
+        /// The variable.
+        name: String,
+        /// What overrides begin with, without underscores.
+        prefix: String,
+    },
 }
 
 fn field_prefix(field: &str) -> String {
@@ -73,23 +87,56 @@ pub struct Environment {
     prefix: String,
     /// `None`: the process's own variables.
     variables: Option<HashMap<String, String>>,
+    /// Names with the prefix that somebody else reads.
+    others: &'static [&'static str],
 }
 
 impl Environment {
     /// The process's variables that begin with `<prefix>__`.
     #[must_use]
     pub fn of_process(prefix: &str) -> Self {
-        Self { prefix: prefix.to_owned(), variables: None }
+        Self { prefix: prefix.to_owned(), variables: None, others: &[] }
     }
 
     /// Given variables in place of the process's, for tests and embedding.
     #[must_use]
     pub fn given(prefix: &str, variables: HashMap<String, String>) -> Self {
-        Self { prefix: prefix.to_owned(), variables: Some(variables) }
+        Self { prefix: prefix.to_owned(), variables: Some(variables), others: &[] }
+    }
+
+    /// Permits variables that begin with the prefix but belong to somebody else, for example to the command line.
+    #[must_use]
+    pub fn besides(self, others: &'static [&'static str]) -> Self {
+        Self { others, ..self }
+    }
+
+    /// Refuses variables that were meant as overrides but would be passed over.
+    fn check_names(&self) -> Result<(), ConfigError> {
+        let names: Vec<String> = match &self.variables {
+            Some(variables) => variables.keys().cloned().collect(),
+            None => std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()).collect(),
+        };
+        match names.into_iter().filter(|name| self.is_misspelled(name)).min() {
+            Some(name) => Err(ConfigError::Variable { name, prefix: self.prefix.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a name begins with `<prefix>_`, but not with two underscores, and is nobody's.
+    fn is_misspelled(&self, name: &str) -> bool {
+        let name = name.to_uppercase();
+        let rest = name.strip_prefix(&self.prefix.to_uppercase()).and_then(|rest| rest.strip_prefix('_'));
+        rest.is_some_and(|rest| {
+            let of_a_service = SERVICE_NAMES.iter().any(|start| {
+                rest.strip_prefix(start).is_some_and(|end| end.is_empty() || end.starts_with('_'))
+            });
+            !rest.starts_with('_') && !of_a_service && !self.others.contains(&name.as_str())
+        })
     }
 
     /// Overrides as (field path, text), in a fixed order.
     fn overrides(&self) -> Result<Vec<(String, String)>, ConfigError> {
+        self.check_names()?;
         let source = config::Environment::with_prefix(&self.prefix)
             .prefix_separator(LEVEL_SEPARATOR)
             .separator(LEVEL_SEPARATOR)
@@ -148,19 +195,10 @@ pub fn load_file<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
     deserialize(read_table(path)?, |_| path.display().to_string())
 }
 
-/// A path from a configuration file: relative paths count from the folder `base`.
+/// A path from a configuration file: relative paths count from the folder `base`, which is the file's.
 #[must_use]
 pub fn resolve(base: &Path, path: &Path) -> PathBuf {
     base.join(path)
-}
-
-/// Folder that relative paths of this configuration file count from.
-#[must_use]
-pub fn base_folder(file: &Path) -> PathBuf {
-    match file.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
-        _ => PathBuf::from("."),
-    }
 }
 
 fn read_table(path: &Path) -> Result<Table, ConfigError> {

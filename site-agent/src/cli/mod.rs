@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use fusiondp_runtime::console::exit_code;
 
-use crate::config::SiteConfig;
+use crate::config::{FILE_VARIABLE, SiteConfig};
 
 /// Agent of one site in a FusionDP federation.
 ///
@@ -44,7 +44,7 @@ enum Command {
 #[derive(Debug, Args)]
 struct ConfigArgs {
     /// The site's configuration.
-    #[arg(long, short, env = "FUSIONDP_SITE_CONFIG", default_value = "site.toml", value_name = "FILE")]
+    #[arg(long, short, env = FILE_VARIABLE, default_value = "site.toml", value_name = "FILE")]
     config: PathBuf,
 }
 

@@ -14,7 +14,7 @@ use crate::vectors::{Detail, Finding, check_folder, table};
 ///
 /// Prints the largest relative error of each file, per precision and per accountant. Exit code 1 when one is beyond its limit.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  fusiondp-simulate check-vectors ../shared/vectors")]
+#[command(after_help = "Example:\n  fusiondp-simulate check-vectors shared/dp/tests/vectors")]
 pub(super) struct Arguments {
     /// Folder with accounting.json and *.safetensors
     #[arg(value_name = "DIR")]

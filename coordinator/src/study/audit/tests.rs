@@ -1,9 +1,10 @@
 #![allow(clippy::unwrap_used)]
 use std::num::NonZeroU32;
 
-use fusiondp_dp::{NoiseMultiplier, SamplingProbability};
+use fusiondp_dp::{DpEvent, NeighboringRelation, NoiseMultiplier, SamplingProbability, epsilon};
 
 use super::*;
+use crate::study::accounting::merged;
 
 fn event(noise: f64, steps: u32) -> DpEvent {
     DpEvent::PoissonSampledGaussian {
@@ -23,12 +24,13 @@ fn spent(events: &[DpEvent], relation: NeighboringRelation) -> f64 {
 
 fn claim(factor: f64, complete: bool) -> Claim {
     let events = vec![event(2.0, 1); 5];
-    let merged = merged(&events);
+    let merged = merged(events.clone());
     Claim {
         site: "a".parse().unwrap(),
         epsilon_replace: spent(&merged, NeighboringRelation::Replace) * factor,
         epsilon_zero_out: spent(&merged, NeighboringRelation::ZeroOut) * factor,
         events,
+        unreported: 0,
         complete,
         broken: None,
     }
@@ -37,7 +39,7 @@ fn claim(factor: f64, complete: bool) -> Claim {
 #[test]
 fn equal_neighbors_merge_and_others_stay_apart() {
     let events = [event(2.0, 1), event(2.0, 2), event(3.0, 1), event(2.0, 1)];
-    assert_eq!(merged(&events), [event(2.0, 3), event(3.0, 1), event(2.0, 1)]);
+    assert_eq!(merged(events), [event(2.0, 3), event(3.0, 1), event(2.0, 1)]);
 }
 
 #[test]

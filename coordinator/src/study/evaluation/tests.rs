@@ -54,3 +54,12 @@ fn without_reports_there_is_nothing_to_pool() {
         EvaluationSite { site: "a".parse().unwrap(), asked: true, detail: String::new(), report: None };
     assert!(metrics(&row(), &[silent]).is_empty());
 }
+
+#[test]
+fn a_site_that_reports_an_absurd_loss_leaves_the_pooled_one_finite() {
+    let mut sites = [site("a", &[(3000, 1)], &[(100, 1)], 0.1), site("b", &[(200, 1)], &[(2000, 5)], 0.4)];
+    for site in &mut sites {
+        site.report.as_mut().unwrap().log_loss = f64::MAX;
+    }
+    assert!(metrics(&row(), &sites)[0].log_loss.is_finite());
+}

@@ -14,8 +14,6 @@ const LOG_MULTIPLIERS: (f64, f64) = (-10.0 * std::f64::consts::LN_2, 20.0 * std:
 const TOLERANCE: f64 = 1e-4;
 /// How far inside the bracket every trial lies, so that both of its ends move.
 const MARGIN: f64 = 0.4 * TOLERANCE;
-/// Trials by the secant, of which a few suffice; should they crawl along the curve, halving ends it in 16 more.
-const MAX_SECANTS: u32 = 24;
 
 /// The smallest noise multiplier, to a relative 1e-4, with which `steps` releases at probability `q` cost at most
 /// `target` by [`epsilon`].
@@ -35,8 +33,7 @@ pub fn calibrate_noise(
     if !target.is_finite() {
         return Err(AccountantError::UnboundedTarget);
     }
-    let (multiplier, _) = Calibration { target, delta, relation, q, steps }.solve()?;
-    Ok(multiplier)
+    Calibration { target, delta, relation, q, steps }.solve()
 }
 
 struct Calibration {
@@ -63,25 +60,15 @@ impl Trial {
 }
 
 impl Calibration {
-    /// The multiplier, and how many were tried inside the bracket.
-    fn solve(&self) -> Result<(NoiseMultiplier, u32), AccountantError> {
-        let (mut fails, mut meets) = match self.bracket()? {
-            Ok(bracket) => bracket,
-            Err(least) => return Ok((least, 0)),
+    fn solve(&self) -> Result<NoiseMultiplier, AccountantError> {
+        let mut bracket = match self.bracket()? {
+            Ok((fails, meets)) => Bracket::new(fails, meets),
+            Err(least) => return Ok(least),
         };
-        let mut trials = 0;
-        while meets.log_multiplier - fails.log_multiplier > TOLERANCE {
-            let guess =
-                if trials < MAX_SECANTS { next_guess(&fails, &meets) } else { middle(&fails, &meets) };
-            let trial = self.trial(guess)?;
-            trials += 1;
-            if trial.meets() {
-                meets = trial;
-            } else {
-                fails = trial;
-            }
+        while bracket.width() > TOLERANCE {
+            bracket.narrow(self.trial(bracket.next_guess())?);
         }
-        Ok((meets.multiplier, trials))
+        Ok(bracket.meets.multiplier)
     }
 
     /// A failing multiplier and one that meets the target, found by doubling from 1; or the least permitted multiplier
@@ -128,23 +115,44 @@ impl Calibration {
     }
 }
 
-/// Where the line through both trials meets the target, kept inside the bracket; its middle if there is no such line.
-fn next_guess(fails: &Trial, meets: &Trial) -> f64 {
-    let width = meets.log_multiplier - fails.log_multiplier;
-    let secant = fails.log_multiplier + width * fails.excess / (fails.excess - meets.excess);
-    // The curve is convex in this scale, so the line overshoots: aim a little lower to move the other end too.
-    let aim = secant - 0.5 * MARGIN;
-    // An epsilon of 0 or of infinity is no point of a line: the "secant" would stay at the other end.
-    let is_line = fails.excess.is_finite() && meets.excess.is_finite() && secant.is_finite();
-    if is_line && width > 2.0 * MARGIN {
-        aim.clamp(fails.log_multiplier + MARGIN, meets.log_multiplier - MARGIN)
-    } else {
-        middle(fails, meets)
-    }
+/// A failing trial and one that meets the target, between which the answer lies.
+struct Bracket {
+    fails: Trial,
+    meets: Trial,
+    /// How many trials in a row replaced the same end, and which.
+    repeats: u32,
+    last_met: bool,
 }
 
-fn middle(fails: &Trial, meets: &Trial) -> f64 {
-    0.5 * (fails.log_multiplier + meets.log_multiplier)
+impl Bracket {
+    fn new(fails: Trial, meets: Trial) -> Self {
+        Self { fails, meets, repeats: 0, last_met: false }
+    }
+
+    fn width(&self) -> f64 {
+        self.meets.log_multiplier - self.fails.log_multiplier
+    }
+
+    /// Where the line through both trials meets the target, kept inside the bracket; its middle if there is no such
+    /// line, or if two trials have left the same end where it was.
+    fn next_guess(&self) -> f64 {
+        let (low, high) = (self.fails.log_multiplier, self.meets.log_multiplier);
+        let (above, below) = (self.fails.excess, self.meets.excess);
+        let is_line = above.is_finite() && below.is_finite() && self.width() > 2.0 * MARGIN;
+        if !is_line || self.repeats >= 2 {
+            return low + 0.5 * self.width();
+        }
+        let secant = low + self.width() * above / (above - below);
+        // The curve is convex in this scale, so the line overshoots: aim a little lower to move the other end too.
+        (secant - 0.5 * MARGIN).clamp(low + MARGIN, high - MARGIN)
+    }
+
+    fn narrow(&mut self, trial: Trial) {
+        let end = if trial.meets() { &mut self.meets } else { &mut self.fails };
+        *end = trial;
+        self.repeats = if self.last_met == trial.meets() { self.repeats + 1 } else { 1 };
+        self.last_met = trial.meets();
+    }
 }
 
 #[cfg(test)]
@@ -153,14 +161,19 @@ mod tests {
 
     use super::*;
 
+    fn calibration(target: f64, delta: f64, q: f64, steps: u32) -> Calibration {
+        Calibration {
+            target: Epsilon::new(target).unwrap(),
+            delta: Delta::new(delta).unwrap(),
+            relation: NeighboringRelation::Replace,
+            q: SamplingProbability::new(q).unwrap(),
+            steps: NonZeroU32::new(steps).unwrap(),
+        }
+    }
+
     fn calibrate(target: f64, delta: f64, q: f64, steps: u32) -> Result<NoiseMultiplier, AccountantError> {
-        calibrate_noise(
-            Epsilon::new(target).unwrap(),
-            Delta::new(delta).unwrap(),
-            NeighboringRelation::Replace,
-            SamplingProbability::new(q).unwrap(),
-            NonZeroU32::new(steps).unwrap(),
-        )
+        let Calibration { target, delta, relation, q, steps } = calibration(target, delta, q, steps);
+        calibrate_noise(target, delta, relation, q, steps)
     }
 
     fn spent(noise: f64, delta: f64, q: f64, steps: u32) -> f64 {
@@ -184,26 +197,43 @@ mod tests {
         }
     }
 
+    /// Trials until the bracket is narrow.
+    fn trials(mut bracket: Bracket, mut trial: impl FnMut(f64) -> Trial) -> u32 {
+        let mut count = 0;
+        while bracket.width() > TOLERANCE && count < 100 {
+            bracket.narrow(trial(bracket.next_guess()));
+            count += 1;
+        }
+        count
+    }
+
+    /// With a large delta the target's end of the bracket has epsilon zero, so no line leads through it.
     #[test]
-    fn no_target_takes_more_than_a_few_dozen_trials() {
-        // Where delta alone covers much, epsilon falls to 0 at a finite noise multiplier.
-        for (target, delta, q, steps) in [
-            (0.01, 0.2, 0.5, 1),
-            (0.01, 0.1, 1.0, 1),
-            (1e-3, 0.3, 0.9, 3),
-            (1.0, 1e-5, 0.07, 400),
-            (30.0, 1e-6, 1.0, 100),
-        ] {
-            let calibration = Calibration {
-                target: Epsilon::new(target).unwrap(),
-                delta: Delta::new(delta).unwrap(),
-                relation: NeighboringRelation::Replace,
-                q: SamplingProbability::new(q).unwrap(),
-                steps: NonZeroU32::new(steps).unwrap(),
-            };
-            let (noise, trials) = calibration.solve().unwrap();
-            assert!(trials <= MAX_SECANTS + 20, "{target} {delta} {q}: {trials} trials");
-            assert!(spent(noise.get(), delta, q, steps) <= target);
+    fn few_trials_suffice_also_where_epsilon_falls_to_zero_at_once() {
+        for (target, delta, q, steps) in
+            [(0.01, 0.2, 0.5, 1), (0.01, 0.1, 1.0, 1), (1.0, 1e-5, 0.07, 400), (30.0, 1e-6, 1.0, 100)]
+        {
+            let calibration = calibration(target, delta, q, steps);
+            let (fails, meets) = calibration.bracket().unwrap().unwrap();
+            let count = trials(Bracket::new(fails, meets), |at| calibration.trial(at).unwrap());
+            assert!(count <= 20, "{target} {delta} {q} {steps}: {count} trials");
+        }
+    }
+
+    /// Whatever the curve looks like: here a cliff, seen as steep from above, flat from below, or both.
+    #[test]
+    fn every_third_trial_at_least_halves_the_bracket() {
+        for (above, below) in [(1e-3, -1e3), (1e3, -1e-3), (1.0, -1.0), (f64::INFINITY, -1.0)] {
+            for cliff in [0.01, 0.3, 0.68] {
+                let trial = |log_multiplier: f64| Trial {
+                    log_multiplier,
+                    multiplier: NoiseMultiplier::new(log_multiplier.exp()).unwrap(),
+                    excess: if log_multiplier < cliff { above } else { below },
+                };
+                let bracket = Bracket::new(trial(0.0), trial(std::f64::consts::LN_2));
+                let count = trials(bracket, trial);
+                assert!(count <= 3 * 13, "{above} {below} {cliff}: {count} trials");
+            }
         }
     }
 

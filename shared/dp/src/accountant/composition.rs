@@ -1,9 +1,7 @@
-//! A list of events, reduced to what the accountants need.
-
-use std::collections::BTreeMap;
+//! Counted steps, in the units of the accountants.
 
 use super::error::AccountantError;
-use crate::event::DpEvent;
+use crate::steps::StepCounts;
 
 /// Most steps in total; the floating-point error bounds of the transforms grow with this number.
 pub(super) const MOST_STEPS: u64 = u32::MAX as u64;
@@ -29,30 +27,20 @@ pub(super) struct Composition {
 }
 
 impl Composition {
-    /// Groups `events` by their parameters.
+    /// The parts of `counts`.
     ///
     /// # Errors
     /// [`AccountantError::TooManySteps`] beyond [`MOST_STEPS`].
-    pub(super) fn of(events: &[DpEvent]) -> Result<Self, AccountantError> {
-        let mut steps_by_parameters: BTreeMap<(u64, u64), u64> = BTreeMap::new();
+    pub(super) fn of(counts: &StepCounts) -> Result<Self, AccountantError> {
+        let too_many = || AccountantError::TooManySteps { limit: MOST_STEPS };
         let mut total = 0_u64;
-        for event in events {
-            let DpEvent::PoissonSampledGaussian { noise_multiplier, sampling_probability, steps } = event;
-            let steps = u64::from(steps.get());
-            total = total
-                .checked_add(steps)
-                .filter(|&sum| sum <= MOST_STEPS)
-                .ok_or(AccountantError::TooManySteps { limit: MOST_STEPS })?;
-            let key = (noise_multiplier.get().to_bits(), sampling_probability.get().to_bits());
-            *steps_by_parameters.entry(key).or_default() += steps;
-        }
-        let part = |((noise, probability), steps): ((u64, u64), u64)| Part {
+        let mut parts = Vec::new();
+        for (noise_multiplier, probability, steps) in counts.kinds() {
+            total = total.checked_add(steps).filter(|&sum| sum <= MOST_STEPS).ok_or_else(too_many)?;
             // Next up: a larger shift is a larger loss, so the division's rounding errs on the safe side.
-            shift: f64::from_bits(noise).recip().next_up(),
-            probability: f64::from_bits(probability),
-            steps,
-        };
-        Ok(Self { parts: steps_by_parameters.into_iter().map(part).collect(), steps: total })
+            parts.push(Part { shift: noise_multiplier.recip().next_up(), probability, steps });
+        }
+        Ok(Self { parts, steps: total })
     }
 }
 
@@ -63,7 +51,10 @@ mod tests {
     use std::num::NonZeroU32;
 
     use super::*;
-    use crate::params::{NoiseMultiplier, SamplingProbability};
+    use crate::{
+        event::DpEvent,
+        params::{NoiseMultiplier, SamplingProbability},
+    };
 
     fn event(noise: f64, steps: u32) -> DpEvent {
         DpEvent::PoissonSampledGaussian {
@@ -74,17 +65,17 @@ mod tests {
     }
 
     #[test]
-    fn equal_events_are_grouped_wherever_they_stand() {
-        let composition = Composition::of(&[event(2.0, 3), event(4.0, 1), event(2.0, 4)]).unwrap();
+    fn shifts_are_not_below_the_reciprocal_of_the_noise() {
+        let composition = Composition::of(&StepCounts::of(&[event(2.0, 3), event(4.0, 1)])).unwrap();
         let steps: Vec<u64> = composition.parts.iter().map(|part| part.steps).collect();
-        assert_eq!((steps, composition.steps), (vec![7, 1], 8));
+        assert_eq!((steps, composition.steps), (vec![3, 1], 4));
         assert!(composition.parts[0].shift >= 0.5);
     }
 
     #[test]
     fn too_many_steps_are_an_error() {
-        let error = Composition::of(&[event(2.0, u32::MAX), event(4.0, 1)]).unwrap_err();
+        let error = Composition::of(&StepCounts::of(&[event(2.0, u32::MAX), event(4.0, 1)])).unwrap_err();
         assert_eq!(error, AccountantError::TooManySteps { limit: MOST_STEPS });
-        assert!(Composition::of(&[event(2.0, u32::MAX)]).is_ok());
+        assert!(Composition::of(&StepCounts::of(&[event(2.0, u32::MAX)])).is_ok());
     }
 }

@@ -7,8 +7,9 @@ use crate::params::Digest;
 
 /// A recorded charge, linked to the entry before it.
 ///
-/// Deserializing one proves nothing; [`Ledger::open`](super::Ledger::open), [`Ledger::mirror`](super::Ledger::mirror)
-/// and [`Ledger::verify_piece`](super::Ledger::verify_piece) verify.
+/// Deserializing one proves nothing; [`LedgerEntry::verify`] checks it alone,
+/// [`verify_piece`](super::verify_piece) some that belong together, and [`Ledger::open`](super::Ledger::open) and
+/// [`Ledger::mirror`](super::Ledger::mirror) a whole chain.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LedgerEntry {
@@ -28,15 +29,6 @@ impl LedgerEntry {
         Ok(entry)
     }
 
-    /// Checks text lengths, and that the hash is that of place, link and charge. Where the entry stands is not checked.
-    pub(super) fn verify_hash(&self) -> Result<(), LedgerError> {
-        self.charge.check_lengths()?;
-        if self.hash != encoding::entry_hash(self.sequence, self.previous, &self.charge) {
-            return Err(LedgerError::Hash { sequence: self.sequence });
-        }
-        Ok(())
-    }
-
     /// Checks place, link, hash, time and text lengths against the entry before.
     pub(super) fn verify_follows(&self, last: Option<&Self>) -> Result<(), LedgerError> {
         let (sequence, previous) = place_after(last)?;
@@ -46,13 +38,29 @@ impl LedgerEntry {
         if self.previous != previous {
             return Err(LedgerError::Link { sequence });
         }
-        self.verify_hash()?;
+        self.verify()?;
         match last.map(|last| last.charge.time_ms) {
             Some(last_ms) if self.charge.time_ms < last_ms => {
                 Err(LedgerError::TimeBackwards { sequence, time_ms: self.charge.time_ms, last_ms })
             }
             _ => Ok(()),
         }
+    }
+
+    /// Checks what an entry says of itself: text lengths, the hash over its contents, and the link of the first one.
+    ///
+    /// # Errors
+    /// [`LedgerError`] naming the entry.
+    pub fn verify(&self) -> Result<(), LedgerError> {
+        let Self { sequence, previous, .. } = *self;
+        self.charge.check_lengths()?;
+        if self.hash != encoding::entry_hash(sequence, previous, &self.charge) {
+            return Err(LedgerError::Hash { sequence });
+        }
+        if sequence == 0 && previous != encoding::genesis() {
+            return Err(LedgerError::Link { sequence });
+        }
+        Ok(())
     }
 
     /// Place in the chain, from 0.

@@ -91,22 +91,6 @@ impl Ledger {
         Ok(())
     }
 
-    /// Verifies entries that stand next to each other somewhere in a chain: each hash is that of its entry, and each entry
-    /// follows the one before. What the first of them follows cannot be seen.
-    ///
-    /// # Errors
-    /// As [`Ledger::open`].
-    pub fn verify_piece(entries: &[LedgerEntry]) -> Result<(), LedgerError> {
-        let Some((first, rest)) = entries.split_first() else { return Ok(()) };
-        first.verify_hash()?;
-        let mut last = first;
-        for entry in rest {
-            entry.verify_follows(Some(last))?;
-            last = entry;
-        }
-        Ok(())
-    }
-
     /// Hash of the last entry, or the genesis digest of an empty ledger.
     #[must_use]
     pub fn head(&self) -> Digest {
@@ -133,6 +117,17 @@ impl Ledger {
             charge.study == study && charge.data_set == data_set
         }))
     }
+}
+
+/// Verifies consecutive entries of a chain, wherever in it they begin. Whether the first one follows on what came
+/// before is for whoever knows that to check.
+///
+/// # Errors
+/// [`LedgerError`] naming the first entry that does not stand or does not follow.
+pub fn verify_piece(entries: &[LedgerEntry]) -> Result<(), LedgerError> {
+    let Some(first) = entries.first() else { return Ok(()) };
+    first.verify()?;
+    entries.windows(2).try_for_each(|pair| pair[1].verify_follows(Some(&pair[0])))
 }
 
 /// Events in order, neighbors that differ only in their steps merged.

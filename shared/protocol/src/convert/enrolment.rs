@@ -1,6 +1,5 @@
 //! Assignments and enrolment.
 
-use bytes::Bytes;
 use fusiondp_dp::Digest;
 use fusiondp_proto::v1;
 use fusiondp_proto::v1::assignment::Work;
@@ -91,13 +90,4 @@ impl From<Enrolment> for v1::EnrolRequest {
             ledger_head: digest_bytes(&enrolment.ledger_head),
         }
     }
-}
-
-/// Bytes of a study to submit; everything else about them is for [`crate::study::StudyDocument`] to say.
-///
-/// # Errors
-/// More than [`MAX_STUDY_BYTES`].
-pub fn submitted_study(wire: v1::SubmitStudyRequest) -> Result<Bytes, ConvertError> {
-    at_most("SubmitStudyRequest.study_toml", wire.study_toml.len(), MAX_STUDY_BYTES)?;
-    Ok(wire.study_toml)
 }

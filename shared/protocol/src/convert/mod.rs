@@ -16,7 +16,6 @@ mod training;
 mod update;
 
 pub use admin::{listed_sites, listed_studies};
-pub use enrolment::submitted_study;
 pub use error::ConvertError;
 
 #[cfg(test)]

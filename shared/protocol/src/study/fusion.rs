@@ -90,7 +90,7 @@ impl Mode {
     }
 
     /// The private loss used when the study names none.
-    pub const fn default_private_loss(self) -> PrivateLoss {
+    const fn default_private_loss(self) -> PrivateLoss {
         match self {
             Mode::DpSgd => PrivateLoss::Direct,
             _ => PrivateLoss::Difference,

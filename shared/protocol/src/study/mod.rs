@@ -123,7 +123,7 @@ impl Study {
     }
 
     /// Whether the model is a tower with a sensitive head.
-    pub fn has_head(&self) -> bool {
+    fn has_head(&self) -> bool {
         matches!(self.model, ModelSpec::Split { .. })
     }
 

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::files::folder_of;
 use serde::Deserialize;
 
 #[derive(Debug, PartialEq, Deserialize)]
@@ -89,7 +90,6 @@ fn variables_override_nested_fields_and_add_missing_ones() {
         ("FUSIONDP_TEST__LISTEN", "127.0.0.1:1"),
         ("FUSIONDP_TEST__NAMES", "[\"a\", \"b\"]"),
         ("FUSIONDP_TESTING__LISTEN", "another program's"),
-        ("FUSIONDP_TEST_LISTEN", "one underscore: not ours"),
     ];
     let settings = read(GOOD, &variables).unwrap();
     assert_eq!((settings.limits.max_chunk_kib, settings.limits.allow), (256, true));
@@ -97,6 +97,21 @@ fn variables_override_nested_fields_and_add_missing_ones() {
     let section =
         [("FUSIONDP_TEST__LIMITS__MAX_CHUNK_KIB", "1"), ("FUSIONDP_TEST__LIMITS__MIN_NOISE", "0.5")];
     assert_eq!(read("listen = \"a\"", &section).unwrap().limits.min_noise, 0.5);
+}
+
+#[test]
+fn a_variable_with_one_underscore_after_the_prefix_is_refused_unless_it_belongs_to_another() {
+    for name in ["FUSIONDP_TEST_LISTEN", "FUSIONDP_TEST_LIMITS__MAX_CHUNK_KIB", "fusiondp_test_PORTS"] {
+        assert_refused(GOOD, &[(name, "secret")], &[name, "two underscores after FUSIONDP_TEST"]);
+        assert!(!read(GOOD, &[(name, "secret")]).unwrap_err().contains("secret"));
+    }
+    for name in ["FUSIONDP_TEST", "FUSIONDP_TEST_SERVICE_PORT_GRPC", "FUSIONDP_TEST_PORT_7443_TCP_ADDR"] {
+        read(GOOD, &[(name, "x")]).unwrap();
+    }
+    let variables = HashMap::from([("FUSIONDP_TEST_CONFIG".to_owned(), "x".to_owned())]);
+    let environment = Environment::given("FUSIONDP_TEST", variables);
+    assert!(environment.overrides().is_err());
+    assert!(environment.besides(&["FUSIONDP_TEST_CONFIG"]).overrides().unwrap().is_empty());
 }
 
 #[test]
@@ -124,8 +139,8 @@ fn a_quoted_number_in_a_variable_is_text() {
 fn a_missing_file_is_named_and_paths_resolve_against_its_folder() {
     let error = load_file::<Settings>(Path::new("/nowhere/site.toml")).unwrap_err().to_string();
     assert!(error.contains("/nowhere/site.toml"), "{error}");
-    let base = base_folder(Path::new("kits/a/site.toml"));
-    assert_eq!(resolve(&base, Path::new("data/train.csv")), Path::new("kits/a/data/train.csv"));
-    assert_eq!(resolve(&base, Path::new("/abs")), Path::new("/abs"));
-    assert_eq!(base_folder(Path::new("site.toml")), Path::new("."));
+    let base = folder_of(Path::new("kits/a/site.toml"));
+    assert_eq!(resolve(base, Path::new("data/train.csv")), Path::new("kits/a/data/train.csv"));
+    assert_eq!(resolve(base, Path::new("/abs")), Path::new("/abs"));
+    assert_eq!(folder_of(Path::new("site.toml")), Path::new("."));
 }

@@ -29,8 +29,10 @@ use super::verifier::{MemberVerifier, member};
 use super::{ALPN_HTTP2, PeerAddress, PeerConnection, PeerStream, TlsFiles, TlsFilesError, reason};
 use crate::identity::{PeerIdentity, Role};
 
-/// Time a client has for its handshake, and for the first byte of it.
+/// Time a client has for its handshake, from its first byte on.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Time until that byte.
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Connections accepted and not yet taken by the gRPC server.
@@ -163,7 +165,7 @@ impl TlsServer {
         }
     }
 
-    /// One handshake, for at most 10 s. A client that is refused in it comes back, to be told.
+    /// One handshake. The stream of a client that is refused in it comes back, to be told.
     async fn handshake(&self, stream: TcpStream) -> Result<TlsConnection, Refusal> {
         let address = stream.peer_addr().map_err(HandshakeError::Broken)?;
         stream.set_nodelay(true).map_err(HandshakeError::Broken)?;

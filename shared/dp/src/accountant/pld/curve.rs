@@ -45,7 +45,10 @@ impl<'a> DeltaCurve<'a> {
         for place in (0..length).rev() {
             let cyclic = (first + place as i64).rem_euclid(length as i64) as usize;
             excess = excess_decay * (excess + gap * weight);
-            weight = weight_decay * weight + composed.probabilities[cyclic].max(0.0) + composed.error;
+            let probability = composed.probabilities[cyclic];
+            // Not `max`, which would make nothing of what is not a number.
+            let probability = if probability < 0.0 { 0.0 } else { probability };
+            weight = weight_decay * weight + probability + composed.error;
             (weights[place], excesses[place]) = (weight, excess);
         }
         Self { tilt, interval, first, weights, excesses }

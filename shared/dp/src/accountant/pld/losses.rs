@@ -91,7 +91,7 @@ impl LossDistribution {
         let decay = (-tilt * self.interval).exp();
         // Horner's scheme from the least loss upwards, scaled by the largest power.
         let scaled = self.probabilities.iter().fold(0.0, |sum, &p| sum * decay + p);
-        let log_scaled = if scaled > 0.0 { scaled.ln() } else { f64::NAN };
+        let log_scaled = if scaled >= f64::MIN_POSITIVE { scaled.ln() } else { f64::NAN };
         log_scaled + tilt * self.last() as f64 * self.interval
     }
 

@@ -32,8 +32,8 @@ use super::{
     composition::{Composition, Part},
 };
 use crate::{
-    event::DpEvent,
     params::{Delta, Epsilon, NeighboringRelation},
+    steps::StepCounts,
 };
 
 /// Relative error of epsilon that the adaptive interval permits.
@@ -75,13 +75,13 @@ impl PldAccountant {
 }
 
 impl PrivacyAccountant for PldAccountant {
-    fn epsilon(
+    fn epsilon_of_steps(
         &self,
-        events: &[DpEvent],
+        steps: &StepCounts,
         delta: Delta,
         relation: NeighboringRelation,
     ) -> Result<Epsilon, AccountantError> {
-        let composition = Composition::of(events)?;
+        let composition = Composition::of(steps)?;
         let directions: &[Direction] = match relation {
             NeighboringRelation::Replace => &[Direction::Replace],
             NeighboringRelation::ZeroOut => &[Direction::Remove, Direction::Add],
@@ -227,8 +227,9 @@ impl<'a> TiltedGrid<'a> {
         for low in [self.tilt.lower_guess(), 0.0] {
             let crossing = self.window(low, most).and_then(|window| self.crossing(window));
             match crossing {
-                Some(Crossing::At(loss)) => return best.min(self.outward(loss)),
-                Some(Crossing::Below(loss)) => best = best.min(self.outward(loss)),
+                // A lower window may hold a better bound, unless this one began at zero.
+                Some(Crossing::Below(loss)) if loss > 0.0 => best = best.min(self.outward(loss)),
+                Some(Crossing::At(loss) | Crossing::Below(loss)) => return best.min(self.outward(loss)),
                 Some(Crossing::Above) | None => return best,
             }
         }
@@ -257,10 +258,9 @@ impl<'a> TiltedGrid<'a> {
         4.0 * f64::EPSILON * (tilting + undoing)
     }
 
-    /// Adds the rounding of the steps' losses.
+    /// Adds the rounding of the steps' losses; what is not a number is no bound.
     fn outward(&self, loss: f64) -> Epsilon {
         let rounding: f64 = self.losses.iter().map(|losses| losses.steps * losses.uncertainty).sum();
-        // Asked this way round, a NaN ends as infinity.
         let epsilon = if loss <= 0.0 { rounding } else { (loss + rounding) * (1.0 + 1e-14) };
         Epsilon::new(epsilon).unwrap_or(Epsilon::INFINITE)
     }

@@ -13,18 +13,24 @@
 
 use crate::{accountant::composition::Part, normal::Tail};
 
-/// `ln(1 - q + q e^(my - m²/2))` for shift `m`: log-density of the sampled mixture over that of pure noise.
+/// `ln(1 - q + q e^x)` with `x = my - m²/2` for shift `m`: log-density of the sampled mixture over that of pure noise.
+///
+/// Its error is at most `10 |x|` roundoffs, also where the result is near zero: 4 from the exponent, and at most 6 from
+/// the form in use, both relative to a result that is not larger than `|x|`.
 pub(in crate::accountant) fn log_ratio(shift: f64, probability: f64, y: f64) -> f64 {
     let exponent = shift * (y - 0.5 * shift);
     if exponent > 500.0 {
-        exponent + probability.ln()
-    } else if probability < 0.5 {
-        (probability * exponent.exp_m1()).ln_1p()
-    } else if probability < 1.0 {
-        // The other form would cancel where the sum is small.
-        (1.0 - probability + probability * exponent.exp()).ln()
+        return exponent + probability.ln();
+    }
+    if probability >= 1.0 {
+        return exponent;
+    }
+    let excess = probability * exponent.exp_m1();
+    if excess > -0.5 {
+        excess.ln_1p()
     } else {
-        exponent
+        // That form would cancel where the sum is small.
+        (1.0 - probability + probability * exponent.exp()).ln()
     }
 }
 
@@ -233,6 +239,20 @@ mod tests {
             let (low, high) = (pair.edge(y), pair.edge(y + 1e-4));
             let ratio = pair.first_mass(&low, &high).value / pair.second_mass(&low, &high).value;
             prop_assert!((ratio.ln() - pair.loss(y + 5e-5)).abs() < 1e-6);
+        }
+    }
+
+    /// The cumulants of a coin with probability `q`, to third order in the exponent.
+    #[test]
+    fn the_log_ratio_keeps_its_relative_precision_near_zero() {
+        for q in [1e-3, 0.3, 0.5, 0.6, 0.999] {
+            for (shift, y) in [(1e-6, 3.0), (1e-5, -2.0), (1e-9, 0.5)] {
+                let x = shift * (y - 0.5 * shift);
+                let variance = q * (1.0 - q);
+                let series = q * x + variance * x * x / 2.0 + variance * (1.0 - 2.0 * q) * x * x * x / 6.0;
+                let error = log_ratio(shift, q, y) - series;
+                assert!(error.abs() <= 5.0 * f64::EPSILON * x.abs(), "{q} {shift} {y}: {error}");
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 
 use super::*;
 use crate::{
+    event::DpEvent,
     normal::Tail,
     params::{NoiseMultiplier, SamplingProbability},
 };
@@ -42,6 +43,14 @@ fn analytic_gaussian(mu: f64, delta: f64) -> f64 {
         if curve(middle) > delta { low = middle } else { high = middle }
     }
     low
+}
+
+/// The closed curve of one step.
+fn delta_of_one_step(pair: &DominatingPair, epsilon: f64) -> f64 {
+    let (edge, top) = (pair.edge(pair.value_at(epsilon)), pair.edge(f64::INFINITY));
+    let second = pair.second_mass(&edge, &top).value;
+    // Where nothing is left of the second mass, the factor may have no finite value.
+    pair.first_mass(&edge, &top).value - if second > 0.0 { epsilon.exp() * second } else { 0.0 }
 }
 
 #[test]
@@ -106,19 +115,18 @@ fn one_sampled_step_is_tight_and_never_below_the_truth() {
         [(19.9, 0.056, 1e-6), (0.65, 0.049, 1e-8), (8.5, 0.23, 1e-5), (1.98, 0.01, 1e-5), (1.0, 0.5, 1e-3)]
     {
         for direction in [Direction::Remove, Direction::Add, Direction::Replace] {
-            let composition = Composition::of(&[event(noise, q, 1)]).unwrap();
+            let composition = Composition::of(&StepCounts::of(&[event(noise, q, 1)])).unwrap();
             let pair = DominatingPair::new(&composition.parts[0], direction);
-            let exact_delta = |epsilon: f64| {
-                let (edge, top) = (pair.edge(pair.value_at(epsilon)), pair.edge(f64::INFINITY));
-                pair.first_mass(&edge, &top).value - epsilon.exp() * pair.second_mass(&edge, &top).value
-            };
             let bound = Steps::of(&composition, direction, delta).epsilon(None, Epsilon::ZERO).unwrap().get();
             assert!(
-                exact_delta(bound) <= delta * (1.0 + 1e-12),
+                delta_of_one_step(&pair, bound) <= delta * (1.0 + 1e-12),
                 "{noise} {q} {direction:?}: {bound} is too low"
             );
             let below = bound * (1.0 - 3e-4);
-            assert!(exact_delta(below) > delta, "{noise} {q} {direction:?}: {bound} is not tight");
+            assert!(
+                delta_of_one_step(&pair, below) > delta,
+                "{noise} {q} {direction:?}: {bound} is not tight"
+            );
         }
     }
 }
@@ -136,7 +144,7 @@ fn the_adaptive_bound_is_close_above_that_of_a_four_times_finer_grid() {
         (vec![event(0.733, 0.00049, 100)], 1e-5),
     ];
     for (events, delta) in cases {
-        let composition = Composition::of(&events).unwrap();
+        let composition = Composition::of(&StepCounts::of(&events)).unwrap();
         for direction in [Direction::Remove, Direction::Add, Direction::Replace] {
             let steps = Steps::of(&composition, direction, delta);
             let (bound, interval) = steps.epsilon_adaptive(Epsilon::ZERO);
@@ -201,24 +209,65 @@ fn more_of_anything_costs_more() {
     }
 }
 
+/// The bounds at deltas of 1e-300, which doubles do not resolve, 1e-15 and 0.4.
+fn extreme(noise: f64, q: f64, steps: u32, relation: NeighboringRelation) -> [f64; 3] {
+    [1e-300, 1e-15, 0.4].map(|delta| pld(&[event(noise, q, steps)], delta, relation))
+}
+
 #[test]
 fn extreme_parameters_give_a_bound_or_infinity() {
-    for (noise, q, steps) in [
-        (1e-3, 0.5, 10),
-        (1e-200, 0.5, 1),
-        (1e200, 1.0, u32::MAX),
-        (30.0, 1e-4, u32::MAX),
-        (0.05, 0.999_999, 3),
-    ] {
-        for relation in NeighboringRelation::ALL {
-            for delta in [1e-300, 1e-15, 0.4] {
-                let epsilon = pld(&[event(noise, q, steps)], delta, relation);
-                assert!(epsilon >= 0.0, "{noise} {q} {steps} {delta}: {epsilon}");
-            }
+    for relation in NeighboringRelation::ALL {
+        let [unresolved, small, large] = extreme(1e200, 1.0, u32::MAX, relation);
+        assert_eq!((unresolved, small, large), (f64::INFINITY, 0.0, 0.0), "{relation}");
+
+        // A unit that is nearly in the clear: sampled with probability 1/2, each time with hardly any noise.
+        for (noise, steps) in [(1e-3, 10), (1e-200, 1)] {
+            assert!(
+                extreme(noise, 0.5, steps, relation).iter().all(|&bound| bound > 1e5),
+                "{noise} {relation}"
+            );
         }
+
+        // Four billion steps are a Gaussian mechanism of sensitivity 0.218 or twice that over its deviation.
+        let many = extreme(30.0, 1e-4, u32::MAX, relation)[1];
+        let factor = if relation == NeighboringRelation::Replace { 2.0 } else { 1.0 };
+        assert!(many > 0.98 * analytic_gaussian(factor * 0.218, 1e-15), "{relation}: {many}");
     }
-    // A unit that is nearly in the clear: sampled with probability 1/2, each time with noise of a thousandth.
-    assert!(pld(&[event(1e-3, 0.5, 10)], 1e-5, NeighboringRelation::ZeroOut) > 1e5);
+}
+
+/// Whatever three steps cost, one of them alone does not cost more.
+#[test]
+fn three_steps_with_hardly_any_noise_cost_more_than_one() {
+    for (relation, direction) in [
+        (NeighboringRelation::ZeroOut, Direction::Remove),
+        (NeighboringRelation::Replace, Direction::Replace),
+    ] {
+        let (event, delta) = (event(0.05, 0.999_999, 3), 1e-15);
+        let pair =
+            DominatingPair::new(&Composition::of(&StepCounts::of(&[event])).unwrap().parts[0], direction);
+        let bound = pld(&[event], delta, relation);
+        assert!(bound.is_finite() && delta_of_one_step(&pair, bound) < delta, "{relation}: {bound}");
+        assert!(bound > 850.0, "{relation}: {bound} is below three steps of a Gaussian mechanism");
+    }
+}
+
+#[test]
+fn what_is_not_a_number_is_no_bound() {
+    let composition = Composition::of(&StepCounts::of(&[event(1.0, 0.5, 3)])).unwrap();
+    let steps = Steps::of(&composition, Direction::Replace, 1e-5);
+    let grid = TiltedGrid::new(&steps, 0.01);
+    assert_eq!(grid.outward(f64::NAN), Epsilon::INFINITE);
+    let window = grid.window(0.0, MOST_POINTS.0).unwrap();
+    let mut composed = convolution::compose(&grid.losses, &grid.tilt, window.length).unwrap();
+    composed.probabilities.fill(f64::NAN);
+    let curve = DeltaCurve::new(&composed, &grid.tilt, grid.interval, window.first);
+    // Without a composed distribution, only the bound on what lies above the window is left.
+    let top = (window.first + window.length as i64 - 1) as f64 * grid.interval;
+    assert_eq!(curve.crossing(0.0), Crossing::At(top));
+    let broken = Part { shift: f64::NAN, probability: 0.5, steps: 1 };
+    let composition = Composition { parts: vec![broken], steps: 1 };
+    let bound = Steps::of(&composition, Direction::Replace, 1e-5).epsilon(None, Epsilon::ZERO).unwrap();
+    assert_eq!(bound, Epsilon::INFINITE);
 }
 
 #[test]
@@ -230,4 +279,25 @@ fn a_bad_interval_is_an_error() {
     let result =
         fine.epsilon(&[event(1.0, 0.5, 10)], Delta::new(1e-5).unwrap(), NeighboringRelation::Replace);
     assert!(matches!(result, Err(AccountantError::GridTooLarge { .. })), "{result:?}");
+}
+
+/// Whoever chooses the second step's parameters by the first step's outcome gets more than from either choice made in
+/// advance: the curve holds for parameters fixed beforehand, and a budget of epsilon at one delta is no privacy filter.
+#[test]
+fn parameters_chosen_by_earlier_outcomes_cost_more_than_any_chosen_before() {
+    let remove =
+        |shift, probability| DominatingPair::new(&Part { shift, probability, steps: 1 }, Direction::Remove);
+    let (first, epsilon, spacing) = (remove(0.5, 1.0), 1.5, 1e-3);
+    let second = [remove(1.0, 1.0), remove(1.0 / 0.15, 0.0886)];
+    let (mut fixed, mut chosen) = ([0.0; 2], 0.0);
+    for place in -8000..9000 {
+        let y = f64::from(place) * spacing;
+        let weight = spacing * (-0.5 * (y - 0.5).powi(2)).exp() / (2.0 * std::f64::consts::PI).sqrt();
+        let deltas =
+            [0, 1].map(|choice| weight * delta_of_one_step(&second[choice], epsilon - first.loss(y)));
+        fixed = [fixed[0] + deltas[0], fixed[1] + deltas[1]];
+        chosen += deltas[0].max(deltas[1]);
+    }
+    assert!(fixed.iter().all(|delta| (delta - 0.0884).abs() < 1e-4), "{fixed:?}");
+    assert!((chosen - 0.1144).abs() < 1e-4, "{chosen}");
 }

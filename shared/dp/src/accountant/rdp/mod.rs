@@ -11,8 +11,8 @@ use divergence::log_moment;
 
 use super::{AccountantError, PrivacyAccountant, composition::Composition, search};
 use crate::{
-    event::DpEvent,
     params::{Delta, Epsilon, NeighboringRelation},
+    steps::StepCounts,
 };
 
 /// Least and greatest `ln(α - 1)` that are tried.
@@ -23,19 +23,19 @@ const LOG_TILTS: (f64, f64) = (-4.6, 13.8);
 pub struct RdpAccountant;
 
 impl PrivacyAccountant for RdpAccountant {
-    fn epsilon(
+    fn epsilon_of_steps(
         &self,
-        events: &[DpEvent],
+        steps: &StepCounts,
         delta: Delta,
         relation: NeighboringRelation,
     ) -> Result<Epsilon, AccountantError> {
-        let composition = Composition::of(events)?;
+        let composition = Composition::of(steps)?;
         if composition.parts.is_empty() {
             return Ok(Epsilon::ZERO);
         }
         let bound = |log_tilt: f64| epsilon_at(&composition, log_tilt.exp(), delta.get(), relation);
         let best = search::minimum(LOG_TILTS, 28, 16, bound);
-        // A NaN would be a defect; the comparison then reports that no bound was found.
+        // The search passes over NaN and reports infinity if there is nothing else.
         Ok(Epsilon::new(best.value).unwrap_or(Epsilon::INFINITE).coarsened())
     }
 }
@@ -47,7 +47,9 @@ fn epsilon_at(composition: &Composition, tilt: f64, delta: f64, relation: Neighb
     let epsilon = (log_moment + conversion(tilt) - delta.ln()) / tilt;
     // Outward by more than the rounding of the few operations above.
     let rounding = 1e-14 * (1.0 + (log_moment.abs() + delta.ln().abs() + conversion(tilt).abs()) / tilt);
-    (epsilon + rounding).max(0.0)
+    let outward = epsilon + rounding;
+    // Not `max`, which would make what is not a number the best of all bounds.
+    if outward < 0.0 { 0.0 } else { outward }
 }
 
 /// `λ ln λ - (λ+1) ln(λ+1)`: the logarithm of the largest value of `(1 - e^-x) e^-λx`.

@@ -241,14 +241,6 @@ fn exported_files_stay_in_their_folder() {
     }
 }
 
-#[test]
-fn a_submission_above_the_limit_is_refused() {
-    let of = |length| v1::SubmitStudyRequest { study_toml: Bytes::from(vec![b' '; length]) };
-    assert_eq!(submitted_study(of(1 << 20)).unwrap().len(), 1 << 20);
-    let error = submitted_study(of((1 << 20) + 1)).unwrap_err();
-    assert_eq!(Problem::from(error).kind, ProblemType::TooLarge);
-}
-
 /// Bytes that decode either convert, and then travel, or are refused; nothing panics.
 fn converts_or_is_refused<D, W>(bytes: &[u8])
 where

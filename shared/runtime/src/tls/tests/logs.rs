@@ -1,10 +1,12 @@
 //! Captures what the server logs, on the test's own thread.
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
+use tracing::Dispatch;
 use tracing::subscriber::DefaultGuard;
+use tracing_subscriber::Registry;
 use tracing_subscriber::fmt::MakeWriter;
 
 #[derive(Clone, Default)]
@@ -15,6 +17,10 @@ pub(super) struct Logs {
 impl Logs {
     /// Captures until the guard is dropped.
     pub(super) fn capture() -> (Self, DefaultGuard) {
+        // While a process has a single subscriber, a log statement that another thread reaches first, without any, is
+        // switched off for all threads. So there are always two.
+        static ANOTHER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(Registry::default()));
+        LazyLock::force(&ANOTHER);
         let logs = Self::default();
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(tracing::Level::INFO)
