@@ -34,6 +34,9 @@ use crate::optimiser::{Reader, Writer};
 /// Share of records whose cell is missing, as far as `H` is concerned.
 const MISSING_SHARE: f64 = 0.05;
 
+/// Most bins of a head: the state is a matrix over them, stored with every round.
+const MAX_BINS: usize = 1_000;
+
 /// Smallest variance of a gradient's coordinate: observations without noise still see an approximate `H`.
 const SMALLEST_VARIANCE: f64 = 1e-12;
 
@@ -98,8 +101,12 @@ impl Posterior {
     /// Nothing observed yet, of a head of these features with J bins in all.
     ///
     /// # Errors
-    /// The prior covariance is numerically singular.
+    /// More bins than a posterior is kept of, or a prior covariance that is numerically singular.
     pub(super) fn new(spec: &PosteriorSpec, features: &[HeadFeature]) -> Result<Self, ServerError> {
+        if total(features) > MAX_BINS {
+            let reason = "the head has more than 1,000 bins; declare fewer, or use private_optimizer";
+            return Err(ServerError::Posterior { reason });
+        }
         let covariance = covariance(spec, features);
         let singular = ServerError::Posterior {
             reason: "length is so large that bins are indistinguishable a priori; choose a smaller one",

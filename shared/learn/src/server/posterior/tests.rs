@@ -129,6 +129,8 @@ fn settings_outside_their_ranges_are_refused_by_name() {
         assert!(said.starts_with(field), "{said}");
     }
     assert_eq!(spec().validate(), Ok(()));
+    let vast = [HeadFeature::new(1_001)];
+    assert!(matches!(Posterior::new(&spec(), &vast), Err(ServerError::Posterior { .. })));
     let endless = PosteriorSpec { length: 1e18, ..spec() };
     assert!(matches!(Posterior::new(&endless, &features()), Err(ServerError::Posterior { .. })));
 }
