@@ -153,7 +153,7 @@ fn update(id: &str, seed: i64, private: bool) -> StoredUpdate {
 }
 
 fn gradients() -> UpdateKind {
-    let scale = PrivateScale { grid_step: 2f64.powi(-20), sampling_probability: 0.1 };
+    let scale = PrivateScale { grid_step: 2f64.powi(-20), sampling_probability: 0.1, noise_deviation: 1.0 };
     UpdateKind::Gradients { scale, public_length: server_state().parameters().len() }
 }
 

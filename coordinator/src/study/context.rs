@@ -67,6 +67,7 @@ impl StudyContext {
         let scale = PrivateScale {
             grid_step: Grid::for_clip_norm(plan.clip_norm).step(),
             sampling_probability: plan.sampling_probability.get(),
+            noise_deviation: plan.noise_multiplier.map_or(0.0, |noise| noise.get() * plan.clip_norm.get()),
         };
         UpdateKind::Gradients { scale, public_length: self.model.public_range().len() }
     }

@@ -10,11 +10,13 @@
 mod column;
 
 pub(crate) use column::{BINARY_THRESHOLD, ColumnCode, ColumnEncoder, NumericMap};
+use std::collections::BTreeMap;
+
 use ndarray::{Array2, Axis, Slice};
 use thiserror::Error;
 
 use crate::{
-    model::{InputShape, ModelSpec, View},
+    model::{HeadFeature, InputShape, ModelSpec, View},
     schema::{Column, Schema, SchemaError},
     table::{ImputedFeatures, PublicFeatures, SensitiveFeatures},
 };
@@ -36,6 +38,22 @@ pub enum EncodeError {
         column: String,
         /// The transform as it is spelled.
         transform: &'static str,
+    },
+    /// A head weight that is none.
+    #[error("model.head_weights.\"{column}\" is {weight}: it must be finite and above 0")]
+    HeadWeight {
+        /// Name of the column.
+        column: String,
+        /// The value.
+        weight: String,
+    },
+    /// A head weight of a column that the head does not have.
+    #[error(
+        "model.head_weights names \"{column}\", which is no sensitive column; correct the name or remove it"
+    )]
+    HeadWeightUnknown {
+        /// The name.
+        column: String,
     },
     /// A table of another schema.
     #[error(
@@ -68,7 +86,8 @@ pub enum EncodeError {
 pub struct Encoder {
     public: Vec<ColumnEncoder>,
     sensitive: Vec<ColumnEncoder>,
-    split: bool,
+    /// The head's features of a split model; `None` for other models.
+    head: Option<Vec<HeadFeature>>,
 }
 
 impl Encoder {
@@ -78,22 +97,18 @@ impl Encoder {
     /// The schema is invalid, or a split model meets a sensitive column that is neither bins nor one-hot.
     pub fn new(schema: &Schema, spec: &ModelSpec) -> Result<Self, EncodeError> {
         schema.validate()?;
-        let split = matches!(spec, ModelSpec::Split { .. });
-        if split {
-            schema.sensitive().try_for_each(require_discrete)?;
-        }
-        Ok(Self {
-            public: schema.public().map(ColumnEncoder::new).collect(),
-            sensitive: schema.sensitive().map(ColumnEncoder::new).collect(),
-            split,
-        })
+        let sensitive: Vec<ColumnEncoder> = schema.sensitive().map(ColumnEncoder::new).collect();
+        let head = match spec {
+            ModelSpec::Split { head_weights, .. } => Some(head_features(schema, &sensitive, head_weights)?),
+            _ => None,
+        };
+        Ok(Self { public: schema.public().map(ColumnEncoder::new).collect(), sensitive, head })
     }
 
     /// Widths of the model input: dense D, and for a split model the bins of each sensitive feature.
     pub fn input_shape(&self) -> InputShape {
-        if self.split {
-            let bins = self.sensitive.iter().map(ColumnEncoder::width).collect();
-            return InputShape { dense: self.public_width(), bins };
+        if let Some(bins) = &self.head {
+            return InputShape { dense: self.public_width(), bins: bins.clone() };
         }
         InputShape { dense: self.public_width() + total_width(&self.sensitive), bins: Vec::new() }
     }
@@ -153,7 +168,7 @@ impl Encoder {
 
     /// Whether sensitive features are bin indices rather than part of the dense block.
     pub(crate) fn is_split(&self) -> bool {
-        self.split
+        self.head.is_some()
     }
 
     fn view(
@@ -175,13 +190,37 @@ impl Encoder {
         };
         let cells: Vec<&[f32]> = (0..public.columns()).map(|index| public.column(index)).collect();
         write_block(&self.public, &cells, &mut view.dense, 0);
-        if self.split {
+        if self.head.is_some() {
             write_bins(&self.sensitive, sensitive, &mut view.bins);
         } else {
             write_block(&self.sensitive, sensitive, &mut view.dense, self.public_width());
         }
         Ok(view)
     }
+}
+
+/// The sensitive columns as features of a head.
+fn head_features(
+    schema: &Schema,
+    sensitive: &[ColumnEncoder],
+    weights: &BTreeMap<String, f64>,
+) -> Result<Vec<HeadFeature>, EncodeError> {
+    schema.sensitive().try_for_each(require_discrete)?;
+    if let Some(name) = weights.keys().find(|name| schema.sensitive().all(|column| column.name != **name)) {
+        return Err(EncodeError::HeadWeightUnknown { column: name.clone() });
+    }
+    let feature = |column: &ColumnEncoder| {
+        let weight = weights.get(column.name()).copied().unwrap_or(1.0);
+        if !(weight > 0.0 && weight.is_finite()) {
+            return Err(EncodeError::HeadWeight {
+                column: column.name().to_owned(),
+                weight: weight.to_string(),
+            });
+        }
+        let ordered = matches!(column.code(), ColumnCode::Bins { .. });
+        Ok(HeadFeature { bins: column.width(), weight: weight as f32, ordered })
+    };
+    sensitive.iter().map(feature).collect()
 }
 
 fn require_discrete(column: &Column) -> Result<(), EncodeError> {

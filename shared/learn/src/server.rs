@@ -5,7 +5,9 @@
 //! sites reported does not show in the result.
 
 mod aggregate;
+mod cholesky;
 mod error;
+mod posterior;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -13,9 +15,11 @@ mod tests;
 use std::ops::Range;
 
 use crate::model::Model;
-use crate::optimiser::{Averager, Optimizer, Reader, Writer};
+use crate::optimiser::{Averager, Optimizer, OptimizerSpec, Reader, Writer};
+use posterior::Posterior;
 
 pub use error::ServerError;
+pub use posterior::PosteriorSpec;
 pub use settings::ServerSettings;
 
 /// What a site released in a round of gradients.
@@ -51,6 +55,9 @@ pub struct PrivateScale {
     pub grid_step: f64,
     /// Sampling probability q of the secret Poisson sample, `(0, 1]`.
     pub sampling_probability: f64,
+    /// Standard deviation of the noise in each coordinate of one site's sum, in units of the gradient: noise multiplier
+    /// times clip norm; finite, at least 0. It tells the posterior step how far to trust a round.
+    pub noise_deviation: f64,
 }
 
 /// Parameters and everything that the next step depends on.
@@ -63,9 +70,16 @@ pub struct ServerState {
     /// Steps the coordinates before the head.
     optimizer: Optimizer,
     /// Steps the head of a split model, the coordinates from `private.start`; empty for other models.
-    private_optimizer: Optimizer,
+    head: HeadStep,
     averager: Averager,
     rounds_applied: u32,
+}
+
+/// What moves the head of a split model.
+#[derive(Debug, Clone, PartialEq)]
+enum HeadStep {
+    FirstOrder(Optimizer),
+    Posterior(Posterior),
 }
 
 /// First bytes of a stored state, the last of them its version.
@@ -85,7 +99,7 @@ impl ServerState {
         let head = settings::head(model);
         Ok(Self {
             optimizer: Optimizer::new(&settings.optimizer, head.start)?,
-            private_optimizer: Optimizer::new(settings.private_optimizer(), head.len())?,
+            head: HeadStep::new(model, &settings, head.len())?,
             averager: Averager::new(settings.averaging, model.parameters())?,
             public: model.public_range(),
             private: model.private_range(),
@@ -128,6 +142,7 @@ impl ServerState {
         self.check_round(round)?;
         let public = aggregate::public_mean(contributions, self.public.len())?;
         let private = aggregate::private_mean(contributions, self.private.len(), scale)?;
+        let noise_variance = aggregate::noise_variance(contributions, scale)?;
         let gradient = self.direction(&public, private.as_deref());
         if gradient.iter().any(|g| !g.is_finite()) {
             return Err(ServerError::NotFinite { what: "aggregated gradient" });
@@ -137,9 +152,19 @@ impl ServerState {
         let head_start = next.optimizer.length();
         let (body, head) = next.parameters.split_at_mut(head_start);
         next.optimizer.step(body, &gradient[..head_start], factor)?;
-        let head_has_gradient = private.is_some() || self.public.end > head_start;
-        if head_has_gradient && !head.is_empty() {
-            next.private_optimizer.step(head, &gradient[head_start..], factor)?;
+        match &mut next.head {
+            HeadStep::Posterior(posterior) => {
+                if let Some(private) = &private {
+                    let rounds_left = self.settings.rounds - round + 1;
+                    posterior.step(head, private, noise_variance, rounds_left)?;
+                }
+            }
+            HeadStep::FirstOrder(optimizer) => {
+                let head_has_gradient = private.is_some() || self.public.end > head_start;
+                if head_has_gradient && !head.is_empty() {
+                    optimizer.step(head, &gradient[head_start..], factor)?;
+                }
+            }
         }
         next.finish_round(round)?;
         *self = next;
@@ -172,7 +197,7 @@ impl ServerState {
         writer.u64(u64::from(self.rounds_applied));
         writer.f32s(&self.parameters);
         writer.bytes(&self.optimizer.to_bytes());
-        writer.bytes(&self.private_optimizer.to_bytes());
+        writer.bytes(&self.head.to_bytes());
         writer.bytes(&self.averager.to_bytes());
         writer.finish()
     }
@@ -185,16 +210,14 @@ impl ServerState {
         let mut reader = Reader::new(MAGIC, bytes)?;
         let rounds_applied = reader.u64()?;
         let mut state = Self::new(model, settings, reader.f32s()?)?;
-        let fresh = (state.optimizer.clone(), state.private_optimizer.clone());
+        let length = state.optimizer.length();
         state.rounds_applied =
             u32::try_from(rounds_applied).map_err(|_| ServerError::unexpected("rounds applied"))?;
         state.optimizer = Optimizer::from_bytes(&state.settings.optimizer, reader.bytes()?)?;
-        state.private_optimizer = Optimizer::from_bytes(state.settings.private_optimizer(), reader.bytes()?)?;
+        state.head.restore(state.settings.private_optimizer(), reader.bytes()?)?;
         state.averager = Averager::from_bytes(state.settings.averaging, model.parameters(), reader.bytes()?)?;
         reader.finish()?;
-        if (state.optimizer.length(), state.private_optimizer.length())
-            != (fresh.0.length(), fresh.1.length())
-        {
+        if state.optimizer.length() != length {
             return Err(ServerError::unexpected("optimizer length"));
         }
         Ok(state)
@@ -234,5 +257,36 @@ impl ServerState {
             return Err(ServerError::Finished { rounds: self.settings.rounds });
         }
         Ok(())
+    }
+}
+
+impl HeadStep {
+    fn new(model: &Model, settings: &ServerSettings, length: usize) -> Result<Self, ServerError> {
+        match &settings.posterior {
+            Some(spec) => Ok(Self::Posterior(Posterior::new(spec, &model.input_shape().bins)?)),
+            None => Ok(Self::FirstOrder(Optimizer::new(settings.private_optimizer(), length)?)),
+        }
+    }
+
+    fn to_bytes(&self) -> Vec<u8> {
+        match self {
+            Self::FirstOrder(optimizer) => optimizer.to_bytes(),
+            Self::Posterior(posterior) => posterior.to_bytes(),
+        }
+    }
+
+    /// Takes over what [`Self::to_bytes`] wrote for a step of the same kind and length.
+    fn restore(&mut self, spec: &OptimizerSpec, bytes: &[u8]) -> Result<(), ServerError> {
+        match self {
+            Self::Posterior(posterior) => posterior.restore(bytes),
+            Self::FirstOrder(optimizer) => {
+                let stored = Optimizer::from_bytes(spec, bytes)?;
+                if stored.length() != optimizer.length() {
+                    return Err(ServerError::unexpected("optimizer length"));
+                }
+                *optimizer = stored;
+                Ok(())
+            }
+        }
     }
 }

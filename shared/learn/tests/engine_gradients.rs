@@ -130,7 +130,7 @@ fn a_units_gradient_is_the_sum_over_its_records() {
 }
 
 #[test]
-fn a_record_of_a_split_model_has_the_norm_of_its_residual() {
+fn a_record_of_a_split_model_has_the_norm_of_its_residual_and_weights() {
     let (_, model) = models().swap_remove(4);
     let params: Vec<f64> = parameters(&model, 2);
     let batch = batch(&model, &[1; 20], 3);
@@ -139,6 +139,7 @@ fn a_record_of_a_split_model_has_the_norm_of_its_residual() {
     let norms = model.private_norms(&params, &batch, &PrivateObjective::direct(), &mut workspace).unwrap();
     for ((norm, logit), label) in norms.iter().zip(&logits).zip(&batch.labels) {
         let residual = 1.0 / (1.0 + (-logit).exp()) - label;
-        assert!((norm - residual.abs() * 3.0_f64.sqrt()).abs() < 1e-12);
+        // Weights 1, 1/2 and 3/2.
+        assert!((norm - residual.abs() * 3.5_f64.sqrt()).abs() < 1e-12);
     }
 }

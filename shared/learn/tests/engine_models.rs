@@ -3,8 +3,12 @@
 
 mod engine_support;
 
+use std::collections::BTreeMap;
+
 use engine_support::*;
-use fusiondp_learn::model::{HeadGradient, InputShape, Model, ModelError, ModelSpec, Tensor, Workspace};
+use fusiondp_learn::model::{
+    HeadFeature, HeadGradient, InputShape, Model, ModelError, ModelSpec, Tensor, Workspace,
+};
 use fusiondp_learn::network::NetworkError;
 
 #[test]
@@ -15,6 +19,7 @@ fn a_spec_reads_from_a_study_file_with_its_defaults() {
         layer_norm: true,
         dropout: 0.4,
         head_gradient: HeadGradient::PrivateOnly,
+        head_weights: BTreeMap::new(),
     };
     assert_eq!(spec, expected);
     let spec: ModelSpec = toml::from_str("kind = \"linear\"").unwrap();
@@ -39,7 +44,7 @@ fn a_split_model_keeps_its_head_behind_its_tower() {
 }
 
 #[test]
-fn head_weights_add_to_the_towers_logit() {
+fn head_parameters_times_weights_add_to_the_towers_logit() {
     let (_, model) = models().swap_remove(4);
     let params: Vec<f64> = parameters(&model, 2);
     let view = view(&model, 10, 3);
@@ -51,8 +56,9 @@ fn head_weights_add_to_the_towers_logit() {
     let tower = model.logits(&without, &view, &mut workspace).unwrap();
     for row in 0..10 {
         let offsets = [0, 3, 5];
-        let added: f64 =
-            (0..3).map(|j| params[head.start + offsets[j] + usize::from(view.bins[[row, j]])]).sum();
+        let weights = [1.0, 0.5, 1.5];
+        let parameter = |j: usize| params[head.start + offsets[j] + usize::from(view.bins[[row, j]])];
+        let added: f64 = (0..3).map(|j| weights[j] * parameter(j)).sum();
         assert!((with[row] - tower[row] - added).abs() < 1e-14);
     }
 }
@@ -79,7 +85,8 @@ const PINNED: [u32; 4] = [1_048_818_936, 1_059_259_489, 3_184_652_119, 1_043_886
 #[test]
 fn shapes_that_do_not_fit_are_refused() {
     let build = |spec: &ModelSpec, dense, bins: &[usize]| {
-        Model::new(spec, InputShape { dense, bins: bins.to_vec() }).unwrap_err()
+        Model::new(spec, InputShape { dense, bins: bins.iter().copied().map(HeadFeature::new).collect() })
+            .unwrap_err()
     };
     let mlp = |dropout| ModelSpec::Mlp { widths: vec![4], layer_norm: true, dropout };
     let split = ModelSpec::Split {
@@ -87,6 +94,7 @@ fn shapes_that_do_not_fit_are_refused() {
         layer_norm: true,
         dropout: 0.0,
         head_gradient: HeadGradient::PrivateOnly,
+        head_weights: BTreeMap::new(),
     };
     assert!(matches!(build(&mlp(0.0), 0, &[]), ModelError::Network(NetworkError::ZeroWidth { .. })));
     assert!(matches!(build(&mlp(1.0), 2, &[]), ModelError::Network(NetworkError::DropoutRate { .. })));

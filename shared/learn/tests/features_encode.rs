@@ -1,9 +1,11 @@
 //! Tables and encoding through the public interface.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
+
 use fusiondp_learn::{
     encode::{EncodeError, Encoder},
-    model::{HeadGradient, InputShape, ModelSpec},
+    model::{HeadFeature, HeadGradient, InputShape, ModelSpec},
     schema::Schema,
     table::{ImputedFeatures, Labels, PublicFeatures, SensitiveFeatures, TableError},
 };
@@ -34,6 +36,7 @@ fn split() -> ModelSpec {
         layer_norm: true,
         dropout: 0.0,
         head_gradient: HeadGradient::PrivateOnly,
+        head_weights: BTreeMap::new(),
     }
 }
 
@@ -50,7 +53,16 @@ fn sensitive() -> SensitiveFeatures {
 #[test]
 fn split_input_is_the_public_block_and_one_bin_per_sensitive_feature() {
     let encoder = Encoder::new(&schema(), &split()).unwrap();
-    assert_eq!(encoder.input_shape(), InputShape { dense: 6, bins: vec![4, 3] });
+    assert_eq!(
+        encoder.input_shape(),
+        InputShape {
+            dense: 6,
+            bins: vec![
+                HeadFeature { ordered: true, ..HeadFeature::new(4) },
+                HeadFeature { ordered: true, ..HeadFeature::new(3) }
+            ]
+        }
+    );
     let view = encoder.real(&public(), &sensitive()).unwrap();
     let wanted = array![
         [1.0, -1.0, 1.0, 0.0, 0.0, -0.5],

@@ -29,6 +29,14 @@ pub enum ModelError {
         /// Number of bins.
         bins: usize,
     },
+    /// A sensitive feature of no weight.
+    #[error("sensitive feature {feature} has weight {weight} in the head: it must be finite and above 0")]
+    HeadWeight {
+        /// Index of the feature.
+        feature: usize,
+        /// The weight.
+        weight: f32,
+    },
     /// An argument whose length does not fit.
     #[error("{what} has length {found}, expected {expected}")]
     Length {

@@ -2,16 +2,15 @@
 
 use ndarray::ArrayView2;
 
-use super::{InputShape, ModelError};
+use super::{HeadFeature, InputShape, ModelError};
 use crate::real::Real;
 
-/// One weight per bin of each sensitive feature, summed into the logit.
+/// One parameter per bin of each sensitive feature; the logit gets those of a record's bins, each times its feature's weight.
 #[derive(Debug, Clone)]
 pub(crate) struct Head {
-    /// First weight of each feature, counted from the start of the head.
+    /// First parameter of each feature, counted from the start of the head.
     offsets: Vec<usize>,
-    /// Number of bins of each feature.
-    bins: Vec<usize>,
+    features: Vec<HeadFeature>,
 }
 
 impl Head {
@@ -22,26 +21,29 @@ impl Head {
         }
         let mut offsets = Vec::with_capacity(shape.bins.len());
         let mut next = 0;
-        for (feature, &bins) in shape.bins.iter().enumerate() {
+        for (feature, &HeadFeature { bins, weight, .. }) in shape.bins.iter().enumerate() {
             if !(1..=1 << 16).contains(&bins) {
                 return Err(ModelError::BinCount { feature, bins });
+            }
+            if !(weight > 0.0 && weight.is_finite()) {
+                return Err(ModelError::HeadWeight { feature, weight });
             }
             offsets.push(next);
             next += bins;
         }
-        Ok(Self { offsets, bins: shape.bins.clone() })
+        Ok(Self { offsets, features: shape.bins.clone() })
     }
 
-    /// Number of bins of each feature.
-    pub(crate) fn bins(&self) -> &[usize] {
-        &self.bins
+    /// The features in schema order.
+    pub(crate) fn features(&self) -> &[HeadFeature] {
+        &self.features
     }
 
     /// Checks that every index names a bin of its feature.
     pub(crate) fn check(&self, bins: ArrayView2<'_, u16>) -> Result<(), ModelError> {
         for (row, indices) in bins.rows().into_iter().enumerate() {
-            for (feature, (&index, &bins)) in indices.iter().zip(&self.bins).enumerate() {
-                if usize::from(index) >= bins {
+            for (feature, (&index, bins)) in indices.iter().zip(&self.features).enumerate() {
+                if usize::from(index) >= bins.bins {
                     return Err(ModelError::Bin { row, feature });
                 }
             }
@@ -52,21 +54,21 @@ impl Head {
     /// Adds the weights of each row's bins to its logit.
     pub(crate) fn add_logits<F: Real>(&self, weights: &[F], bins: ArrayView2<'_, u16>, logits: &mut [F]) {
         for (logit, indices) in logits.iter_mut().zip(bins.rows()) {
-            for (&index, &offset) in indices.iter().zip(&self.offsets) {
-                *logit += weights[offset + usize::from(index)];
+            for ((&index, &offset), feature) in indices.iter().zip(&self.offsets).zip(&self.features) {
+                *logit += F::of(feature.weight.into()) * weights[offset + usize::from(index)];
             }
         }
     }
 
-    /// Adds `residual` to the gradient of each weight that a row's bins name.
+    /// Adds `residual`, times its feature's weight, to the gradient of each parameter that a row's bins name.
     pub(crate) fn scatter<F: Real>(
         &self,
         indices: ndarray::ArrayView1<'_, u16>,
         residual: F,
         gradient: &mut [F],
     ) {
-        for (&index, &offset) in indices.iter().zip(&self.offsets) {
-            gradient[offset + usize::from(index)] += residual;
+        for ((&index, &offset), feature) in indices.iter().zip(&self.offsets).zip(&self.features) {
+            gradient[offset + usize::from(index)] += F::of(feature.weight.into()) * residual;
         }
     }
 }

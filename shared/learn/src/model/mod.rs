@@ -35,7 +35,7 @@ pub use batch::PairedBatch;
 pub use error::ModelError;
 pub use loss::{cross_entropy, residual, sigmoid};
 pub use objective::{PrivateLoss, PrivateObjective};
-pub use spec::{HeadGradient, InputShape, ModelSpec};
+pub use spec::{HeadFeature, HeadGradient, InputShape, ModelSpec};
 pub use view::View;
 use workspace::Grams;
 pub use workspace::Workspace;
@@ -202,7 +202,7 @@ impl Model {
         let dense = self.tower.check(self.tower_params(params), view.dense.view())?;
         if let Some(head) = &self.head {
             check_length(what, view.rows(), view.bins.nrows())?;
-            check_length("bins of a record", head.bins().len(), view.bins.ncols())?;
+            check_length("bins of a record", head.features().len(), view.bins.ncols())?;
             head.check(view.bins.view())?;
         }
         Ok(dense)
@@ -235,8 +235,8 @@ fn layout(tower: &Mlp, head: Option<&Head>) -> ParameterLayout {
     let Some(head) = head else { return tower.layout().clone() };
     let mut layout = ParameterLayout::default();
     layout.extend("tower.", tower.layout());
-    for (feature, &bins) in head.bins().iter().enumerate() {
-        layout.push(format!("head.{feature}"), vec![bins]);
+    for (feature, shape) in head.features().iter().enumerate() {
+        layout.push(format!("head.{feature}"), vec![shape.bins]);
     }
     layout
 }

@@ -1,5 +1,7 @@
 //! What a study says of its model.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// Architecture of the trained model. All models end in one logit.
@@ -32,6 +34,12 @@ pub enum ModelSpec {
         /// Which gradients move the head.
         #[serde(default)]
         head_gradient: HeadGradient,
+        /// How much of a record's clipped gradient each sensitive column gets, by name; finite, > 0, 1 if not named.
+        ///
+        /// A record's gradient has norm `|residual| * sqrt(sum of squares)`. A smaller value for a column that matters less
+        /// leaves more of the clip norm, and so less noise, to the others. It is declared, never measured.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        head_weights: BTreeMap<String, f64>,
     },
 }
 
@@ -47,12 +55,30 @@ pub enum HeadGradient {
 }
 
 /// Widths of the encoded input.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct InputShape {
     /// Dense width D.
     pub dense: usize,
-    /// Number of bins of each sensitive feature, its bin for missing included; empty without a sensitive head.
-    pub bins: Vec<usize>,
+    /// The binned sensitive features; empty without a sensitive head.
+    pub bins: Vec<HeadFeature>,
+}
+
+/// One sensitive feature of a head.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct HeadFeature {
+    /// Number of bins, the one for missing, which is the last, included.
+    pub bins: usize,
+    /// Factor of the feature's input, and so of its gradient; finite, > 0.
+    pub weight: f32,
+    /// Whether neighboring bins are neighboring values.
+    pub ordered: bool,
+}
+
+impl HeadFeature {
+    /// A feature of weight 1 whose bins have no order.
+    pub fn new(bins: usize) -> Self {
+        Self { bins, weight: 1.0, ordered: false }
+    }
 }
 
 fn enabled() -> bool {

@@ -61,11 +61,12 @@ mod tests {
     use ndarray::array;
 
     use super::*;
+    use crate::model::HeadFeature;
 
     #[test]
     fn select_takes_rows_in_order_and_reuses_memory() {
         let view = View { dense: array![[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], bins: array![[1], [2], [3]] };
-        let mut into = View::empty(&InputShape { dense: 2, bins: vec![4] });
+        let mut into = View::empty(&InputShape { dense: 2, bins: vec![HeadFeature::new(4)] });
         view.select(&[2, 0, 2], &mut into);
         assert_eq!(into.dense, array![[5.0, 6.0], [1.0, 2.0], [5.0, 6.0]]);
         assert_eq!(into.bins, array![[3], [1], [3]]);

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     encode::{ColumnEncoder, Encoder},
-    model::Model,
+    model::{InputShape, Model},
     schema::Schema,
 };
 
@@ -79,7 +79,8 @@ fn check(encoder: &Encoder, model: &Model, params: &[f32]) -> Result<(), OnnxErr
         });
     }
     if encoded.bins != shape.bins {
-        let (found, wanted) = (shape.bins.iter().sum(), encoded.bins.iter().sum());
+        let bins = |shape: &InputShape| shape.bins.iter().map(|feature| feature.bins).sum();
+        let (found, wanted) = (bins(shape), bins(&encoded));
         return Err(OnnxError::Shape { what: "bins of the sensitive head", found, wanted });
     }
     if params.len() != model.parameters() {
@@ -104,8 +105,9 @@ fn logit(
     let prefix = if encoder.is_split() { "tower." } else { "" };
     let mut logit = layers::network(graph, model.layout(), prefix, params, &input)?;
     for (index, (column, value)) in sliced.iter().enumerate() {
-        let weights = head(model, params, index)?;
-        let weights = graph.floats(&[weights.len()], weights);
+        let weight = encoder.input_shape().bins[index].weight;
+        let weights: Vec<f32> = head(model, params, index)?.iter().map(|value| weight * value).collect();
+        let weights = graph.floats(&[weights.len()], &weights);
         let slot = features::slot(graph, column, value);
         let term = graph.apply("Gather", &[&weights, &slot]);
         logit = graph.apply("Add", &[&logit, &term]);

@@ -44,6 +44,7 @@ fn specs() -> [ModelSpec; 3] {
             layer_norm: true,
             dropout: 0.1,
             head_gradient: HeadGradient::PrivateOnly,
+            head_weights: BTreeMap::new(),
         },
     ]
 }

@@ -50,6 +50,27 @@ pub(super) fn private_mean(
     Ok(Some(total.into_iter().map(|value| value as f64 * factor).collect()))
 }
 
+/// Variance of the noise in each coordinate of [`private_mean`]; 0 in a warm-up round.
+pub(super) fn noise_variance(
+    contributions: &[SiteContribution],
+    scale: &PrivateScale,
+) -> Result<f64, ServerError> {
+    let deviation = scale.noise_deviation;
+    if !(deviation >= 0.0 && deviation.is_finite()) {
+        let range = "finite and at least 0";
+        return Err(ServerError::Setting { field: "noise_deviation", value: deviation, range });
+    }
+    let noisy = contributions.iter().filter(|c| c.private_sum.is_some());
+    let (sites, units) =
+        noisy.fold((0_u64, 0_u128), |(sites, units), c| (sites + 1, units + u128::from(c.units)));
+    if sites == 0 {
+        return Ok(0.0);
+    }
+    // Every site draws its own noise, so variances add up.
+    let mean = deviation * (scale.factor(units)? / scale.grid_step);
+    Ok(sites as f64 * mean * mean)
+}
+
 impl PrivateScale {
     /// Factor from summed grid steps to the mean gradient of `units` units.
     fn factor(&self, units: u128) -> Result<f64, ServerError> {

@@ -26,6 +26,23 @@ pub enum ServerError {
         "private_optimizer is set, but this model has no sensitive head: remove it, or use a split model"
     )]
     PrivateOptimizer,
+    /// A posterior for a model without a head of its own gradient.
+    #[error(
+        "posterior is set, and this model has no head that takes private gradients only: use a split model with \
+         head_gradient = \"private-only\", or private_optimizer"
+    )]
+    PosteriorModel,
+    /// Two things that would move the head.
+    #[error(
+        "posterior and private_optimizer are both set: the head is moved by one of them, remove the other"
+    )]
+    PosteriorAndOptimizer,
+    /// A matrix that is no covariance.
+    #[error("the posterior of the head cannot be computed: {reason}")]
+    Posterior {
+        /// What went wrong.
+        reason: &'static str,
+    },
     /// A round out of turn.
     #[error("round {round} cannot be applied: the next one is {expected}")]
     Round {

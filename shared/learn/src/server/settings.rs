@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::ServerError;
+use super::{PosteriorSpec, ServerError};
 use crate::model::Model;
 use crate::optimiser::{Averaging, OptimizerSpec, Schedule};
 
@@ -17,6 +17,9 @@ pub struct ServerSettings {
     /// Steps the head of a split model, whose few noised weights want another rate; `None`: as `optimizer`.
     #[serde(default)]
     pub private_optimizer: Option<OptimizerSpec>,
+    /// Moves the head by its posterior mean in place of an optimizer; `None`: by `private_optimizer`.
+    #[serde(default)]
+    pub posterior: Option<PosteriorSpec>,
     /// Schedule of both learning rates.
     #[serde(default)]
     pub schedule: Schedule,
@@ -46,6 +49,10 @@ impl ServerSettings {
                 return Err(ServerError::PrivateOptimizer);
             }
         }
+        if let Some(posterior) = &self.posterior {
+            posterior.validate()?;
+            self.check_posterior(model)?;
+        }
         let check = |fits: bool, field, value, range| {
             if fits { Ok(()) } else { Err(ServerError::Setting { field, value, range }) }
         };
@@ -54,6 +61,24 @@ impl ServerSettings {
         let limit = self.max_weight_norm.unwrap_or(1.0);
         check(limit > 0.0 && limit.is_finite(), "max_weight_norm", limit, "finite and above 0")?;
         check(self.rounds > 0, "rounds", f64::from(self.rounds), "at least 1")
+    }
+
+    /// A posterior is of the head's parameters given gradients of them alone, and of the plain gradient.
+    fn check_posterior(&self, model: &Model) -> Result<(), ServerError> {
+        if head(model).is_empty() || model.public_range().end > head(model).start {
+            return Err(ServerError::PosteriorModel);
+        }
+        if self.private_optimizer.is_some() {
+            return Err(ServerError::PosteriorAndOptimizer);
+        }
+        match self.calibration_weight {
+            1.0 => Ok(()),
+            value => Err(ServerError::Setting {
+                field: "calibration_weight",
+                value,
+                range: "1 with a posterior, which weighs the private gradient by its noise",
+            }),
+        }
     }
 
     /// The optimizer of a split model's head.

@@ -1,24 +1,33 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::model::{HeadGradient, InputShape, ModelSpec};
+use std::collections::BTreeMap;
+
+use crate::model::{HeadFeature, HeadGradient, InputShape, ModelSpec};
 use crate::optimiser::{Averaging, OptimizerSpec, Schedule};
 
-const SCALE: PrivateScale = PrivateScale { grid_step: 0.25, sampling_probability: 0.5 };
+const SCALE: PrivateScale = PrivateScale { grid_step: 0.25, sampling_probability: 0.5, noise_deviation: 1.0 };
 
 fn linear() -> Model {
     Model::new(&ModelSpec::Linear {}, InputShape { dense: 2, bins: Vec::new() }).unwrap()
 }
 
 fn split(head_gradient: HeadGradient) -> Model {
-    let spec = ModelSpec::Split { widths: vec![], layer_norm: false, dropout: 0.0, head_gradient };
-    Model::new(&spec, InputShape { dense: 1, bins: vec![2] }).unwrap()
+    let spec = ModelSpec::Split {
+        widths: vec![],
+        layer_norm: false,
+        dropout: 0.0,
+        head_gradient,
+        head_weights: BTreeMap::new(),
+    };
+    Model::new(&spec, InputShape { dense: 1, bins: vec![HeadFeature::new(2)] }).unwrap()
 }
 
 fn settings() -> ServerSettings {
     ServerSettings {
         optimizer: OptimizerSpec::Sgd { learning_rate: 1.0, weight_decay: 0.0 },
         private_optimizer: None,
+        posterior: None,
         schedule: Schedule::Constant,
         averaging: Averaging::None {},
         calibration_weight: 2.0,
@@ -136,9 +145,9 @@ fn refused_contributions_leave_the_state_as_it_was() {
         assert_eq!(state, before);
     }
     let huge = site(1, 1, &[f32::MAX; 3], Some(&[i64::MAX; 3]));
-    let scale = PrivateScale { grid_step: 1e300, sampling_probability: 0.5 };
+    let scale = PrivateScale { grid_step: 1e300, sampling_probability: 0.5, noise_deviation: 1.0 };
     assert!(matches!(state.apply_gradients(1, &[huge], &scale), Err(ServerError::NotFinite { .. })));
-    let scale = PrivateScale { grid_step: 1.0, sampling_probability: 0.0 };
+    let scale = PrivateScale { grid_step: 1.0, sampling_probability: 0.0, noise_deviation: 1.0 };
     let contribution = site(1, 1, &[0.0; 3], Some(&[0; 3]));
     assert!(state.apply_gradients(1, &[contribution], &scale).is_err());
     assert_eq!(state, before);

@@ -1,8 +1,11 @@
 //! Models and batches for the engine's tests.
 #![allow(dead_code, clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
+
 use fusiondp_learn::model::{
-    HeadGradient, InputShape, Model, ModelSpec, PairedBatch, PrivateLoss, PrivateObjective, View, Workspace,
+    HeadFeature, HeadGradient, InputShape, Model, ModelSpec, PairedBatch, PrivateLoss, PrivateObjective,
+    View, Workspace,
 };
 use fusiondp_learn::real::Real;
 use ndarray::Array2;
@@ -42,9 +45,13 @@ pub(crate) fn models() -> Vec<(&'static str, Model)> {
         layer_norm: true,
         dropout: 0.3,
         head_gradient,
+        head_weights: BTreeMap::new(),
     };
+    // Unlike weights, so that each formula has to carry them.
+    let binned = [(3, 1.0), (2, 0.5), (4, 1.5)];
+    let binned = binned.map(|(bins, weight)| HeadFeature { weight, ..HeadFeature::new(bins) }).to_vec();
     let dense = InputShape { dense: 5, bins: vec![] };
-    let binned = InputShape { dense: 5, bins: vec![3, 2, 4] };
+    let binned = InputShape { dense: 5, bins: binned };
     [
         ("linear", ModelSpec::Linear {}, &dense),
         ("mlp", mlp(&[7, 6], true, 0.4), &dense),
@@ -86,7 +93,9 @@ pub(crate) fn view<F: Real>(model: &Model, rows: usize, seed: u64) -> View<F> {
     let (mut values, shape) = (Values::new(seed), model.input_shape());
     View {
         dense: Array2::from_shape_fn((rows, shape.dense), |_| F::of(2.0 * values.real())),
-        bins: Array2::from_shape_fn((rows, shape.bins.len()), |(_, j)| values.below(shape.bins[j]) as u16),
+        bins: Array2::from_shape_fn((rows, shape.bins.len()), |(_, j)| {
+            values.below(shape.bins[j].bins) as u16
+        }),
     }
 }
 

@@ -114,15 +114,32 @@ pub enum StudyError {
     },
     /// The head has no optimizer.
     #[error(
-        "[model] kind = \"split\" needs [training] private_optimizer for its head, whose few noised weights want another \
-         rate than the tower; add private_optimizer = {{ kind = \"momentum\", learning_rate = 1.0, momentum = 0.9 }}"
+        "[model] kind = \"split\" needs [training] posterior or private_optimizer for its head, whose few noised weights \
+         want another step than the tower; add posterior = {{ curvature = 0.05, amplitude = 2.0, length = 4.0, memory = \
+         0.3 }}, or private_optimizer = {{ kind = \"momentum\", learning_rate = 1.0, momentum = 0.9 }}"
     )]
     PrivateOptimizerMissing,
     /// No coordinate would use the private optimizer.
-    #[error(
-        "[training] private_optimizer is for the head of a split model and this model has none; remove private_optimizer"
-    )]
-    PrivateOptimizerUnused,
+    #[error("[training] {field} is for the head of a split model and this model has none; remove {field}")]
+    PrivateOptimizerUnused {
+        /// `private_optimizer` or `posterior`.
+        field: &'static str,
+    },
+    /// Two things would move the head.
+    #[error("[training] posterior and private_optimizer would both move the head; remove one of them")]
+    PosteriorAndOptimizer,
+    /// A setting of the posterior out of its range.
+    #[error("[training] posterior: {problem}; correct it")]
+    Posterior {
+        /// Field, value and range.
+        problem: String,
+    },
+    /// The posterior in a study that it does not fit.
+    #[error("[training] posterior needs {what}; set that, or use private_optimizer")]
+    PosteriorNeeds {
+        /// The other setting.
+        what: &'static str,
+    },
     /// The hybrid head gets a gradient that the direct loss does not complete.
     #[error(
         "[model] head_gradient = \"hybrid-and-private\" with private loss \"direct\" would count the loss twice; use \

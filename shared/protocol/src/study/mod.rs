@@ -113,6 +113,7 @@ impl Study {
         ServerSettings {
             optimizer: self.training.optimizer.clone(),
             private_optimizer: self.training.private_optimizer.clone(),
+            posterior: self.training.posterior.clone(),
             schedule: self.training.schedule,
             averaging: self.training.averaging,
             calibration_weight: self.fusion.calibration_weight,

@@ -186,7 +186,7 @@ fn the_private_optimizer_is_for_the_head_of_a_split_model() {
     let given = "private_optimizer = { kind = \"momentum\", learning_rate = 1.0, momentum = 0.9 }";
     refused!(&split(), &[(given, "")], StudyError::PrivateOptimizerMissing);
     let edits = [("[federation]", &format!("{given}\n[federation]") as &str)];
-    refused!(MLP, &edits, StudyError::PrivateOptimizerUnused);
+    refused!(MLP, &edits, StudyError::PrivateOptimizerUnused { field: "private_optimizer" });
     let hybrid = [
         ("widths = [8]", "widths = [8]\nhead_gradient = \"hybrid-and-private\""),
         ("private_loss = \"direct\"", ""),
@@ -286,6 +286,38 @@ fn local_steps_need_a_rate_and_plain_averaging() {
     let message =
         refused!(&split(), &[steps, rate], StudyError::AveragingOptimizer { field: "private_optimizer" });
     assert!(message.contains("private_optimizer = {"), "{message}");
+}
+
+#[test]
+fn a_posterior_moves_the_head_of_a_split_model_in_place_of_an_optimizer() {
+    let optimizer = "private_optimizer = { kind = \"momentum\", learning_rate = 1.0, momentum = 0.9 }";
+    let posterior = "posterior = { curvature = 0.05, amplitude = 2.0, length = 4.0, memory = 0.3 }";
+    let study = parse_edited(&split(), &[(optimizer, posterior)]).unwrap();
+    let settings = study.server_settings();
+    assert!(settings.private_optimizer.is_none());
+    assert_eq!(settings.posterior.map(|spec| spec.amplitude), Some(2.0));
+
+    let both = format!("{optimizer}\n{posterior}");
+    refused!(&split(), &[(optimizer, &both)], StudyError::PosteriorAndOptimizer);
+    let edits = [("[federation]", &format!("{posterior}\n[federation]") as &str)];
+    refused!(MLP, &edits, StudyError::PrivateOptimizerUnused { field: "posterior" });
+    let negative = posterior.replace("4.0", "-4.0");
+    let message = refused!(&split(), &[(optimizer, &negative)], StudyError::Posterior { .. });
+    assert!(message.contains("length is -4"), "{message}");
+    let steps =
+        ("expected_batch_size = 16", "expected_batch_size = 16\nlocal_steps = 3\nlocal_learning_rate = 0.1");
+    let hybrid = ("widths = [8]", "widths = [8]\nhead_gradient = \"hybrid-and-private\"");
+    for (edits, named) in [
+        (vec![(optimizer, posterior), hybrid, ("private_loss = \"direct\"", "")], "private-only"),
+        (
+            vec![(optimizer, posterior), ("[privacy]", "calibration_weight = 2.0\n[privacy]")],
+            "calibration_weight",
+        ),
+        (vec![(optimizer, posterior), steps], "local_steps"),
+    ] {
+        let message = refused!(&split(), &edits, StudyError::PosteriorNeeds { .. });
+        assert!(message.contains(named), "{message}");
+    }
 }
 
 #[test]

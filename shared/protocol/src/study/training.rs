@@ -1,6 +1,7 @@
 //! Rounds, batches and optimizers.
 
 use fusiondp_learn::optimiser::{Averaging, OptimizerSpec, Schedule};
+use fusiondp_learn::server::PosteriorSpec;
 use serde::{Deserialize, Serialize};
 
 use super::StudyError;
@@ -27,9 +28,12 @@ pub struct Training {
     pub public_batch_size: u32,
     /// Server optimizer of every coordinate but a split model's head.
     pub optimizer: OptimizerSpec,
-    /// Server optimizer of a split model's head; needed there and refused elsewhere.
+    /// Server optimizer of a split model's head; there, either this or `posterior` is needed, elsewhere both are refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub private_optimizer: Option<OptimizerSpec>,
+    /// Moves a split model's head by its posterior mean, in place of an optimizer; see [`PosteriorSpec`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub posterior: Option<PosteriorSpec>,
     /// How the learning rate falls over the rounds.
     #[serde(default)]
     pub schedule: Schedule,

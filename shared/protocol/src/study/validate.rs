@@ -6,6 +6,7 @@ use fusiondp_learn::encode::Encoder;
 use fusiondp_learn::model::{HeadGradient, Model, ModelSpec, PrivateLoss};
 use fusiondp_learn::optimiser::OptimizerSpec;
 use fusiondp_learn::schema::{Role, Schema};
+use fusiondp_learn::server::PosteriorSpec;
 
 use super::range::{Check, within};
 use super::{ImputerSpec, Mode, Study, StudyError, Training};
@@ -138,10 +139,18 @@ impl Study {
     }
 
     fn validate_optimizers(&self) -> Check {
-        match (self.has_head(), &self.training.private_optimizer) {
-            (true, None) => return Err(StudyError::PrivateOptimizerMissing),
-            (false, Some(_)) => return Err(StudyError::PrivateOptimizerUnused),
+        let Training { private_optimizer, posterior, .. } = &self.training;
+        match (self.has_head(), private_optimizer, posterior) {
+            (true, None, None) => return Err(StudyError::PrivateOptimizerMissing),
+            (true, Some(_), Some(_)) => return Err(StudyError::PosteriorAndOptimizer),
+            (false, Some(_), _) => {
+                return Err(StudyError::PrivateOptimizerUnused { field: "private_optimizer" });
+            }
+            (false, _, Some(_)) => return Err(StudyError::PrivateOptimizerUnused { field: "posterior" }),
             _ => {}
+        }
+        if let Some(posterior) = posterior {
+            self.validate_posterior(posterior)?;
         }
         let given = [("optimizer", Some(&self.training.optimizer))];
         let private = [("private_optimizer", self.training.private_optimizer.as_ref())];
@@ -151,6 +160,21 @@ impl Study {
             if self.training.local_steps > 1 && !is_plain(optimizer) {
                 return Err(StudyError::AveragingOptimizer { field });
             }
+        }
+        Ok(())
+    }
+
+    /// A posterior reads plain gradients of the head alone, one step at a time.
+    fn validate_posterior(&self, posterior: &PosteriorSpec) -> Check {
+        posterior.validate().map_err(|source| StudyError::Posterior { problem: source.to_string() })?;
+        if !self.has_private_head() {
+            return Err(StudyError::PosteriorNeeds { what: "[model] head_gradient = \"private-only\"" });
+        }
+        if self.fusion.calibration_weight != 1.0 {
+            return Err(StudyError::PosteriorNeeds { what: "[fusion] calibration_weight = 1.0" });
+        }
+        if self.training.local_steps > 1 {
+            return Err(StudyError::PosteriorNeeds { what: "[training] local_steps = 1" });
         }
         Ok(())
     }
