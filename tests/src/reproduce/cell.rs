@@ -88,12 +88,13 @@ impl Settings<'_> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::harness::small::split_study;
+
+    const STUDY: &str = include_str!("../../../deploy/samples/bank-study.toml");
 
     #[test]
     fn every_setting_has_another_digest() {
-        let document = |rounds| StudyDocument::from_bytes(split_study(rounds).unwrap().text().as_bytes());
-        let (one, two) = (document(8).unwrap(), document(9).unwrap());
+        let document = |text: &str| StudyDocument::from_bytes(text.as_bytes()).unwrap();
+        let (one, two) = (document(STUDY), document(&STUDY.replace("clip_norm = 0.5", "clip_norm = 0.6")));
         let changed = [
             Settings { document: &two, ..base_of(&one) },
             Settings { data: Digest::of(b"e"), ..base_of(&one) },

@@ -140,6 +140,10 @@ impl Federation {
         let scale = PrivateScale {
             grid_step: Grid::for_clip_norm(self.plan.clip_norm).step(),
             sampling_probability: self.plan.sampling_probability.get(),
+            noise_deviation: self
+                .plan
+                .noise_multiplier
+                .map_or(0.0, |noise| noise.get() * self.plan.clip_norm.get()),
         };
         Ok(state.apply_gradients(round, &contributions, &scale)?)
     }

@@ -19,6 +19,8 @@ pub enum Recipe {
     FusionDp,
     /// `fusiondp` without consistency.
     Calibrated,
+    /// `calibrated` on logistic regression: few weights, so little noise.
+    CalibratedLinear,
     /// `fusiondp` whose first half of the rounds has no private part.
     WarmStart,
     /// Hybrid gradient plus a weighted DP-SGD gradient.
@@ -37,11 +39,12 @@ pub enum Recipe {
 
 impl Recipe {
     /// Every recipe, in the order of tables.
-    pub const ALL: [Recipe; 11] = [
+    pub const ALL: [Recipe; 12] = [
         Recipe::Split,
         Recipe::SplitHybrid,
         Recipe::FusionDp,
         Recipe::Calibrated,
+        Recipe::CalibratedLinear,
         Recipe::WarmStart,
         Recipe::NaiveFusion,
         Recipe::FeatureDp,
@@ -58,6 +61,7 @@ impl Recipe {
             Recipe::SplitHybrid => "split-hybrid",
             Recipe::FusionDp => "fusiondp",
             Recipe::Calibrated => "calibrated",
+            Recipe::CalibratedLinear => "calibrated-linear",
             Recipe::WarmStart => "warm-start",
             Recipe::NaiveFusion => "naive-fusion",
             Recipe::FeatureDp => "feature-dp",
@@ -72,7 +76,7 @@ impl Recipe {
     pub const fn mode(self) -> Mode {
         match self {
             Recipe::Split | Recipe::SplitHybrid | Recipe::FusionDp | Recipe::WarmStart => Mode::FusionDp,
-            Recipe::Calibrated => Mode::Calibrated,
+            Recipe::Calibrated | Recipe::CalibratedLinear => Mode::Calibrated,
             Recipe::NaiveFusion => Mode::NaiveFusion,
             Recipe::FeatureDp => Mode::FeatureDp,
             Recipe::DpSgd => Mode::DpSgd,

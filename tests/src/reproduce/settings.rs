@@ -93,7 +93,9 @@ impl DataSettings {
             }
             study.extend(self.network.clone());
         }
-        merge(&mut study, self.mode.get(&cell.recipe).unwrap_or(&Table::new()));
+        let mut changes = self.mode.get(&cell.recipe).cloned().unwrap_or_default();
+        remove(&mut study, changes.remove("remove"));
+        merge(&mut study, &changes);
         describe(&mut study, cell, sites, pin);
         // Serializing a table of plain values cannot fail; were it to, the empty text is refused as a study.
         let text = toml::to_string(&study).unwrap_or_default();
@@ -148,6 +150,16 @@ fn set(study: &mut Table, section: &str, key: &str, value: impl Into<Value>) {
     let entry = study.entry(section).or_insert_with(|| Value::Table(Table::new()));
     if let Some(section) = entry.as_table_mut() {
         section.insert(key.to_owned(), value.into());
+    }
+}
+
+/// Takes out what a list of `section.key` names.
+fn remove(study: &mut Table, list: Option<Value>) {
+    for name in list.iter().filter_map(Value::as_array).flatten().filter_map(Value::as_str) {
+        let (section, key) = name.split_once('.').unwrap_or((name, ""));
+        if let Some(section) = study.get_mut(section).and_then(Value::as_table_mut) {
+            section.remove(key);
+        }
     }
 }
 
@@ -252,6 +264,13 @@ mod tests {
         }
         let settings = SweepSettings::parse("[bank]").unwrap();
         assert!(settings.of(DataName::Sepsis).unwrap_err().to_string().contains("[sepsis]"));
+    }
+
+    #[test]
+    fn what_is_listed_is_removed() {
+        let mut table: Table = "[a]\nkeep = 1\ngone = 2".parse().unwrap();
+        remove(&mut table, Some(Value::from(vec!["a.gone", "b.gone"])));
+        assert_eq!(table, "[a]\nkeep = 1".parse().unwrap());
     }
 
     #[test]
