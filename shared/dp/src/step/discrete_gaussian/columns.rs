@@ -22,7 +22,7 @@ pub(super) struct Column {
 }
 
 /// Where a unit of a column lies.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Clone, Copy)]
 pub(super) struct Place {
     /// The strip that the unit belongs to.
     pub(super) strip: usize,

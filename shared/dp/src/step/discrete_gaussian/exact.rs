@@ -12,8 +12,7 @@ const REDUCTION_BITS: u64 = 4;
 /// `[0, length)`.
 ///
 /// The exponential of a rational number other than zero is irrational, so that the event is decided by finitely many
-/// digits of `u` with probability one.
-#[derive(Debug, Clone)]
+/// digits of `u` with probability one. Has no `Debug`: the exponent tells the noise of a release.
 pub(super) struct Comparison {
     /// Length of the interval of `u`.
     pub(super) length: u64,

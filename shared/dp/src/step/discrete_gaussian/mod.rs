@@ -101,8 +101,8 @@ pub(super) struct DiscreteGaussian {
     exponent_of_width: u64,
 }
 
-/// A proposal that needs a closer look.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// A proposal that needs a closer look. Has no `Debug`: its value may become the noise of a release.
+#[derive(Clone, Copy)]
 struct Candidate {
     value: i64,
     place: Place,
