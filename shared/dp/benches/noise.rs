@@ -112,12 +112,12 @@ fn begin(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Rounding one unit's gradient to the grid, checking its norm and adding it.
+/// Rounding gradients to the grid, checking their norms and adding them; one element is one coordinate of one unit.
 fn rounding(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("add_unit");
-    group.throughput(Throughput::Elements(DIMENSION as u64));
     let gradient = vec![0.5 / (DIMENSION as f32).sqrt(); DIMENSION];
     let units = 128;
+    group.throughput(Throughput::Elements(units * DIMENSION as u64));
     group.bench_function(BenchmarkId::new("128 units", DIMENSION), |bencher| {
         let setup = || PrivateStep::begin(charge(1.0, 1.0, units), units as usize, DIMENSION, rng()).unwrap();
         let add_all = |mut step: PrivateStep| {
