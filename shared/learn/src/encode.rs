@@ -8,15 +8,16 @@
 //! f32, puts every value in the same bin.
 
 mod column;
+mod head;
 
 pub(crate) use column::{BINARY_THRESHOLD, ColumnCode, ColumnEncoder, NumericMap};
-use std::collections::BTreeMap;
+pub(crate) use head::HeadSource;
 
 use ndarray::{Array2, Axis, Slice};
 use thiserror::Error;
 
 use crate::{
-    model::{HeadFeature, InputShape, ModelSpec, View},
+    model::{InputShape, ModelSpec, View},
     schema::{Column, Schema, SchemaError},
     table::{ImputedFeatures, PublicFeatures, SensitiveFeatures},
 };
@@ -40,21 +41,36 @@ pub enum EncodeError {
         transform: &'static str,
     },
     /// A head weight that is none.
-    #[error("model.head_weights.\"{column}\" is {weight}: it must be finite and above 0")]
+    #[error(
+        "model.head.\"{column}\".weight is {weight}: it must be finite and at least 0, and 0 leaves the column out"
+    )]
     HeadWeight {
         /// Name of the column.
         column: String,
         /// The value.
         weight: String,
     },
-    /// A head weight of a column that the head does not have.
-    #[error(
-        "model.head_weights names \"{column}\", which is no sensitive column; correct the name or remove it"
-    )]
-    HeadWeightUnknown {
+    /// A declaration for a column that the head does not have.
+    #[error("model.head names \"{column}\", which is no sensitive column; correct the name or remove it")]
+    HeadColumnUnknown {
         /// The name.
         column: String,
     },
+    /// Groups by a column that is none of the public ones.
+    #[error(
+        "model.head.\"{column}\".by is \"{by}\", which is no public column: only public values may tell groups apart"
+    )]
+    HeadGroup {
+        /// Name of the sensitive column.
+        column: String,
+        /// The name given.
+        by: String,
+    },
+    /// A head without columns.
+    #[error(
+        "model.head gives every sensitive column the weight 0: give one of them a weight above 0, or use an mlp model"
+    )]
+    HeadEmpty,
     /// A table of another schema.
     #[error(
         "the {table} table has {found} columns, the encoder's schema {wanted}; build both from one schema"
@@ -86,8 +102,8 @@ pub enum EncodeError {
 pub struct Encoder {
     public: Vec<ColumnEncoder>,
     sensitive: Vec<ColumnEncoder>,
-    /// The head's features of a split model; `None` for other models.
-    head: Option<Vec<HeadFeature>>,
+    /// The columns of a split model's head; `None` for other models.
+    head: Option<Vec<HeadSource>>,
 }
 
 impl Encoder {
@@ -97,18 +113,20 @@ impl Encoder {
     /// The schema is invalid, or a split model meets a sensitive column that is neither bins nor one-hot.
     pub fn new(schema: &Schema, spec: &ModelSpec) -> Result<Self, EncodeError> {
         schema.validate()?;
+        let public: Vec<ColumnEncoder> = schema.public().map(ColumnEncoder::new).collect();
         let sensitive: Vec<ColumnEncoder> = schema.sensitive().map(ColumnEncoder::new).collect();
         let head = match spec {
-            ModelSpec::Split { head_weights, .. } => Some(head_features(schema, &sensitive, head_weights)?),
+            ModelSpec::Split { head, .. } => Some(HeadSource::of_schema(schema, &public, &sensitive, head)?),
             _ => None,
         };
-        Ok(Self { public: schema.public().map(ColumnEncoder::new).collect(), sensitive, head })
+        Ok(Self { public, sensitive, head })
     }
 
-    /// Widths of the model input: dense D, and for a split model the bins of each sensitive feature.
+    /// Widths of the model input: dense D, and for a split model the bins of each feature of its head.
     pub fn input_shape(&self) -> InputShape {
-        if let Some(bins) = &self.head {
-            return InputShape { dense: self.public_width(), bins: bins.clone() };
+        if let Some(head) = &self.head {
+            let bins = head.iter().map(|source| source.feature).collect();
+            return InputShape { dense: self.public_width(), bins };
         }
         InputShape { dense: self.public_width() + total_width(&self.sensitive), bins: Vec::new() }
     }
@@ -166,9 +184,9 @@ impl Encoder {
         &self.sensitive
     }
 
-    /// Whether sensitive features are bin indices rather than part of the dense block.
-    pub(crate) fn is_split(&self) -> bool {
-        self.head.is_some()
+    /// The columns of a split model's head; `None` where sensitive features are part of the dense block.
+    pub(crate) fn head(&self) -> Option<&[HeadSource]> {
+        self.head.as_deref()
     }
 
     fn view(
@@ -190,37 +208,14 @@ impl Encoder {
         };
         let cells: Vec<&[f32]> = (0..public.columns()).map(|index| public.column(index)).collect();
         write_block(&self.public, &cells, &mut view.dense, 0);
-        if self.head.is_some() {
-            write_bins(&self.sensitive, sensitive, &mut view.bins);
+        if let Some(head) = &self.head {
+            let (public, sensitive) = ((&self.public[..], &cells[..]), (&self.sensitive[..], sensitive));
+            head::write_bins(head, public, sensitive, &mut view.bins);
         } else {
             write_block(&self.sensitive, sensitive, &mut view.dense, self.public_width());
         }
         Ok(view)
     }
-}
-
-/// The sensitive columns as features of a head.
-fn head_features(
-    schema: &Schema,
-    sensitive: &[ColumnEncoder],
-    weights: &BTreeMap<String, f64>,
-) -> Result<Vec<HeadFeature>, EncodeError> {
-    schema.sensitive().try_for_each(require_discrete)?;
-    if let Some(name) = weights.keys().find(|name| schema.sensitive().all(|column| column.name != **name)) {
-        return Err(EncodeError::HeadWeightUnknown { column: name.clone() });
-    }
-    let feature = |column: &ColumnEncoder| {
-        let weight = weights.get(column.name()).copied().unwrap_or(1.0);
-        if !(weight > 0.0 && weight.is_finite()) {
-            return Err(EncodeError::HeadWeight {
-                column: column.name().to_owned(),
-                weight: weight.to_string(),
-            });
-        }
-        let ordered = matches!(column.code(), ColumnCode::Bins { .. });
-        Ok(HeadFeature { bins: column.width(), weight: weight as f32, ordered })
-    };
-    sensitive.iter().map(feature).collect()
 }
 
 fn require_discrete(column: &Column) -> Result<(), EncodeError> {
@@ -247,13 +242,5 @@ fn write_block(columns: &[ColumnEncoder], cells: &[&[f32]], dense: &mut Array2<f
             column.write(cell, &mut row);
         }
         offset += width;
-    }
-}
-
-fn write_bins(columns: &[ColumnEncoder], cells: &[&[f32]], bins: &mut Array2<u16>) {
-    for (index, (column, cells)) in columns.iter().zip(cells).enumerate() {
-        for (bin, &cell) in bins.column_mut(index).iter_mut().zip(*cells) {
-            *bin = column.slot(cell) as u16;
-        }
     }
 }

@@ -19,7 +19,7 @@ fn a_spec_reads_from_a_study_file_with_its_defaults() {
         layer_norm: true,
         dropout: 0.4,
         head_gradient: HeadGradient::PrivateOnly,
-        head_weights: BTreeMap::new(),
+        head: BTreeMap::new(),
     };
     assert_eq!(spec, expected);
     let spec: ModelSpec = toml::from_str("kind = \"linear\"").unwrap();
@@ -94,7 +94,7 @@ fn shapes_that_do_not_fit_are_refused() {
         layer_norm: true,
         dropout: 0.0,
         head_gradient: HeadGradient::PrivateOnly,
-        head_weights: BTreeMap::new(),
+        head: BTreeMap::new(),
     };
     assert!(matches!(build(&mlp(0.0), 0, &[]), ModelError::Network(NetworkError::ZeroWidth { .. })));
     assert!(matches!(build(&mlp(1.0), 2, &[]), ModelError::Network(NetworkError::DropoutRate { .. })));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use fusiondp_learn::{
     encode::{EncodeError, Encoder},
-    model::{HeadFeature, HeadGradient, InputShape, ModelSpec},
+    model::{HeadColumn, HeadFeature, HeadGradient, InputShape, ModelSpec},
     schema::Schema,
     table::{ImputedFeatures, Labels, PublicFeatures, SensitiveFeatures, TableError},
 };
@@ -36,7 +36,7 @@ fn split() -> ModelSpec {
         layer_norm: true,
         dropout: 0.0,
         head_gradient: HeadGradient::PrivateOnly,
-        head_weights: BTreeMap::new(),
+        head: BTreeMap::new(),
     }
 }
 
@@ -72,6 +72,48 @@ fn split_input_is_the_public_block_and_one_bin_per_sensitive_feature() {
     assert!((&view.dense - &wanted).iter().all(|difference| difference.abs() <= 1e-6), "{}", view.dense);
     assert_eq!(view.bins, array![[1, 0], [0, 1], [3, 2]]);
     assert_eq!(encoder.public_only(&public()).unwrap(), view.dense);
+}
+
+fn split_with(declared: &[(&str, f64, Option<&str>)]) -> ModelSpec {
+    let ModelSpec::Split { widths, layer_norm, dropout, head_gradient, .. } = split() else { unreachable!() };
+    let head = declared
+        .iter()
+        .map(|&(name, weight, by)| (name.to_owned(), HeadColumn { weight, by: by.map(str::to_owned) }));
+    ModelSpec::Split { widths, layer_norm, dropout, head_gradient, head: head.collect() }
+}
+
+#[test]
+fn groups_of_a_public_column_keep_bins_apart() {
+    // By words: icu, general, missing. By a number without slots: present, missing.
+    let spec = split_with(&[("stay", 0.5, Some("ward")), ("sex", 1.0, Some("HR"))]);
+    let encoder = Encoder::new(&schema(), &spec).unwrap();
+    let feature =
+        |bins, groups, weight| HeadFeature { groups, weight, ordered: true, ..HeadFeature::new(bins) };
+    assert_eq!(encoder.input_shape().bins, [feature(4, 3, 0.5), feature(3, 2, 1.0)]);
+    let view = encoder.real(&public(), &sensitive()).unwrap();
+    assert_eq!(view.bins, array![[1, 0], [4, 3 + 1], [2 * 4 + 3, 2]]);
+}
+
+#[test]
+fn a_column_of_weight_zero_is_left_out_of_the_head() {
+    let encoder = Encoder::new(&schema(), &split_with(&[("stay", 0.0, None)])).unwrap();
+    assert_eq!(encoder.input_shape().bins, [HeadFeature { ordered: true, ..HeadFeature::new(3) }]);
+    assert_eq!(encoder.real(&public(), &sensitive()).unwrap().bins, array![[0], [1], [2]]);
+}
+
+#[test]
+fn a_head_declared_for_what_is_not_there_is_refused_by_name() {
+    let said = |declared: &[_]| Encoder::new(&schema(), &split_with(declared)).unwrap_err().to_string();
+    let unknown = said(&[("HR", 1.0, None)]);
+    assert!(unknown.contains("model.head names \"HR\", which is no sensitive column"), "{unknown}");
+    let group = said(&[("stay", 1.0, Some("sex"))]);
+    assert!(group.contains("model.head.\"stay\".by is \"sex\", which is no public column"), "{group}");
+    let empty = said(&[("stay", 0.0, None), ("sex", 0.0, None)]);
+    assert!(empty.contains("weight 0"), "{empty}");
+    for weight in [-1.0, f64::NAN, f64::INFINITY, 1e-60, 1e60] {
+        let weighty = said(&[("stay", weight, None)]);
+        assert!(weighty.contains("model.head.\"stay\".weight is"), "{weighty}");
+    }
 }
 
 #[test]

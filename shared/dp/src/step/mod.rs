@@ -37,7 +37,8 @@
 //!
 //! The discrete Gaussian is also subgaussian with the same parameter (Canonne, Kamath, Steinke 2020) and
 //! has the continuous mechanism's Rényi divergences as upper bounds; its own normalizer differs from `sigma sqrt(2π)` by
-//! a factor `1 ± 2 exp(-2π² sigma²)`. Noise multipliers below 2^-10 are refused so that `sigma` stays above 2^10.
+//! a factor `1 ± 2 exp(-2π² sigma²)`. The sampler draws values beyond `519 sigma` anew, which over all coordinates have
+//! probability below 2^-189000, nothing beside the rounding of any delta. Noise multipliers below 2^-10 are refused so that `sigma` stays above 2^10.
 //!
 //! # What is secret
 //!
@@ -51,6 +52,7 @@ mod poisson;
 mod private_step;
 mod release;
 mod rounding;
+mod words;
 
 pub use error::StepError;
 pub use grid::Grid;

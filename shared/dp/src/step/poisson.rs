@@ -2,6 +2,7 @@
 
 use rand::Rng;
 
+use super::words::{BLOCK_WORDS, WordBlock};
 use crate::params::SamplingProbability;
 
 /// 2^64, the number of values of a random word.
@@ -18,7 +19,13 @@ pub(super) fn sample_units<R: Rng>(units: usize, q: SamplingProbability, rng: &m
     }
     // The cast truncates, which is the floor; q < 1 keeps the product below 2^64.
     let threshold = (q.get() * WORDS) as u64;
-    (0..units).filter(|_| rng.next_u64() < threshold).collect()
+    let mut block = WordBlock::new();
+    let mut sampled = Vec::new();
+    for first in (0..units).step_by(BLOCK_WORDS) {
+        let words = block.draw(BLOCK_WORDS.min(units - first), rng);
+        sampled.extend((first..).zip(words).filter(|&(_, word)| word < threshold).map(|(unit, _)| unit));
+    }
+    sampled
 }
 
 #[cfg(test)]
@@ -49,6 +56,16 @@ mod tests {
         let taken = sample(10_000, 0.3, 1);
         assert!(taken.windows(2).all(|pair| pair[0] < pair[1]));
         assert!(taken.iter().all(|&unit| unit < 10_000));
+    }
+
+    /// One word per unit, in their order, across blocks.
+    #[test]
+    fn each_unit_has_a_word_of_its_own() {
+        for units in [1, BLOCK_WORDS, 3 * BLOCK_WORDS + 5] {
+            let mut rng = SecureRng::seeded_for_simulation(11, 7);
+            let taken: Vec<usize> = (0..units).filter(|_| rng.next_u64() < 1 << 62).collect();
+            assert_eq!(sample(units, 0.25, 7), taken);
+        }
     }
 
     /// Two-sided normal test of the total at 6 deviations: a false alarm has probability below 2e-9 per case.

@@ -114,10 +114,8 @@ impl PrivateStep {
         if self.added != self.sampled.len() {
             return Err(StepError::MissingContributions);
         }
-        for sum in &mut self.sums {
-            // Below 2^52 + 2^62 in magnitude, see MAX_UNITS and DiscreteGaussian.
-            *sum += self.noise.sample(&mut self.rng);
-        }
+        // Below 2^52 + 2^51 in magnitude, see MAX_UNITS and DiscreteGaussian.
+        self.noise.add_noise(&mut self.sums, &mut self.rng);
         Ok(PrivateRelease::new(self.sums, self.grid, self.entry))
     }
 }

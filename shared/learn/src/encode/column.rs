@@ -102,6 +102,20 @@ impl ColumnEncoder {
         }
     }
 
+    /// Number of groups that the column tells apart: its slots, or two, present and missing, for an encoding without slots.
+    pub(crate) fn groups(&self) -> usize {
+        if matches!(self.code, ColumnCode::Numeric { .. }) { 2 } else { self.width() }
+    }
+
+    /// Group of a cell; the last one where missing.
+    pub(crate) fn group(&self, cell: f32) -> usize {
+        if matches!(self.code, ColumnCode::Numeric { .. }) {
+            usize::from(cell.is_nan())
+        } else {
+            self.slot(cell)
+        }
+    }
+
     /// Writes the encoding of a cell to `out`, `[width]`, which holds zeros.
     pub(crate) fn write(&self, cell: f32, out: &mut ArrayViewMut1<'_, f32>) {
         let ColumnCode::Numeric { map, indicator } = &self.code else {

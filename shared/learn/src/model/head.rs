@@ -21,7 +21,8 @@ impl Head {
         }
         let mut offsets = Vec::with_capacity(shape.bins.len());
         let mut next = 0;
-        for (feature, &HeadFeature { bins, weight, .. }) in shape.bins.iter().enumerate() {
+        for (feature, one) in shape.bins.iter().enumerate() {
+            let (bins, weight) = (one.parameters(), one.weight);
             if !(1..=1 << 16).contains(&bins) {
                 return Err(ModelError::BinCount { feature, bins });
             }
@@ -42,9 +43,9 @@ impl Head {
     /// Checks that every index names a bin of its feature.
     pub(crate) fn check(&self, bins: ArrayView2<'_, u16>) -> Result<(), ModelError> {
         for (row, indices) in bins.rows().into_iter().enumerate() {
-            for (feature, (&index, bins)) in indices.iter().zip(&self.features).enumerate() {
-                if usize::from(index) >= bins.bins {
-                    return Err(ModelError::Bin { row, feature });
+            for (place, (&index, feature)) in indices.iter().zip(&self.features).enumerate() {
+                if usize::from(index) >= feature.parameters() {
+                    return Err(ModelError::Bin { row, feature: place });
                 }
             }
         }

@@ -35,7 +35,7 @@ pub use batch::PairedBatch;
 pub use error::ModelError;
 pub use loss::{cross_entropy, residual, sigmoid};
 pub use objective::{PrivateLoss, PrivateObjective};
-pub use spec::{HeadFeature, HeadGradient, InputShape, ModelSpec};
+pub use spec::{HeadColumn, HeadFeature, HeadGradient, InputShape, ModelSpec};
 pub use view::View;
 use workspace::Grams;
 pub use workspace::Workspace;
@@ -57,7 +57,7 @@ impl Model {
     /// A model of this architecture for encoded input of this shape.
     ///
     /// Parameters of `linear` and `mlp` are named as in [`Mlp::new`]; those of `split` are `tower.L.0.weight` and so on,
-    /// then `head.<j>` `[bins_j]` per sensitive feature j.
+    /// then `head.<j>` `[bins_j]` per sensitive feature j of the head, or `[groups_j, bins_j]` where it has groups.
     ///
     /// # Errors
     /// A width of 0, a dropout rate outside `[0, 1)`, bins for a model that has no sensitive head, none for one that has.
@@ -236,9 +236,14 @@ fn layout(tower: &Mlp, head: Option<&Head>) -> ParameterLayout {
     let mut layout = ParameterLayout::default();
     layout.extend("tower.", tower.layout());
     for (feature, shape) in head.features().iter().enumerate() {
-        layout.push(format!("head.{feature}"), vec![shape.bins]);
+        layout.push(format!("head.{feature}"), head_shape(shape));
     }
     layout
+}
+
+/// `[bins]`, or `[groups, bins]` where a public column tells groups apart.
+fn head_shape(feature: &HeadFeature) -> Vec<usize> {
+    if feature.groups == 1 { vec![feature.bins] } else { vec![feature.groups, feature.bins] }
 }
 
 /// Coordinates of the public and of the private gradient.

@@ -34,13 +34,34 @@ pub enum ModelSpec {
         /// Which gradients move the head.
         #[serde(default)]
         head_gradient: HeadGradient,
-        /// How much of a record's clipped gradient each sensitive column gets, by name; finite, > 0, 1 if not named.
-        ///
-        /// A record's gradient has norm `|residual| * sqrt(sum of squares)`. A smaller value for a column that matters less
-        /// leaves more of the clip norm, and so less noise, to the others. It is declared, never measured.
+        /// How sensitive columns enter the head, by name; [`HeadColumn::default`] for those not named.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-        head_weights: BTreeMap<String, f64>,
+        head: BTreeMap<String, HeadColumn>,
     },
+}
+
+/// How one sensitive column enters the head of a `split` model. All of it is declared, nothing is measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HeadColumn {
+    /// How much of a record's clipped gradient the column gets; finite, at least 0.
+    ///
+    /// A record's gradient has norm `|residual| * sqrt(sum of squares of the weights)`. A smaller value for a column that
+    /// matters less leaves more of the clip norm, and so less noise, to the others. With 0 the column is left out of the
+    /// model: nothing is learned of it and no noise is spent on it.
+    pub weight: f64,
+    /// A public column by whose value the column's bins are kept apart: one set of parameters for each of its slots (bins,
+    /// words, 0 and 1, missing), or for present and missing where its transform has no slots.
+    ///
+    /// A record still falls into exactly one bin, so its gradient is no longer; but each bin has fewer records.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}
+
+impl Default for HeadColumn {
+    fn default() -> Self {
+        Self { weight: 1.0, by: None }
+    }
 }
 
 /// Which gradients move the sensitive head of a `split` model.
@@ -66,8 +87,10 @@ pub struct InputShape {
 /// One sensitive feature of a head.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct HeadFeature {
-    /// Number of bins, the one for missing, which is the last, included.
+    /// Number of bins of a group, the one for missing, which is the last, included.
     pub bins: usize,
+    /// Number of groups of bins, told apart by a public column; 1 without one. Bin b of group g has index `g * bins + b`.
+    pub groups: usize,
     /// Factor of the feature's input, and so of its gradient; finite, > 0.
     pub weight: f32,
     /// Whether neighboring bins are neighboring values.
@@ -75,9 +98,14 @@ pub struct HeadFeature {
 }
 
 impl HeadFeature {
-    /// A feature of weight 1 whose bins have no order.
+    /// A feature of weight 1, in one group, whose bins have no order.
     pub fn new(bins: usize) -> Self {
-        Self { bins, weight: 1.0, ordered: false }
+        Self { bins, groups: 1, weight: 1.0, ordered: false }
+    }
+
+    /// Bins of all groups, each with a parameter of its own.
+    pub fn parameters(&self) -> usize {
+        self.bins.saturating_mul(self.groups)
     }
 }
 

@@ -39,6 +39,15 @@ pub(super) fn slot(graph: &mut Graph, column: &ColumnEncoder, input: &Value) -> 
     graph.apply("Where", &[&missing, &missing_slot, &bin])
 }
 
+/// The group of each record's cell, int64 `[N, 1]`: its slot, or for an encoding without slots whether it is missing.
+pub(super) fn group(graph: &mut Graph, column: &ColumnEncoder, input: &Value) -> Value {
+    if !matches!(column.code(), ColumnCode::Numeric { .. }) {
+        return slot(graph, column, input);
+    }
+    let missing = graph.apply("IsNaN", &[input]);
+    graph.cast(&missing, Element::Int64)
+}
+
 fn dense_column(graph: &mut Graph, column: &ColumnEncoder, input: &Value) -> Vec<Value> {
     let ColumnCode::Numeric { map, indicator } = column.code() else {
         return vec![one_hot(graph, column, input)];

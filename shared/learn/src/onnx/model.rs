@@ -8,8 +8,8 @@ use super::{
     layers,
 };
 use crate::{
-    encode::{ColumnEncoder, Encoder},
-    model::{InputShape, Model},
+    encode::{ColumnEncoder, Encoder, HeadSource},
+    model::{HeadFeature, InputShape, Model},
     schema::Schema,
 };
 
@@ -79,7 +79,7 @@ fn check(encoder: &Encoder, model: &Model, params: &[f32]) -> Result<(), OnnxErr
         });
     }
     if encoded.bins != shape.bins {
-        let bins = |shape: &InputShape| shape.bins.iter().map(|feature| feature.bins).sum();
+        let bins = |shape: &InputShape| shape.bins.iter().map(HeadFeature::parameters).sum();
         let (found, wanted) = (bins(shape), bins(&encoded));
         return Err(OnnxError::Shape { what: "bins of the sensitive head", found, wanted });
     }
@@ -99,23 +99,43 @@ fn logit(
     let columns: Vec<&ColumnEncoder> =
         encoder.public_columns().iter().chain(encoder.sensitive_columns()).collect();
     let inputs = inputs(graph, schema, &columns)?;
-    let dense = if encoder.is_split() { encoder.public_columns().len() } else { columns.len() };
-    let (dense, sliced) = inputs.split_at(dense);
-    let input = features::dense_block(graph, dense.iter().map(|(column, value)| (*column, value)));
-    let prefix = if encoder.is_split() { "tower." } else { "" };
-    let mut logit = layers::network(graph, model.layout(), prefix, params, &input)?;
-    for (index, (column, value)) in sliced.iter().enumerate() {
-        let weight = encoder.input_shape().bins[index].weight;
-        let weights: Vec<f32> = head(model, params, index)?.iter().map(|value| weight * value).collect();
+    let Some(head) = encoder.head() else {
+        let input = features::dense_block(graph, inputs.iter().map(|(column, value)| (*column, value)));
+        return layers::network(graph, model.layout(), "", params, &input);
+    };
+    let (public, sensitive) = inputs.split_at(encoder.public_columns().len());
+    let input = features::dense_block(graph, public.iter().map(|(column, value)| (*column, value)));
+    let mut logit = layers::network(graph, model.layout(), "tower.", params, &input)?;
+    for (index, source) in head.iter().enumerate() {
+        let weight = source.feature.weight;
+        let weights: Vec<f32> =
+            head_tensor(model, params, index)?.iter().map(|value| weight * value).collect();
         let weights = graph.floats(&[weights.len()], &weights);
-        let slot = features::slot(graph, column, value);
-        let term = graph.apply("Gather", &[&weights, &slot]);
+        let bin = bin(graph, source, public, sensitive);
+        let term = graph.apply("Gather", &[&weights, &bin]);
         logit = graph.apply("Add", &[&logit, &term]);
     }
     Ok(logit)
 }
 
-fn head<'p>(model: &Model, params: &'p [f32], index: usize) -> Result<&'p [f32], OnnxError> {
+/// Index of each record's bin among those of all groups, int64 `[N, 1]`.
+fn bin(
+    graph: &mut Graph,
+    source: &HeadSource,
+    public: &[(&ColumnEncoder, Value)],
+    sensitive: &[(&ColumnEncoder, Value)],
+) -> Value {
+    let (column, value) = &sensitive[source.sensitive];
+    let slot = features::slot(graph, column, value);
+    let Some(by) = source.by else { return slot };
+    let (column, value) = &public[by];
+    let group = features::group(graph, column, value);
+    let bins = graph.integers(&[1, 1], &[source.feature.bins as i64]);
+    let first = graph.apply("Mul", &[&group, &bins]);
+    graph.apply("Add", &[&first, &slot])
+}
+
+fn head_tensor<'p>(model: &Model, params: &'p [f32], index: usize) -> Result<&'p [f32], OnnxError> {
     let tensor = model.layout().get(&format!("head.{index}"));
     tensor.and_then(|tensor| params.get(tensor.range())).ok_or(OnnxError::Shape {
         what: "tensors of the sensitive head",

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     encode::Encoder,
     imputer::{ImputerFit, fit},
-    model::{HeadGradient, Model, ModelSpec},
+    model::{HeadColumn, HeadGradient, Model, ModelSpec},
     schema::Schema,
     table::{PublicFeatures, SensitiveFeatures},
 };
@@ -35,7 +35,7 @@ fn schema() -> Schema {
     toml::from_str(SCHEMA).unwrap()
 }
 
-fn specs() -> [ModelSpec; 3] {
+fn specs() -> [ModelSpec; 4] {
     [
         ModelSpec::Linear {},
         ModelSpec::Mlp { widths: vec![5, 3], layer_norm: true, dropout: 0.1 },
@@ -44,7 +44,17 @@ fn specs() -> [ModelSpec; 3] {
             layer_norm: true,
             dropout: 0.1,
             head_gradient: HeadGradient::PrivateOnly,
-            head_weights: BTreeMap::new(),
+            head: BTreeMap::new(),
+        },
+        ModelSpec::Split {
+            widths: vec![4],
+            layer_norm: true,
+            dropout: 0.1,
+            head_gradient: HeadGradient::PrivateOnly,
+            head: BTreeMap::from([
+                ("stay".to_owned(), HeadColumn { weight: 1.0, by: Some("HR".to_owned()) }),
+                ("job".to_owned(), HeadColumn { weight: 1.0, by: Some("ward".to_owned()) }),
+            ]),
         },
     ]
 }
@@ -115,14 +125,23 @@ fn an_exported_model_reads_raw_columns_in_schema_order() {
 
 #[test]
 fn parameters_are_stored_bit_for_bit() {
-    let spec = &specs()[2];
+    for spec in &specs()[2..] {
+        parameters_are_stored(spec);
+    }
+}
+
+fn parameters_are_stored(spec: &ModelSpec) {
     let model = Model::new(spec, Encoder::new(&schema(), spec).unwrap().input_shape()).unwrap();
     let params: Vec<f32> = (0..model.parameters()).map(|i| 1.0 / (i as f32 + 3.0)).collect();
     let bytes = export_model(&schema(), &model, &params, &BTreeMap::new()).unwrap();
     let graph = ModelProto::decode(bytes.as_slice()).unwrap().graph.unwrap();
     for tensor in model.layout() {
         let raw: Vec<u8> = params[tensor.range()].iter().flat_map(|value| value.to_le_bytes()).collect();
-        let dims: Vec<i64> = tensor.shape().iter().map(|&dim| dim as i64).collect();
+        // Groups of a head lie one after the other.
+        let dims: Vec<i64> = match tensor.name().starts_with("head.") {
+            true => vec![tensor.range().len() as i64],
+            false => tensor.shape().iter().map(|&dim| dim as i64).collect(),
+        };
         let stored = graph.initializer.iter().any(|stored| stored.dims == dims && stored.raw_data == raw);
         assert!(stored, "{} is not in the file", tensor.name());
     }

@@ -16,8 +16,8 @@
 //!
 //! | symbol | here | declared as |
 //! |---|---|---|
-//! | `K` | per feature `amplitude^2 exp(-|i - j| / length)` over ordered bins, no correlation over words; bins for missing are independent of all and have half the amplitude | `amplitude`, `length` |
-//! | `H` | `curvature * E[x x^T]`, where x is the head's input: bins equally frequent, features independent | `curvature` |
+//! | `K` | per feature `amplitude^2 exp(-|i - j| / length)` over ordered bins, no correlation over words; bins for missing are independent of all others and have half the amplitude; times `group_correlation` between groups | `amplitude`, `length`, `group_correlation` |
+//! | `H` | `curvature * E[x x^T]`, where x is the head's input: bins and groups equally frequent, features independent | `curvature` |
 //! | `v` | number of sites times the variance of a site's noise, in units of the mean gradient | follows from the plan |
 //!
 //! `H` is an approximation, and early rounds see it far from w*: until half of the private rounds have passed, what was
@@ -54,6 +54,9 @@ pub struct PosteriorSpec {
     pub amplitude: f64,
     /// Bins over which the prior correlation of ordered bins falls to 1/e; finite, above 0.
     pub length: f64,
+    /// Prior correlation of the same bin in different groups of a column with `by`, `[0, 1)`.
+    #[serde(default = "half")]
+    pub group_correlation: f64,
     /// Weight of earlier observations after each of the first half of private rounds, `[0, 1]`.
     pub memory: f64,
 }
@@ -71,12 +74,20 @@ impl PosteriorSpec {
                 return Err(ServerError::Setting { field, value, range: "finite and above 0" });
             }
         }
+        if !(0.0..1.0).contains(&self.group_correlation) {
+            let (field, value) = ("group_correlation", self.group_correlation);
+            return Err(ServerError::Setting { field, value, range: "at least 0 and below 1" });
+        }
         if !(0.0..=1.0).contains(&self.memory) {
             let range = "at least 0 and at most 1";
             return Err(ServerError::Setting { field: "memory", value: self.memory, range });
         }
         Ok(())
     }
+}
+
+fn half() -> f64 {
+    0.5
 }
 
 /// What has been observed of a head's optimum.
@@ -191,47 +202,51 @@ impl Posterior {
     }
 }
 
-/// Prior covariance of the parameters. A bin adds weight times parameter to the logit, so it is in units of `1 / weight`.
+/// Prior covariance of the parameters.
 fn covariance(spec: &PosteriorSpec, features: &[HeadFeature]) -> Array2<f64> {
     let mut covariance = Array2::zeros((total(features), total(features)));
     for (first, feature) in placed(features) {
-        let variance = (spec.amplitude / f64::from(feature.weight)).powi(2);
-        let missing = feature.bins - 1;
-        for row in 0..missing {
-            for column in 0..missing {
-                let distance = row.abs_diff(column) as f64;
-                let correlation = match (row == column, feature.ordered) {
-                    (true, _) => 1.0,
-                    (false, true) => libm::exp(-distance / spec.length),
-                    (false, false) => 0.0,
-                };
-                covariance[[first + row, first + column]] = variance * correlation;
+        for row in 0..feature.parameters() {
+            for column in 0..feature.parameters() {
+                covariance[[first + row, first + column]] = bin_covariance(spec, feature, row, column);
             }
         }
-        covariance[[first + missing, first + missing]] = variance / 4.0;
     }
     covariance
+}
+
+/// Prior covariance of two parameters of a feature.
+fn bin_covariance(spec: &PosteriorSpec, feature: &HeadFeature, one: usize, other: usize) -> f64 {
+    // A bin adds weight times parameter to the logit, so the parameter is in units of `1 / weight`.
+    let variance = (spec.amplitude / f64::from(feature.weight)).powi(2);
+    let between_groups =
+        if one / feature.bins == other / feature.bins { 1.0 } else { spec.group_correlation };
+    let (one, other, missing) = (one % feature.bins, other % feature.bins, feature.bins - 1);
+    let distance = one.abs_diff(other) as f64;
+    let between_bins = match (one == other, feature.ordered && one.max(other) < missing) {
+        (true, _) if one == missing => 0.25,
+        (true, _) => 1.0,
+        (false, true) => libm::exp(-distance / spec.length),
+        (false, false) => 0.0,
+    };
+    variance * between_groups * between_bins
 }
 
 /// `E[x x^T]` of the head's input x: within a feature a diagonal, between features the product of means.
 fn second_moment(features: &[HeadFeature]) -> Array2<f64> {
     let mut means = Array1::zeros(total(features));
     let mut squares = means.clone();
+    let mut owner = vec![0; means.len()];
     for (first, feature) in placed(features) {
         let weight = f64::from(feature.weight);
-        let present = feature.bins - 1;
-        for bin in 0..feature.bins {
-            let share = match present {
-                0 => 1.0,
-                _ if bin == present => MISSING_SHARE,
-                _ => (1.0 - MISSING_SHARE) / present as f64,
-            };
-            means[first + bin] = weight * share;
-            squares[first + bin] = weight * weight * share;
+        for index in 0..feature.parameters() {
+            let share = share(feature, index);
+            means[first + index] = weight * share;
+            squares[first + index] = weight * weight * share;
+            owner[first + index] = first;
         }
     }
     // Two bins of one feature exclude each other.
-    let owner: Vec<usize> = placed(features).flat_map(|(first, one)| vec![first; one.bins]).collect();
     Array2::from_shape_fn((owner.len(), owner.len()), |(row, column)| match owner[row] == owner[column] {
         true if row == column => squares[row],
         true => 0.0,
@@ -239,16 +254,27 @@ fn second_moment(features: &[HeadFeature]) -> Array2<f64> {
     })
 }
 
+/// Share of records in a bin, as far as `H` is concerned.
+fn share(feature: &HeadFeature, index: usize) -> f64 {
+    let present = feature.bins - 1;
+    let within = match present {
+        0 => 1.0,
+        _ if index % feature.bins == present => MISSING_SHARE,
+        _ => (1.0 - MISSING_SHARE) / present as f64,
+    };
+    within / feature.groups as f64
+}
+
 fn placed(features: &[HeadFeature]) -> impl Iterator<Item = (usize, &HeadFeature)> {
     features.iter().scan(0, |next, feature| {
         let first = *next;
-        *next += feature.bins;
+        *next += feature.parameters();
         Some((first, feature))
     })
 }
 
 fn total(features: &[HeadFeature]) -> usize {
-    features.iter().map(|feature| feature.bins).sum()
+    features.iter().map(HeadFeature::parameters).sum()
 }
 
 #[cfg(test)]

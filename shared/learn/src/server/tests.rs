@@ -18,7 +18,7 @@ fn split(head_gradient: HeadGradient) -> Model {
         layer_norm: false,
         dropout: 0.0,
         head_gradient,
-        head_weights: BTreeMap::new(),
+        head: BTreeMap::new(),
     };
     Model::new(&spec, InputShape { dense: 1, bins: vec![HeadFeature::new(2)] }).unwrap()
 }

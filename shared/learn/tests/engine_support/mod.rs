@@ -45,7 +45,7 @@ pub(crate) fn models() -> Vec<(&'static str, Model)> {
         layer_norm: true,
         dropout: 0.3,
         head_gradient,
-        head_weights: BTreeMap::new(),
+        head: BTreeMap::new(),
     };
     // Unlike weights, so that each formula has to carry them.
     let binned = [(3, 1.0), (2, 0.5), (4, 1.5)];

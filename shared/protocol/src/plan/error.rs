@@ -37,7 +37,7 @@ pub enum PlanError {
     /// More units expected in a sample than there are.
     #[error(
         "[training] expected_batch_size = {expected} is above the {total_units} privacy units of the enrolled sites; \
-         lower it to at most {total_units}"
+         lower it to at most {total_units}, or write \"all\""
     )]
     BatchAboveUnits {
         /// Expected batch.

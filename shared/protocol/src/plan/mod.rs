@@ -18,7 +18,7 @@ use fusiondp_dp::{
 use sha2::{Digest as _, Sha256};
 
 use crate::ids::{SiteId, StudyId};
-use crate::study::{PrivacyTarget, Study, StudyDocument, Training};
+use crate::study::{BatchSize, PrivacyTarget, Study, StudyDocument, Training};
 
 pub use error::{PlanError, PlanMismatch};
 
@@ -222,9 +222,11 @@ fn totals(study: &Study, sizes: &[SiteSize]) -> Result<(u64, u64), PlanError> {
     Ok((units, records))
 }
 
-/// `expected_batch_size / N`, one correctly rounded division, so that both ends arrive at the same bits.
+/// `expected_batch_size / N`, one correctly rounded division, so that both ends arrive at the same bits; 1 for all.
 fn sampling_probability(study: &Study, total_units: u64) -> Result<SamplingProbability, PlanError> {
-    let expected = study.training.expected_batch_size;
+    let BatchSize::Expected(expected) = study.training.expected_batch_size else {
+        return Ok(SamplingProbability::new(1.0)?);
+    };
     if u64::from(expected) > total_units {
         return Err(PlanError::BatchAboveUnits { expected, total_units });
     }

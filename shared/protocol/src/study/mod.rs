@@ -17,6 +17,7 @@
 //! [evaluation]  cohorts, and what may leave a site   Evaluation
 //! ```
 
+mod batch;
 mod document;
 mod error;
 mod evaluation;
@@ -35,6 +36,7 @@ use serde::{Deserialize, Serialize};
 
 use range::{Check, out_of_range};
 
+pub use batch::BatchSize;
 pub use document::{MAX_STUDY_BYTES, StudyDocument};
 pub use error::StudyError;
 pub use evaluation::{Evaluation, MetricRelease};

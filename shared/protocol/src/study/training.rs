@@ -4,8 +4,8 @@ use fusiondp_learn::optimiser::{Averaging, OptimizerSpec, Schedule};
 use fusiondp_learn::server::PosteriorSpec;
 use serde::{Deserialize, Serialize};
 
-use super::StudyError;
 use super::range::{Check, positive, within};
+use super::{BatchSize, StudyError};
 
 /// The `[training]` section.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,8 +20,8 @@ pub struct Training {
     /// Learning rate of the local steps, finite, > 0; needed with `local_steps > 1` and refused without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local_learning_rate: Option<f64>,
-    /// Privacy units in the secret sample of one step, expected, over the whole consortium; >= 1.
-    pub expected_batch_size: u32,
+    /// Privacy units in the secret sample of one step, expected, over the whole consortium; >= 1, or `"all"`.
+    pub expected_batch_size: BatchSize,
     /// Records in the public batch of one step over the whole consortium, at most 1,048,576; >= 1 where the mode has a
     /// public part.
     #[serde(default)]
@@ -67,7 +67,9 @@ impl Training {
         if steps > Self::MAX_STEPS {
             return Err(StudyError::TooManySteps { steps });
         }
-        within("training.expected_batch_size", self.expected_batch_size, 1..=u32::MAX, "at least 1")?;
+        if let BatchSize::Expected(units) = self.expected_batch_size {
+            within("training.expected_batch_size", units, 1..=u32::MAX, "at least 1, or \"all\"")?;
+        }
         match (self.local_steps, self.local_learning_rate) {
             (1, Some(_)) => return Err(StudyError::LocalRateUnused),
             (1, None) => {}

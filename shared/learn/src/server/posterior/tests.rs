@@ -2,15 +2,12 @@
 use super::*;
 
 fn spec() -> PosteriorSpec {
-    PosteriorSpec { curvature: 0.1, amplitude: 2.0, length: 3.0, memory: 1.0 }
+    PosteriorSpec { curvature: 0.1, amplitude: 2.0, length: 3.0, group_correlation: 0.5, memory: 1.0 }
 }
 
 /// Six ordered bins and one for missing, of weight 1; three words and one for missing, of weight 0.5.
 fn features() -> [HeadFeature; 2] {
-    [
-        HeadFeature { bins: 7, weight: 1.0, ordered: true },
-        HeadFeature { bins: 4, weight: 0.5, ordered: false },
-    ]
+    [HeadFeature { ordered: true, ..HeadFeature::new(7) }, HeadFeature { weight: 0.5, ..HeadFeature::new(4) }]
 }
 
 const OPTIMUM: [f64; 11] = [1.0, 1.1, 0.8, -0.5, -0.7, -0.6, 0.1, 0.4, -0.4, 0.2, 0.0];
@@ -115,10 +112,12 @@ fn a_restored_posterior_goes_on_with_the_same_bits() {
 #[test]
 fn settings_outside_their_ranges_are_refused_by_name() {
     type Change = fn(&mut PosteriorSpec);
-    let cases: [(&str, Change); 5] = [
+    let cases: [(&str, Change); 7] = [
         ("curvature", |spec| spec.curvature = 0.0),
         ("amplitude", |spec| spec.amplitude = f64::NAN),
         ("length", |spec| spec.length = -1.0),
+        ("group_correlation", |spec| spec.group_correlation = 1.0),
+        ("group_correlation", |spec| spec.group_correlation = f64::NAN),
         ("memory", |spec| spec.memory = 1.5),
         ("memory", |spec| spec.memory = f64::NAN),
     ];
@@ -142,4 +141,26 @@ fn a_feature_without_a_bin_for_values_is_no_special_case() {
     let moment = second_moment(&features());
     let trace: f64 = (0..11).map(|bin| moment[[bin, bin]]).sum();
     assert!((trace - 1.25).abs() < 1e-12, "squares of the weights add up: {trace}");
+}
+
+#[test]
+fn groups_share_what_they_learn_as_far_as_declared() {
+    let features = [HeadFeature { groups: 2, ordered: true, ..HeadFeature::new(7) }];
+    let neighbors = |group_correlation| {
+        let mut posterior =
+            Posterior::new(&PosteriorSpec { group_correlation, ..spec() }, &features).unwrap();
+        let (mut params, mut observed) = (vec![0.0_f32; 14], [0.0; 14]);
+        observed[2] = -0.02;
+        posterior.step(&mut params, &observed, 4e-4, 1).unwrap();
+        (params[2], params[9])
+    };
+    let (own, other) = neighbors(0.0);
+    assert!(own > 0.1 && other.abs() < 1e-3 * own, "{own} {other}");
+    let (own, other) = neighbors(0.9);
+    assert!(other > 0.5 * own && other < own, "{own} {other}");
+    let covariance = covariance(&spec(), &features);
+    assert_eq!(covariance[[13, 13]], 1.0, "missing has half the amplitude in every group");
+    assert_eq!((covariance[[6, 13]], covariance[[6, 12]]), (0.5, 0.0));
+    let trace: f64 = second_moment(&features).diag().sum();
+    assert!((trace - 1.0).abs() < 1e-12, "{trace}");
 }
