@@ -28,8 +28,12 @@ pub struct DataSettings {
     /// Noise multiplier, in place of calibration to the command line's epsilons.
     #[serde(rename = "noise_multiplier")]
     pub noise_multiplier: Option<f64>,
+    /// Columns as networks read them.
     #[serde(default)]
     columns: BTreeMap<String, Table>,
+    /// Columns as the sensitive head of a split model reads them.
+    #[serde(default)]
+    head_columns: BTreeMap<String, Table>,
     #[serde(default)]
     network: Table,
     #[serde(default)]
@@ -87,10 +91,9 @@ impl DataSettings {
         pin: ImputerPin,
     ) -> Result<StudyDocument, CellError> {
         let mut study = base.clone();
+        let has_head = matches!(cell.recipe, Recipe::Split | Recipe::SplitHybrid | Recipe::PublicOnly);
+        override_columns(&mut study, if has_head { &self.head_columns } else { &self.columns });
         if !matches!(cell.recipe, Recipe::Split | Recipe::SplitHybrid) {
-            if cell.recipe != Recipe::PublicOnly {
-                self.override_columns(&mut study);
-            }
             study.extend(self.network.clone());
         }
         let mut changes = self.mode.get(&cell.recipe).cloned().unwrap_or_default();
@@ -101,15 +104,15 @@ impl DataSettings {
         let text = toml::to_string(&study).unwrap_or_default();
         Ok(StudyDocument::from_bytes(text.as_bytes())?)
     }
+}
 
-    fn override_columns(&self, study: &mut Table) {
-        let columns = study.get_mut("schema").and_then(|schema| schema.get_mut("columns"));
-        let Some(columns) = columns.and_then(Value::as_array_mut) else { return };
-        for column in columns.iter_mut().filter_map(Value::as_table_mut) {
-            let name = column.get("name").and_then(Value::as_str).unwrap_or_default();
-            if let Some(changes) = self.columns.get(name) {
-                column.extend(changes.clone());
-            }
+fn override_columns(study: &mut Table, changes: &BTreeMap<String, Table>) {
+    let columns = study.get_mut("schema").and_then(|schema| schema.get_mut("columns"));
+    let Some(columns) = columns.and_then(Value::as_array_mut) else { return };
+    for column in columns.iter_mut().filter_map(Value::as_table_mut) {
+        let name = column.get("name").and_then(Value::as_str).unwrap_or_default();
+        if let Some(changes) = changes.get(name) {
+            column.extend(changes.clone());
         }
     }
 }

@@ -258,6 +258,7 @@ impl Run<'_> {
         Settings {
             document: &self.document,
             data: self.data.prepared.digest,
+            imputer: self.cell.imputer,
             sites: self.data.prepared.sites.len(),
             seed: self.cell.seed,
         }
