@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`cli`] | the commands of `fusiondp-simulate` |
 //! | [`cohort`] | a synthetic intensive-care cohort, for machines without real data |
+//! | [`reproduce`] | every mode over seeds, epsilons and data sets |
 //! | [`simulation`] | a whole federation in one process, from study to figures |
 //! | [`split`] | hospitals cut into more sites, by patient |
 //! | [`vectors`] | this build's figures against independent reference figures |
@@ -15,6 +16,7 @@
 pub mod cli;
 pub mod cohort;
 pub mod harness;
+pub mod reproduce;
 pub mod shared_data;
 pub mod simulation;
 pub mod split;

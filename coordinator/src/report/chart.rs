@@ -1,4 +1,4 @@
-//! Line charts over rounds.
+//! Line charts over rounds or another quantity.
 
 use std::fmt::Write as _;
 
@@ -17,15 +17,15 @@ const TICKS: f64 = 5.0;
 const LARGEST_DRAWN: f64 = 1e9;
 
 /// One line.
-pub(super) struct Series {
+pub struct Series {
     /// Legend.
-    pub(super) name: String,
+    pub name: String,
     /// Color slot of the style sheet, taken modulo the number of slots.
-    pub(super) color: usize,
+    pub color: usize,
     /// Drawn dashed.
-    pub(super) dashed: bool,
-    /// Round and value, rounds ascending.
-    pub(super) points: Vec<(f64, f64)>,
+    pub dashed: bool,
+    /// Place and value, places ascending.
+    pub points: Vec<(f64, f64)>,
 }
 
 impl Series {
@@ -38,16 +38,27 @@ impl Series {
     }
 }
 
-/// A chart over rounds with labelled axes.
-pub(super) struct Chart<'a> {
+/// What the axis below a chart counts.
+#[derive(Clone, Copy)]
+pub enum Below<'a> {
+    /// Rounds: whole, from 0.
+    Rounds,
+    /// Anything else, by name; from 0.
+    Quantity(&'a str),
+}
+
+/// A chart with labelled axes.
+pub struct Chart<'a> {
     /// What it shows, for those who do not see it.
-    pub(super) title: &'a str,
+    pub title: &'a str,
+    /// Below the x axis.
+    pub below: Below<'a>,
     /// Beside the y axis.
-    pub(super) y_label: &'a str,
+    pub y_label: &'a str,
     /// The y axis begins at 0.
-    pub(super) from_zero: bool,
+    pub from_zero: bool,
     /// The lines.
-    pub(super) series: Vec<Series>,
+    pub series: Vec<Series>,
 }
 
 /// Number of color slots in the style sheet.
@@ -104,13 +115,33 @@ fn round_step(raw: f64) -> f64 {
         .unwrap_or(power * 10.0)
 }
 
+impl<'a> Below<'a> {
+    fn label(self) -> &'a str {
+        match self {
+            Below::Rounds => "round",
+            Below::Quantity(name) => name,
+        }
+    }
+}
+
 impl Chart<'_> {
     /// The chart with its legend, or a line that says there is nothing to show.
     pub(super) fn render(&self) -> String {
-        let points = || self.series.iter().flat_map(Series::drawn);
-        if points().next().is_none() {
-            return "<p class=\"empty\">Nothing was recorded.</p>".to_owned();
+        match self.drawing() {
+            Some(svg) => FRAME.figure(self.title, self.below.label(), &svg, &self.legend()),
+            None => "<p class=\"empty\">Nothing was recorded.</p>".to_owned(),
         }
+    }
+
+    /// The chart as an SVG file of its own; `None` where there is nothing to show.
+    #[must_use]
+    pub fn file(&self) -> Option<String> {
+        Some(FRAME.file(self.title, self.below.label(), &self.drawing()?, &self.legend()))
+    }
+
+    fn drawing(&self) -> Option<String> {
+        let points = || self.series.iter().flat_map(Series::drawn);
+        points().next()?;
         let range = |of: fn((f64, f64)) -> f64| {
             points()
                 .map(of)
@@ -118,14 +149,17 @@ impl Chart<'_> {
         };
         let (_, x_high) = range(|point| point.0);
         let (y_low, y_high) = range(|point| point.1);
-        let x = Axis::of_rounds(x_high);
+        let x = match self.below {
+            Below::Rounds => Axis::of_rounds(x_high),
+            Below::Quantity(_) => Axis::covering(0.0, x_high),
+        };
         let y = Axis::covering(if self.from_zero { 0.0 } else { y_low }, y_high);
         let mut svg = String::new();
         self.axes(&mut svg, &x, &y);
         for series in &self.series {
             line(&mut svg, series, &x, &y);
         }
-        FRAME.figure(self.title, &svg, &self.legend())
+        Some(svg)
     }
 
     fn axes(&self, svg: &mut String, x: &Axis, y: &Axis) {
@@ -141,7 +175,7 @@ impl Chart<'_> {
             FRAME.side_tick(svg, at, &y.label(tick));
         }
         for tick in x.ticks() {
-            FRAME.round_tick(svg, at_x(x, tick), &x.label(tick));
+            FRAME.below_tick(svg, at_x(x, tick), &x.label(tick));
         }
         let _ = write!(
             svg,
@@ -194,11 +228,12 @@ fn line(svg: &mut String, series: &Series, x: &Axis, y: &Axis) {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn chart(points: Vec<(f64, f64)>) -> String {
         let series = vec![Series { name: "a<b".into(), color: 9, dashed: true, points }];
-        Chart { title: "t", y_label: "y", from_zero: false, series }.render()
+        Chart { title: "t", below: Below::Rounds, y_label: "y", from_zero: false, series }.render()
     }
 
     #[test]
@@ -228,6 +263,24 @@ mod tests {
         assert!(!svg.contains("NaN") && !svg.contains("inf") && !svg.contains(">0.5<"), "{svg}");
         assert_eq!(svg.matches("<circle").count(), 2);
         assert!(chart(vec![(1.0, f64::NAN)]).contains("Nothing was recorded"));
+    }
+
+    #[test]
+    fn a_file_of_its_own_has_style_title_and_legend() {
+        let line = |name: &str, color| Series {
+            name: name.into(),
+            color,
+            dashed: false,
+            points: vec![(0.5, 0.6), (2.0, 0.8)],
+        };
+        let series = vec![line("a<b", 0), line("c", 1)];
+        let below = Below::Quantity("epsilon");
+        let chart = Chart { title: "AUPR", below, y_label: "y", from_zero: false, series };
+        let svg = chart.file().unwrap();
+        for part in ["<style>", "xmlns", ">AUPR<", ">epsilon<", ">a&lt;b<", "class=\"line c1\"", ">0.5<"] {
+            assert!(svg.contains(part), "{part} in {svg}");
+        }
+        assert!(Chart { series: Vec::new(), ..chart }.file().is_none());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The curves of a report: what is drawn over the rounds.
 
-use super::chart::{Chart, Series};
+use super::chart::{Below, Chart, Series};
 use super::json::{EpsilonPoint, MetricEntry, SiteDetail, Summary};
 
 /// Site curves that a chart shows beside the pooled one; more would hide it.
@@ -10,8 +10,14 @@ const MAX_SITE_CURVES: usize = 8;
 pub(super) fn loss(summary: &Summary) -> String {
     let points = summary.losses.iter().map(|loss| (f64::from(loss.round), loss.public_loss)).collect();
     let series = vec![Series { name: "public loss".to_owned(), color: 0, dashed: false, points }];
-    Chart { title: "Mean public loss by round", y_label: "public loss, nats", from_zero: false, series }
-        .render()
+    Chart {
+        title: "Mean public loss by round",
+        below: Below::Rounds,
+        y_label: "public loss, nats",
+        from_zero: false,
+        series,
+    }
+    .render()
 }
 
 /// One figure over the rounds: pooled by cohort, and each site's own.
@@ -36,7 +42,7 @@ pub(super) fn metric(summary: &Summary, name: &str, of: fn(&MetricEntry) -> Opti
         return String::new();
     }
     let title = format!("{name} by round");
-    let chart = Chart { title: &title, y_label: name, from_zero: false, series };
+    let chart = Chart { title: &title, below: Below::Rounds, y_label: name, from_zero: false, series };
     format!("<h3>{name}</h3>{}", chart.render())
 }
 
@@ -44,7 +50,14 @@ pub(super) fn metric(summary: &Summary, name: &str, of: fn(&MetricEntry) -> Opti
 pub(super) fn epsilon(enrolled: &[&SiteDetail]) -> String {
     let mut series = relation_curves(enrolled, "replace", false, |point| point.replace);
     series.extend(relation_curves(enrolled, "zero_out", true, |point| point.zero_out));
-    Chart { title: "Epsilon spent by site and round", y_label: "ε", from_zero: true, series }.render()
+    Chart {
+        title: "Epsilon spent by site and round",
+        below: Below::Rounds,
+        y_label: "ε",
+        from_zero: true,
+        series,
+    }
+    .render()
 }
 
 /// One figure of each site by round; sites with the same figures share a line.

@@ -5,6 +5,13 @@ use std::fmt::Write as _;
 
 use super::text::escape;
 
+/// Style of a drawing that is a file of its own.
+const STYLE: &str = concat!(include_str!("style.css"), ".page{fill:var(--bg)}");
+/// Entries beside each other in the legend of a file, their width, and the height of a line.
+const LEGEND_COLUMNS: usize = 4;
+const LEGEND_COLUMN: f64 = 172.0;
+const LEGEND_ROW: f64 = 20.0;
+
 /// Where a drawing over rounds lies in its figure.
 pub(super) struct Frame {
     pub(super) left: f64,
@@ -29,7 +36,13 @@ impl Frame {
     }
 
     /// The whole figure. `title` is for those who do not see it; the legend's entries are style classes and names.
-    pub(super) fn figure(&self, title: &str, drawing: &str, legend: &[(String, String)]) -> String {
+    pub(super) fn figure(
+        &self,
+        title: &str,
+        x_label: &str,
+        drawing: &str,
+        legend: &[(String, String)],
+    ) -> String {
         let entry = |(class, name): &(String, String)| {
             format!("<span><i class=\"{class}\"></i>{}</span>", escape(name))
         };
@@ -43,18 +56,61 @@ impl Frame {
             }
         };
         format!(
-            "<figure><svg viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\">{drawing}\
-             <text class=\"label\" x=\"{}\" y=\"{}\" text-anchor=\"middle\">round</text></svg>{legend}</figure>",
+            "<figure><svg viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\">{drawing}{}</svg>{legend}</figure>",
             Self::WIDTH,
             self.height,
             escape(title),
-            self.left + self.inner_width() / 2.0,
-            self.height - 6.0,
+            self.below(x_label),
         )
     }
 
-    /// A label of the axis of rounds.
-    pub(super) fn round_tick(&self, svg: &mut String, x: f64, label: &str) {
+    /// A file of its own: the drawing with its style, its title above and its legend below.
+    pub(super) fn file(
+        &self,
+        title: &str,
+        x_label: &str,
+        drawing: &str,
+        legend: &[(String, String)],
+    ) -> String {
+        let top = LEGEND_ROW + self.height;
+        let rows = legend.len().div_ceil(LEGEND_COLUMNS) as f64;
+        let entry = |(index, (class, name)): (usize, &(String, String))| {
+            let x = self.left + (index % LEGEND_COLUMNS) as f64 * LEGEND_COLUMN;
+            let y = top + (index / LEGEND_COLUMNS) as f64 * LEGEND_ROW + 8.0;
+            let line = class.replace("key", "line");
+            let mut svg =
+                format!("<line class=\"{line}\" x1=\"{x}\" x2=\"{}\" y1=\"{y}\" y2=\"{y}\"/>", x + 22.0);
+            tick(&mut svg, (x + 28.0, y + 4.0), "start", name);
+            svg
+        };
+        format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" \
+             height=\"{height}\" role=\"img\" aria-label=\"{title}\" font-family=\"sans-serif\"><style>{STYLE}</style>\
+             <rect class=\"page\" width=\"{width}\" height=\"{height}\"/>\
+             <text class=\"label\" x=\"{}\" y=\"{}\">{title}</text>\
+             <g transform=\"translate(0 {LEGEND_ROW})\">{drawing}{}</g>{}</svg>\n",
+            self.left,
+            LEGEND_ROW - 6.0,
+            self.below(x_label),
+            legend.iter().enumerate().map(entry).collect::<String>(),
+            width = Self::WIDTH,
+            height = top + rows * LEGEND_ROW + 8.0,
+            title = escape(title),
+        )
+    }
+
+    /// The label of the axis below the drawing.
+    fn below(&self, label: &str) -> String {
+        format!(
+            "<text class=\"label\" x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
+            self.left + self.inner_width() / 2.0,
+            self.height - 6.0,
+            escape(label)
+        )
+    }
+
+    /// A label of the axis below.
+    pub(super) fn below_tick(&self, svg: &mut String, x: f64, label: &str) {
         tick(svg, (x, self.height - Self::BOTTOM + 16.0), "middle", label);
     }
 

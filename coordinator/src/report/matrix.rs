@@ -49,9 +49,9 @@ pub(super) fn render(participation: &[ParticipationRow]) -> String {
     }
     let stride = columns.len().div_ceil(LABELS).max(1);
     for (index, (round, _)) in columns.iter().enumerate().step_by(stride) {
-        frame.round_tick(&mut svg, LEFT + (index as f64 + 0.5) * width, &round.to_string());
+        frame.below_tick(&mut svg, LEFT + (index as f64 + 0.5) * width, &round.to_string());
     }
-    frame.figure("Participation by site and round", &svg, &legend(participation))
+    frame.figure("Participation by site and round", "round", &svg, &legend(participation))
 }
 
 fn short(name: &str) -> String {

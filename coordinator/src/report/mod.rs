@@ -10,7 +10,7 @@
 //! `facts` reads the store once; `json`, `html` and the drawings are pure functions of it. Epsilons are rounded up
 //! wherever they are shown.
 
-mod chart;
+pub mod chart;
 mod curves;
 mod drawing;
 mod facts;

@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 mod check_vectors;
 mod demo;
+mod reproduce;
 mod run;
 mod synthesize;
 
@@ -21,6 +22,7 @@ pub struct Cli {
 enum Command {
     Run(run::Arguments),
     Demo(demo::Arguments),
+    Reproduce(reproduce::Arguments),
     Synthesize(synthesize::Arguments),
     CheckVectors(check_vectors::Arguments),
 }
@@ -34,6 +36,7 @@ impl Cli {
         match self.command {
             Command::Run(arguments) => arguments.run(),
             Command::Demo(arguments) => arguments.run(),
+            Command::Reproduce(arguments) => arguments.run(),
             Command::Synthesize(arguments) => arguments.run(),
             Command::CheckVectors(arguments) => arguments.run(),
         }

@@ -245,7 +245,7 @@ impl<'a> Agents<'a> {
 }
 
 /// The one file of precomputed imputations that lies beside a site's train.csv.
-fn precomputed_file(site: &SiteFolder) -> Result<PathBuf, SimulationError> {
+pub(crate) fn precomputed_file(site: &SiteFolder) -> Result<PathBuf, SimulationError> {
     let entries = std::fs::read_dir(&site.folder).map_err(SimulationError::io(&site.folder))?;
     let mut files: Vec<PathBuf> = entries
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
@@ -276,7 +276,7 @@ fn cohorts(study: &Study, site: &SiteFolder) -> Result<BTreeMap<CohortName, Path
     Ok(files.filter(|(_, path)| path.is_file()).collect())
 }
 
-fn everything_allowed(study: &Study) -> Result<PolicyLimits, SimulationError> {
+pub(crate) fn everything_allowed(study: &Study) -> Result<PolicyLimits, SimulationError> {
     let limit = EpsilonLimit::try_from(NO_LIMIT).map_err(|e| start("policy", e))?;
     Ok(PolicyLimits {
         max_epsilon_replace: limit,
@@ -294,7 +294,7 @@ fn everything_allowed(study: &Study) -> Result<PolicyLimits, SimulationError> {
 }
 
 /// Sites of one simulation draw unrelated noise.
-fn site_seed(seed: u64, site: &str) -> u64 {
+pub(crate) fn site_seed(seed: u64, site: &str) -> u64 {
     let mut hash = Sha256::new();
     hash.update(b"fusiondp simulation 1");
     hash.update(seed.to_le_bytes());

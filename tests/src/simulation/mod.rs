@@ -23,7 +23,7 @@ pub mod exact;
 pub mod federation;
 pub mod imputation;
 pub mod outcome;
-mod support;
+pub(crate) mod support;
 
 use std::path::{Path, PathBuf};
 

@@ -15,7 +15,7 @@ use super::SimulationError;
 ///
 /// # Errors
 /// [`SimulationError::Fit`], with file, line and column of a cell that does not fit the schema.
-pub(super) fn fit_onnx(schema: &Schema, file: &Path, seed: u64) -> Result<Vec<u8>, SimulationError> {
+pub(crate) fn fit_onnx(schema: &Schema, file: &Path, seed: u64) -> Result<Vec<u8>, SimulationError> {
     let support = read(schema, &[file.to_owned()]).map_err(failed)?;
     let options = ImputerFit { seed, ..ImputerFit::default() };
     let network = fit(schema, &support.public, &support.sensitive, &options, &mut |_| {}).map_err(failed)?;

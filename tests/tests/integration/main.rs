@@ -10,6 +10,7 @@
 //! | `onnx_export` | the exported model gives the site's probabilities, in Rust and in Python |
 //! | `real_data` | accuracy on two real hospitals, where their files stand |
 //! | `refusals` | budgets, missing sites, forbidden metrics, idle connections: seen in status |
+//! | `reproduce` | the authors' figures in the authors' setting, where the data stand |
 //! | `samples` | every sample in `deploy/samples` loads |
 //! | `simulation` | runs in one process repeat; every mode; more sites than hospitals |
 //! | `stock_imputers` | scikit-learn exports in the site's imputer |
@@ -25,6 +26,7 @@ mod mechanism;
 mod onnx_export;
 mod real_data;
 mod refusals;
+mod reproduce;
 mod samples;
 mod simulation;
 mod stock_imputers;

@@ -14,7 +14,7 @@ use super::range::{Check, out_of_range, positive};
 pub struct Fusion {
     /// The named combination of public and private part.
     pub mode: Mode,
-    /// Loss of the private part; without it the mode's own: `direct` for `dp-sgd`, else `difference`.
+    /// Loss of the private part; without it the mode's own: `direct` for `dp-sgd` and `naive-fusion`, else `difference`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub private_loss: Option<PrivateLoss>,
     /// Weight of the private gradient (alpha), finite, > 0; 1 makes the sum unbiased.
@@ -43,6 +43,10 @@ pub enum Mode {
     /// `fusiondp` without consistency.
     #[serde(rename = "calibrated")]
     Calibrated,
+    /// Public gradient of the hybrid view, plus the private gradient of the true view, weighted: the plain sum that the
+    /// calibrated difference corrects. A record counts in both.
+    #[serde(rename = "naive-fusion")]
+    NaiveFusion,
     /// `fusiondp` with declared noise in place of imputed values.
     #[serde(rename = "feature-dp")]
     FeatureDp,
@@ -59,14 +63,22 @@ pub enum Mode {
 
 impl Mode {
     /// Every mode.
-    pub const ALL: [Mode; 6] =
-        [Mode::FusionDp, Mode::Calibrated, Mode::FeatureDp, Mode::DpSgd, Mode::HybridOnly, Mode::NonPrivate];
+    pub const ALL: [Mode; 7] = [
+        Mode::FusionDp,
+        Mode::Calibrated,
+        Mode::NaiveFusion,
+        Mode::FeatureDp,
+        Mode::DpSgd,
+        Mode::HybridOnly,
+        Mode::NonPrivate,
+    ];
 
     /// The name in a study document.
     pub const fn as_str(self) -> &'static str {
         match self {
             Mode::FusionDp => "fusiondp",
             Mode::Calibrated => "calibrated",
+            Mode::NaiveFusion => "naive-fusion",
             Mode::FeatureDp => "feature-dp",
             Mode::DpSgd => "dp-sgd",
             Mode::HybridOnly => "hybrid-only",
@@ -81,18 +93,18 @@ impl Mode {
 
     /// Whether sites send a clipped and noised private sum, and charge for it.
     pub const fn has_private_part(self) -> bool {
-        matches!(self, Mode::FusionDp | Mode::Calibrated | Mode::FeatureDp | Mode::DpSgd)
+        !matches!(self, Mode::HybridOnly | Mode::NonPrivate)
     }
 
     /// Whether the mode computes on a view whose sensitive cells are imputed or drawn.
     pub const fn has_hybrid_view(self) -> bool {
-        matches!(self, Mode::FusionDp | Mode::Calibrated | Mode::FeatureDp | Mode::HybridOnly)
+        !matches!(self, Mode::DpSgd | Mode::NonPrivate)
     }
 
     /// The private loss used when the study names none.
     const fn default_private_loss(self) -> PrivateLoss {
         match self {
-            Mode::DpSgd => PrivateLoss::Direct,
+            Mode::DpSgd | Mode::NaiveFusion => PrivateLoss::Direct,
             _ => PrivateLoss::Difference,
         }
     }
@@ -126,7 +138,7 @@ impl Fusion {
             (mode @ Mode::Calibrated, Some(PrivateLoss::Direct)) => {
                 return Err(StudyError::PrivateLossOfMode { mode, loss: "direct" });
             }
-            (mode @ Mode::DpSgd, Some(PrivateLoss::Difference)) => {
+            (mode @ (Mode::DpSgd | Mode::NaiveFusion), Some(PrivateLoss::Difference)) => {
                 return Err(StudyError::PrivateLossOfMode { mode, loss: "difference" });
             }
             _ => {}
