@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod check_vectors;
 mod demo;
 mod run;
@@ -23,6 +24,7 @@ enum Command {
     Demo(demo::Arguments),
     Synthesize(synthesize::Arguments),
     CheckVectors(check_vectors::Arguments),
+    Bench(bench::Arguments),
 }
 
 impl Cli {
@@ -36,6 +38,7 @@ impl Cli {
             Command::Demo(arguments) => arguments.run(),
             Command::Synthesize(arguments) => arguments.run(),
             Command::CheckVectors(arguments) => arguments.run(),
+            Command::Bench(arguments) => arguments.run(),
         }
     }
 }
