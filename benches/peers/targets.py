@@ -74,6 +74,10 @@ def dp_sgd(figures):
         private, plain = figures("ours", f"dp-sgd/{batch}", 1), figures("ours", f"sgd/{batch}", 1)
         if private and plain:
             yield at_most(f"DP-SGD over our own SGD, batch {batch:,}", private / plain, "times", 1.3)
+    small, large = (figures("ours", f"dp-sgd/{batch}", 1, "peak_mib") for batch in (128, 4_096))
+    if small and large:
+        what = "memory of DP-SGD, batch 4,096 beyond batch 128 (a gradient per unit would take 305 MiB)"
+        yield at_most(what, large - small, "MiB", 64)
 
 
 def imputation(figures):

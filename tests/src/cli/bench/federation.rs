@@ -7,7 +7,7 @@ use clap::Args;
 use fusiondp_protocol::messages::StudyStatus;
 use fusiondp_protocol::study::Mode;
 
-use super::measure::Measurement;
+use super::measure::{Measurement, processor_time};
 use super::records::{self, StudySpec};
 use crate::cohort::{self, CohortSpec};
 use crate::harness::toml_text::TomlText;
@@ -49,10 +49,11 @@ pub(super) struct SitesArguments {
     rounds: u32,
 }
 
-/// A simulation's last status, and the time of all of it.
+/// A simulation's last status, the time of all of it, and the processor time of its rounds.
 struct Ran {
     status: StudyStatus,
     seconds: f64,
+    processor_s: f64,
 }
 
 impl FederationArguments {
@@ -104,14 +105,18 @@ impl SitesArguments {
 fn run(study: String, data: PathBuf, sites: usize, rounds: Option<u32>, state: &Path) -> anyhow::Result<Ran> {
     let options =
         SimulationOptions { study, data, sites, seed: 1, imputer: None, rounds, state: state.to_owned() };
-    let mut last = None;
+    let (mut last, mut started) = (None, None);
     let mut keep = |progress: Progress<'_>| {
         if let Progress::Study(status) = progress {
-            last = Some(status.clone());
+            if status.started_ms.is_some() && started.is_none() {
+                started = Some(processor_time());
+            }
+            last = Some((status.clone(), processor_time()));
         }
     };
     let outcome = crate::cli::runtime()?.block_on(simulate(&options, &mut keep))?;
-    Ok(Ran { status: last.context("the study gave no status")?, seconds: outcome.seconds })
+    let ((status, ended), started) = last.zip(started).context("the study gave no status")?;
+    Ok(Ran { status, seconds: outcome.seconds, processor_s: ended.saturating_sub(started).as_secs_f64() })
 }
 
 fn measurement(name: String, unit: &'static str, value: f64, ran: &Ran) -> Measurement {
@@ -119,6 +124,7 @@ fn measurement(name: String, unit: &'static str, value: f64, ran: &Ran) -> Measu
     Measurement::new(name, unit, value, threads)
         .with("rounds", f64::from(ran.status.round))
         .with("all_s", ran.seconds)
+        .with("cpu_ms_per_round", ran.processor_s * 1e3 / f64::from(ran.status.round.max(1)))
         .with_peak_memory()
 }
 

@@ -29,7 +29,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
     /// Records to impute; those of the file are repeated
-    #[arg(long, default_value_t = 200_000)]
+    #[arg(long, default_value_t = 65_536)]
     rows: usize,
     /// Worker threads, one session each
     #[arg(long, default_value = "1")]

@@ -64,7 +64,7 @@ fn measure(name: &str, spec: &StudySpec, seconds: f64) -> anyhow::Result<Measure
     records::write(&train, 0, PATIENTS)?;
     let mut site = BenchSite::prepare(spec.document()?, &train)?;
     let times = Times::of(seconds, || site.step())?;
-    Ok(times.measurement(name, 1).with("parameters", site.parameters() as f64))
+    Ok(times.measurement(name, 1).with("parameters", site.parameters() as f64).with_peak_memory())
 }
 
 /// Floating-point operations of the matrix products of a public gradient: forward, by weights, and by inputs but for the
