@@ -32,7 +32,7 @@ def arguments():
     parser.add_argument("--turns", type=int, default=3, help="times that each side runs")
     parser.add_argument("--by", choices=("wall", "cpu"), default="wall", help="cpu: where other work shares the machine")
     parser.add_argument("--write", type=Path, help="file whose section of figures is replaced")
-    parser.add_argument("--raw", type=Path, help="file for every measurement, one JSON object per line")
+    parser.add_argument("--raw", type=Path, help="file that every measurement is added to, one JSON object per line")
     return parser.parse_args()
 
 
@@ -50,6 +50,9 @@ class Comparison:
         for line in filter(None, done.stdout.splitlines()):
             print(f"    {line}", file=sys.stderr, flush=True)
             self.lines.append({"side": side, **json.loads(line)})
+            if self.options.raw:
+                with self.options.raw.open("a") as raw:
+                    raw.write(json.dumps(self.lines[-1]) + "\n")
 
     def ours(self, *command):
         self.run("ours", [self.options.bin / "fusiondp-simulate", "bench", *command, "--json"])
@@ -81,14 +84,15 @@ class Comparison:
         for _ in range(self.options.turns):
             for model in models:
                 for threads in sorted({1, min(2, os.cpu_count())}):
-                    common = ["--study", STUDY, "--model", model, "--data", data, "--threads", threads]
+                    common = ["--study", STUDY, "--model", model, "--data", data, "--rows", 65_536, "--threads", threads]
                     self.ours("impute", *common)
                     self.peer("impute.py", *common)
 
     def imputers(self):
         """Synthetic records and the imputers that this repository makes of them."""
         cohort, study = self.folder / "cohort", STUDY
-        quietly([self.options.bin / "fusiondp-simulate", "synthesize", "--hospitals", "1", "--patients", "20000", "--out", cohort])
+        synthesize = [self.options.bin / "fusiondp-simulate", "synthesize", "--hospitals", 1, "--patients", 8_000]
+        quietly([*synthesize, "--out", cohort])
         support, models = cohort / "support.csv", [self.folder / "network.onnx"]
         fit = [self.options.bin / "fusiondp-coordinator", "imputer", "fit", "--schema", study, "--support", support]
         quietly([*fit, "--out", models[0]])
@@ -122,7 +126,7 @@ def table(comparison, load):
     lines = ["Measured with `make bench`, on", "", *machine.describe(CHECKOUT)]
     lines.append(f"* load of the machine when it began: {load:.2f}")
     if comparison.options.by == "cpu":
-        lines.append("* processor time of each side, because other work shared the machine; rates of federations are by the clock")
+        lines.append("* processor time of each side, because other work shared the machine; federations are by the clock")
     lines += ["", "| what | ours | peer | ratio | target | met |", "|---|---|---|---|---|---|"]
     for row in targets.rows(comparison.figure):
         lines.append(f"| {row.what} | {row.ours} | {row.peer} | {row.ratio} | {row.target} | {row.met} |")
@@ -145,8 +149,6 @@ def main():
         comparison = Comparison(options, Path(folder))
         for item in options.only:
             getattr(comparison, item.replace("-", "_"))()
-    if options.raw:
-        options.raw.write_text("".join(json.dumps(line) + "\n" for line in comparison.lines))
     section = table(comparison, load)
     print(section)
     if options.write:

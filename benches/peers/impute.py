@@ -1,7 +1,7 @@
 """Imputation with Python's ONNX Runtime: the same file, the same records, the same threads.
 
-From the columns of a table to the arrays that the model gives, which is less than the site does: it also checks every score and
-turns it into a cell. The better of several batch sizes counts, and making the session does not.
+From the model file and the columns of a table to the arrays that the model gives, which is less than the site does: it also
+checks every score and turns it into a cell. The best of several batch sizes counts.
 """
 
 import argparse
@@ -43,8 +43,12 @@ def public_columns(study, data, rows):
     return table
 
 
-def batches(session, table, rows, size):
-    """Runs the whole table in batches."""
+def impute(options, table, size):
+    """Makes the session and runs the whole table in batches."""
+    settings = ort.SessionOptions()
+    settings.intra_op_num_threads, settings.inter_op_num_threads = options.threads, 1
+    session = ort.InferenceSession(options.model, settings, providers=["CPUExecutionProvider"])
+    rows = options.rows
     inputs = session.get_inputs()
     one_matrix = len(inputs) == 1 and inputs[0].name not in table
     for first in range(0, rows, size):
@@ -56,23 +60,20 @@ def batches(session, table, rows, size):
         session.run(None, feed)
 
 
-def measure(session, table, options, size):
+def measure(table, options, size):
     """Seconds of wall clock and of processor time for the whole table, repeated."""
-    batches(session, table, options.rows, size)
+    impute(options, table, size)
     times, start = [], time.perf_counter()
     while len(times) < 3 or time.perf_counter() - start < options.seconds / len(BATCHES):
         wall, cpu = time.perf_counter(), time.process_time()
-        batches(session, table, options.rows, size)
+        impute(options, table, size)
         times.append((time.perf_counter() - wall, time.process_time() - cpu))
     return [statistics.median(column) for column in zip(*times)]
 
 
 options = arguments()
-settings = ort.SessionOptions()
-settings.intra_op_num_threads, settings.inter_op_num_threads = options.threads, 1
-session = ort.InferenceSession(options.model, settings, providers=["CPUExecutionProvider"])
 table = public_columns(options.study, options.data, options.rows)
-best = min((measure(session, table, options, size), size) for size in BATCHES)
+best = min((measure(table, options, size), size) for size in BATCHES)
 (wall, cpu), size = best
 detail = {"batch": size, "rows": options.rows, "cpu_value": options.rows / cpu * options.threads}
 line = {"name": f"impute/{options.model.stem}", "unit": "rows/s", "value": options.rows / wall}
