@@ -10,7 +10,7 @@ use super::{error::StepError, grid::Grid};
 use crate::params::NoiseMultiplier;
 
 /// Noise multipliers for which the grid is fine enough and sums of noise stay far inside 64 bits.
-const MULTIPLIERS: std::ops::RangeInclusive<f64> = 1.0 / 1024.0..=1_048_576.0;
+const MULTIPLIERS: std::ops::RangeInclusive<f64> = 1.0 / 1024.0..=4096.0;
 /// The Laplace proposal is drawn anew if it exceeds this many scales, an event of probability `exp(-2^20)`.
 const MOST_SCALES: u64 = 1 << 20;
 /// 20!, the largest factorial below 2^64.
@@ -25,7 +25,7 @@ pub(super) struct DiscreteGaussian {
 }
 
 impl DiscreteGaussian {
-    /// Noise for a multiplier `s`: `sigma = ceil(s 2^20) + 1` grid steps, more noise than accounted for.
+    /// Noise for a multiplier `s`: `sigma = ceil(s 2^28) + 1` grid steps, more noise than accounted for.
     ///
     /// The one extra step is what the argument in the documentation of [`step`](crate::step) needs.
     pub(super) fn for_multiplier(multiplier: NoiseMultiplier) -> Result<Self, StepError> {
