@@ -54,7 +54,7 @@ async fn with_equal_views_the_release_is_noise_alone() {
     assert_eq!(noise.len(), equal.model().parameters());
     // Only the study's name and settings differ, so the draws differ too: the same spread, other values.
     let (_, other) = split(&round(&consistent, &task(&consistent, 2)).await);
-    let deviation = 1.5 * 1_048_576.0;
+    let deviation = 1.5 * 268_435_456.0;
     for values in [&noise, &other] {
         let mean_square =
             values.iter().map(|v| (*v as f64 / deviation).powi(2)).sum::<f64>() / values.len() as f64;
@@ -64,7 +64,7 @@ async fn with_equal_views_the_release_is_noise_alone() {
     let (_, signal) = split(&round(&differing, &task(&differing, 2)).await);
     // The same study, seed and number of units: sample and noise are the same, the contributions are the difference.
     let contributions: f64 =
-        signal.iter().zip(&noise).map(|(s, n)| ((s - n) as f64 / 1_048_576.0).powi(2)).sum();
+        signal.iter().zip(&noise).map(|(s, n)| ((s - n) as f64 / 268_435_456.0).powi(2)).sum();
     assert!(contributions > 0.0);
     assert!(contributions.sqrt() <= 40.0, "at most one clip norm per unit");
 }
@@ -179,7 +179,7 @@ async fn a_unit_of_many_records_counts_once() {
     assert_eq!((session.units().count(), session.records()), (40, 2_400));
     let output = round(&session, &task(&session, 2)).await;
     let (_, sum) = split(&output);
-    let norm = sum.iter().map(|v| (*v as f64 / 1_048_576.0).powi(2)).sum::<f64>().sqrt();
+    let norm = sum.iter().map(|v| (*v as f64 / 268_435_456.0).powi(2)).sum::<f64>().sqrt();
     // 40 units of norm at most 1 and noise of norm about 1.5 sqrt(49) = 10.5; 2,400 records would allow far more.
     assert!(norm < 60.0, "{norm}");
 }

@@ -30,10 +30,16 @@ impl Rounder {
     /// finite or larger than the clip norm.
     #[inline(always)]
     pub(super) fn round(&mut self, contribution: &[f32]) -> Option<u128> {
+        self.round_scaled(contribution, 1.0)
+    }
+
+    /// [`Self::round`] of the coordinates times a factor.
+    #[inline(always)]
+    pub(super) fn round_scaled(&mut self, contribution: &[f32], factor: f32) -> Option<u128> {
         let mut squared_norm = 0_u128;
         let mut outside = 0_u32;
         for (values, rounded) in contribution.chunks(CHUNK).zip(self.rounded.chunks_mut(CHUNK)) {
-            let (squares, bad) = round_chunk(values, rounded, self.scale);
+            let (squares, bad) = round_chunk(values, rounded, self.scale * factor);
             outside |= bad;
             squared_norm += u128::from(squares);
         }

@@ -34,6 +34,7 @@ pub use crate::network::{ParameterLayout, Tensor};
 pub use batch::PairedBatch;
 pub use error::ModelError;
 pub use loss::{cross_entropy, residual, sigmoid};
+pub use private::{Factor, FactorGroup, PrivateBlock};
 pub use objective::{PrivateLoss, PrivateObjective};
 pub use spec::{HeadGradient, InputShape, ModelSpec};
 pub use view::View;

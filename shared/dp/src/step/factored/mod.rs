@@ -58,7 +58,6 @@ pub(super) struct FactoredSum {
     shape: ContributionShape,
     linear: Vec<LinearRows>,
     dense: Rounder,
-    clipped: Vec<f32>,
     /// Grid steps per unit of the gradient.
     steps_per_unit: f64,
     /// One unit written out; empty until it is needed.
@@ -71,7 +70,6 @@ impl FactoredSum {
         Self {
             linear: shape.linear().map(|(outputs, inputs)| LinearRows::new(outputs, inputs)).collect(),
             dense: Rounder::new(grid, shape.dense()),
-            clipped: Vec::new(),
             steps_per_unit: grid.steps_per_unit(),
             unit: Vec::new(),
             sums: vec![0; shape.dimension()],
@@ -135,7 +133,9 @@ impl FactoredSum {
         if !(factor.is_finite() && factor > 0.0) {
             return;
         }
-        let Some(dense_squares) = self.round_dense(group, unit, factor) else { return };
+        let width = self.shape.dense();
+        let dense = &group.dense[unit * width..][..width];
+        let Some(dense_squares) = self.dense.round_scaled(dense, factor) else { return };
         let inside = self.push_rows(group, unit, f64::from(factor) * self.steps_per_unit);
         let dense = dense_squares as i128 * SQUARED_DENSE_STEPS;
         if inside == Rounded::Inside && self.linear.iter().any(|rows| rows.unit_len() > GRAM_ROWS) {
@@ -148,15 +148,6 @@ impl FactoredSum {
         } else {
             self.linear.iter_mut().for_each(LinearRows::remove_unit);
         }
-    }
-
-    /// Rounds the unit's dense coordinates; their squared norm in multiples of [`DENSE_STEPS`].
-    #[inline(always)]
-    fn round_dense(&mut self, group: &UnitGroup<'_>, unit: usize, factor: f32) -> Option<u128> {
-        let dense = self.shape.dense();
-        self.clipped.clear();
-        self.clipped.extend(group.dense[unit * dense..][..dense].iter().map(|&value| value * factor));
-        self.dense.round(&self.clipped)
     }
 
     #[inline(always)]

@@ -5,7 +5,7 @@
 //! for rows whose bounds add up to less than 2^31, which the caller sees to; so the result does not depend on the order of
 //! rows, on the instruction set or on how rows are cut into runs.
 
-use pulp::Scalar;
+use pulp::{NullaryFnOnce, Scalar};
 
 /// Rows of a full tile.
 const ROWS: usize = 6;
@@ -269,21 +269,30 @@ pub(super) fn multiply(left: Packed<'_>, right: Packed<'_>, sums: &mut [i64]) {
     #[cfg(target_arch = "x86_64")]
     {
         if let Some(simd) = pulp::x86::V4::try_new() {
-            simd.vectorize(
-                #[inline(always)]
-                || product(simd, left, right, sums),
-            );
-            return;
+            return simd.vectorize(Call { simd, left, right, sums });
         }
         if let Some(simd) = pulp::x86::V3::try_new() {
-            simd.vectorize(
-                #[inline(always)]
-                || product(simd, left, right, sums),
-            );
-            return;
+            return simd.vectorize(Call { simd, left, right, sums });
         }
     }
-    product(Scalar::new(), left, right, sums);
+    Call { simd: Scalar::new(), left, right, sums }.call();
+}
+
+/// A call of [`product`]. Not a closure, which is not inlined into code for wider registers.
+struct Call<'a, W> {
+    simd: W,
+    left: Packed<'a>,
+    right: Packed<'a>,
+    sums: &'a mut [i64],
+}
+
+impl<W: Words> NullaryFnOnce for Call<'_, W> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        product(self.simd, self.left, self.right, self.sums);
+    }
 }
 
 #[cfg(test)]
@@ -319,7 +328,7 @@ mod tests {
         all.push(run(&|sums| product(Scalar::new(), left, right, sums)));
         #[cfg(target_arch = "x86_64")]
         if let Some(simd) = pulp::x86::V3::try_new() {
-            all.push(run(&|sums| simd.vectorize(|| product(simd, left, right, sums))));
+            all.push(run(&|sums| simd.vectorize(Call { simd, left, right, sums })));
         }
         all
     }

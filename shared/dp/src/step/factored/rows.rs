@@ -3,14 +3,18 @@
 use super::product::{Packed, multiply};
 
 /// Largest magnitude of an integer in a row.
-const LARGEST: f32 = 32_767.0;
+const LARGEST: u32 = 32_767;
 /// Adding 1.5 * 2^23 to a single of magnitude below 2^22 leaves its nearest integer, ties to even, in the low mantissa
 /// bits. Unlike a cast this needs no branch and vectorizes.
+///
+/// Bits less those of the offset are more than 2^22 in magnitude for every other single, NaN and infinities included: among
+/// positive singles bits ascend with the value, and those of negative ones lie beyond the bits of all positive ones by
+/// at least 2^31 - 2^30.3 on either side, counted modulo 2^32.
 const ROUNDING_OFFSET: f32 = 12_582_912.0;
 /// Norm of a right row in its integers, 2^14.
 pub(super) const RIGHT_NORM: f64 = 16_384.0;
 /// Right rows with a squared norm below this count as zero, those above as outside.
-const RIGHT_SQUARES: std::ops::RangeInclusive<f64> = 1e-60..=1e60;
+const RIGHT_SQUARES: std::ops::RangeInclusive<f32> = 1e-30..=1e30;
 /// Most rows into which a long left row is cut.
 const MOST_PIECES: f32 = 64.0;
 /// Most rows of a product run; more would not stay in the first-level cache.
@@ -91,14 +95,14 @@ impl LinearRows {
     /// bits do not hold is cut into equal rows.
     #[inline(always)]
     pub(super) fn push(&mut self, left: &[f32], right: &[f32], constant: bool, steps: f64) -> Rounded {
-        let squares = squares(right) + f64::from(u8::from(constant));
+        let squares = squares(right) + if constant { 1.0 } else { 0.0 };
         if squares < *RIGHT_SQUARES.start() {
             return Rounded::Inside;
         }
         if !RIGHT_SQUARES.contains(&squares) {
             return Rounded::Outside;
         }
-        let scale = RIGHT_NORM / squares.sqrt();
+        let scale = RIGHT_NORM / f64::from(squares).sqrt();
         let rows = self.len();
         let left_scale = (steps / scale) as f32;
         self.left.resize((rows + 1) * self.outputs, 0);
@@ -136,7 +140,7 @@ impl LinearRows {
     /// Rounds one of several equal pieces of a long left side into the last row; its largest magnitude, and their number.
     fn cut(&mut self, left: &[f32], scale: f32) -> Option<(u32, usize)> {
         let largest = left.iter().fold(0.0_f32, |largest, &value| largest.max((value * scale).abs()));
-        let pieces = (largest / LARGEST).ceil() + 1.0;
+        let pieces = (largest / LARGEST as f32).ceil() + 1.0;
         if !(2.0..=MOST_PIECES).contains(&pieces) {
             return None;
         }
@@ -235,33 +239,36 @@ impl LinearRows {
 /// What was written means nothing in the latter case.
 #[inline(always)]
 fn round(values: &[f32], scale: f32, into: &mut [i16]) -> Option<u32> {
-    let (mut largest, mut outside) = (0_i32, 0_u32);
+    let mut largest = 0;
     for (into, &value) in into.iter_mut().zip(values) {
-        let scaled = value * scale;
-        // Written as a negated comparison so that NaN counts as outside.
-        #[allow(clippy::neg_cmp_op_on_partial_ord)]
-        let is_outside = !(scaled.abs() <= LARGEST);
-        outside |= u32::from(is_outside);
-        let bits = (scaled + ROUNDING_OFFSET).to_bits();
+        let bits = (value * scale + ROUNDING_OFFSET).to_bits();
         let steps = bits.wrapping_sub(ROUNDING_OFFSET.to_bits()) as i32;
         *into = steps as i16;
-        largest = largest.max(steps.wrapping_abs());
+        largest = steps.unsigned_abs().max(largest);
     }
-    (outside == 0).then_some(largest as u32)
+    (largest <= LARGEST).then_some(largest)
 }
 
-/// Sum of squares in double precision.
+/// Sum of squares, in several partial sums; only the choice of a scale depends on it.
 #[inline(always)]
-fn squares(values: &[f32]) -> f64 {
-    let mut lanes = [0.0; 32];
+fn squares(values: &[f32]) -> f32 {
+    let mut lanes = [0.0; 64];
     let chunks = values.chunks_exact(lanes.len());
-    let rest: f64 = chunks.remainder().iter().map(|&v| f64::from(v) * f64::from(v)).sum();
+    for (lane, &value) in lanes.iter_mut().zip(chunks.remainder()) {
+        *lane = value * value;
+    }
     for chunk in chunks {
         for (lane, &value) in lanes.iter_mut().zip(chunk) {
-            *lane += f64::from(value) * f64::from(value);
+            *lane += value * value;
         }
     }
-    lanes.iter().sum::<f64>() + rest
+    let mut width = lanes.len() / 2;
+    while width > 0 {
+        let (low, high) = lanes.split_at_mut(width);
+        low.iter_mut().zip(high).for_each(|(low, high)| *low += *high);
+        width /= 2;
+    }
+    lanes[0]
 }
 
 /// Exact inner product of at most 2^16 pairs.
@@ -272,4 +279,26 @@ fn dot(a: &[i16], b: &[i16]) -> i64 {
         total = total.wrapping_add(i64::from(i32::from(a).wrapping_mul(i32::from(b))));
     }
     total
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn singles_that_need_more_than_16_bits_are_noticed_whatever_their_bits() {
+        // A sample of all bit patterns, coprime stride, and the edges.
+        let edges = [32_767.4_f32, -32_767.4, 32_767.6, -32_767.6, -25_165_824.0, 4_194_304.0, f32::MAX];
+        let all = (0..=u32::MAX).step_by(9_973).map(f32::from_bits);
+        for value in all.chain(edges).chain([f32::NAN, f32::INFINITY, f32::NEG_INFINITY]) {
+            let mut into = [0];
+            let expected = value.round_ties_even();
+            if expected.abs() <= 32_767.0 {
+                assert_eq!(round(&[value], 1.0, &mut into), Some(expected.abs() as u32), "{value}");
+                assert_eq!(f32::from(into[0]), expected, "{value}");
+            } else {
+                assert_eq!(round(&[value], 1.0, &mut into), None, "{value}");
+            }
+        }
+    }
 }

@@ -113,7 +113,7 @@ fn written_out(clip: f64, group: &Group, unit: usize) -> Vec<i128> {
         match *block {
             Block::Dense { length } => {
                 for value in dense.by_ref().take(length) {
-                    let steps = f64::from(value * factor * (1_048_576.0 / clip) as f32);
+                    let steps = f64::from(value * ((1_048_576.0 / clip) as f32 * factor));
                     if !(steps.abs() <= 1_048_576.0) {
                         return zero;
                     }
