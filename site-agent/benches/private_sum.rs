@@ -88,7 +88,8 @@ fn private_sums(c: &mut Criterion) {
             group.throughput(Throughput::Elements(units as u64));
             let mut workspace = Workspace::default();
             let rng = SecureRng::seeded_for_simulation(1, 1);
-            let begin = |rng| PrivateStep::begin(charge(units), units, contribution_shape(&model), rng).unwrap();
+            let begin =
+                |rng| PrivateStep::begin(charge(units), units, contribution_shape(&model), rng).unwrap();
             let mut step = begin(rng);
             group.bench_function(format!("{name}, {units} units"), |b| {
                 b.iter_custom(|iterations| {
@@ -117,7 +118,9 @@ fn public_gradient(c: &mut Criterion) {
     for (name, dropout) in [("no dropout", None), ("dropout", Some(DropoutSeed(7)))] {
         group.bench_function(name, |b| {
             b.iter(|| {
-                model.public_gradient(&params, &view, &labels, dropout, &mut gradient, &mut workspace).unwrap()
+                model
+                    .public_gradient(&params, &view, &labels, dropout, &mut gradient, &mut workspace)
+                    .unwrap()
             });
         });
     }

@@ -204,7 +204,10 @@ fn noise_has_the_stated_mean_and_covariance() {
 fn every_sampled_unit_must_be_added_exactly_once() {
     let mut step = begin(EVERYONE, 2, 1).unwrap();
     assert_eq!(step.sampled_units(), [0, 1, 2, 3]);
-    assert_eq!(step.add_unit(&[0.0; 3]), Err(StepError::Shape { what: "dense coordinates", expected: 2, found: 3 }));
+    assert_eq!(
+        step.add_unit(&[0.0; 3]),
+        Err(StepError::Shape { what: "dense coordinates", expected: 2, found: 3 })
+    );
     for _ in 0..3 {
         step.add_unit(&[0.0; 2]).unwrap();
     }

@@ -5,9 +5,12 @@
 //! each unit's sensitivity in exact integers whatever the engine computed, and adds.
 
 use fusiondp_dp::{
-    Block, CommittedCharge, ContributionShape, Factor, PrivateRelease, PrivateStep, SecureRng, StepError, UnitGroup,
+    Block, CommittedCharge, ContributionShape, Factor, PrivateRelease, PrivateStep, SecureRng, StepError,
+    UnitGroup,
 };
-use fusiondp_learn::model::{self, FactorGroup, Model, PairedBatch, PrivateBlock, PrivateObjective, View, Workspace};
+use fusiondp_learn::model::{
+    self, FactorGroup, Model, PairedBatch, PrivateBlock, PrivateObjective, View, Workspace,
+};
 
 use super::{Session, TrainError};
 

@@ -58,7 +58,9 @@ pub enum StepError {
         width: usize,
     },
     /// A contribution does not have the shape of the sum.
-    #[error("a contribution has {found} {what} but the step needs {expected}; give it in the shape of the step")]
+    #[error(
+        "a contribution has {found} {what} but the step needs {expected}; give it in the shape of the step"
+    )]
     Shape {
         /// What was counted.
         what: &'static str,

@@ -90,7 +90,8 @@ impl PrivateStep {
     /// contribution passes the exact check, unless long rows cancel each other; the guarantee does not depend on it.
     #[must_use]
     pub fn engine_clip_norm(&self) -> f64 {
-        self.entry.charge().clip_norm.get() * (1.0 - factored::largest_rounding(self.sum.shape()) - ENGINE_MARGIN)
+        self.entry.charge().clip_norm.get()
+            * (1.0 - factored::largest_rounding(self.sum.shape()) - ENGINE_MARGIN)
     }
 
     /// Adds sampled units whose linear blocks are factored; the order of units and their grouping do not matter.

@@ -181,7 +181,8 @@ impl FactoredSum {
             return;
         }
         let chunks = self.unit.chunks(SQUARES);
-        let squares = chunks.fold(dense, |total, chunk| total + i128::from(chunk.iter().map(|v| v * v).sum::<i64>()));
+        let squares =
+            chunks.fold(dense, |total, chunk| total + i128::from(chunk.iter().map(|v| v * v).sum::<i64>()));
         if squares <= SQUARED_RADIUS {
             self.sums.iter_mut().zip(&self.unit).for_each(|(sum, &value)| *sum += value);
             add_dense(&self.shape, self.dense.rounded(), &mut self.sums);

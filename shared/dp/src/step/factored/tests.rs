@@ -29,7 +29,10 @@ impl Group {
             .linear
             .iter()
             .map(|block| {
-                block.iter().map(|(left, right, constant)| Factor { left, right, constant: *constant }).collect()
+                block
+                    .iter()
+                    .map(|(left, right, constant)| Factor { left, right, constant: *constant })
+                    .collect()
             })
             .collect();
         let linear: Vec<&[Factor<'_>]> = factors.iter().map(Vec::as_slice).collect();
@@ -91,7 +94,12 @@ fn sum_of(clip: f64, groups: &[Group]) -> Vec<i64> {
 
 /// A row's integers by the definition, one operation at a time; `None`: outside. The last entry of the right side is the
 /// constant.
-fn row_integers(left: &[f32], right: &[f32], constant: bool, steps: f64) -> Option<Vec<(Vec<i128>, Vec<i128>)>> {
+fn row_integers(
+    left: &[f32],
+    right: &[f32],
+    constant: bool,
+    steps: f64,
+) -> Option<Vec<(Vec<i128>, Vec<i128>)>> {
     let mut rows = LinearRows::new(left.len(), right.len());
     if rows.push(left, right, constant, steps) == Rounded::Outside {
         return None;
@@ -126,7 +134,8 @@ fn written_out(clip: f64, group: &Group, unit: usize) -> Vec<i128> {
                 for row in group.offsets[unit]..group.offsets[unit + 1] {
                     for (left, right, constant) in factors {
                         let steps = f64::from(factor) * (268_435_456.0 / clip);
-                        let (left, right) = (&left[row * outputs..][..outputs], &right[row * inputs..][..inputs]);
+                        let (left, right) =
+                            (&left[row * outputs..][..outputs], &right[row * inputs..][..inputs]);
                         let Some(rows) = row_integers(left, right, *constant, steps) else { return zero };
                         for (left, right) in rows {
                             for i in 0..outputs {
@@ -165,10 +174,7 @@ fn tame() -> BoxedStrategy<f32> {
 }
 
 /// Groups of one to six units of up to `rows` rows in two linear and two dense blocks, one or two factors per block.
-fn groups(
-    rows: usize,
-    value: BoxedStrategy<f32>,
-) -> impl Strategy<Value = Group> {
+fn groups(rows: usize, value: BoxedStrategy<f32>) -> impl Strategy<Value = Group> {
     let sizes = prop::collection::vec(0..=rows, 1..7);
     (sizes, 1..9_usize, 1..20_usize, 0..5_usize, any::<bool>()).prop_flat_map(
         move |(sizes, outputs, inputs, dense, paired)| {

@@ -58,7 +58,8 @@ impl Model {
         workspace: &Workspace<F>,
         into: &mut Vec<F>,
     ) {
-        for (index, layer) in self.tower.layers().iter().enumerate().filter(|(_, layer)| layer.norm.is_some()) {
+        for (index, layer) in self.tower.layers().iter().enumerate().filter(|(_, layer)| layer.norm.is_some())
+        {
             let (start, width) = (into.len(), layer.outputs);
             into.resize(start + 2 * width, F::zero());
             let (gain, shift) = into[start..].split_at_mut(width);
