@@ -19,7 +19,7 @@
 //! |---|---|---|
 //! | `L`, `R`, `K` | 2^15 - 1 | `i16`, checked |
 //! | inner product of two rows | 2^16 terms below 2^30: 2^46 | `i64` |
-//! | term of the squared norm | 2^94, at most 2^13 of them | `i128` |
+//! | squared norm from inner products | 2^8 pairs of rows, 2^60 per pair and coordinate, 2^32 coordinates: 2^100 | `i128` |
 //! | sum of a run of rows in one coordinate | bounds of its rows, which add up to less than 2^31 | `i32` |
 //! | coordinate of a unit that is written out | 2^32 rows of 2^30: 2^62 | `i64` |
 //! | sum of all units in one coordinate | 2^32 units of 2^28: 2^60 | `i64` |
@@ -32,6 +32,7 @@ mod product;
 mod rows;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use pulp::{Arch, Simd, WithSimd};
 

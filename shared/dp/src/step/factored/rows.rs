@@ -8,8 +8,8 @@ const LARGEST: u32 = 32_767;
 /// bits. Unlike a cast this needs no branch and vectorizes.
 ///
 /// Bits less those of the offset are more than 2^22 in magnitude for every other single, NaN and infinities included: among
-/// positive singles bits ascend with the value, and those of negative ones lie beyond the bits of all positive ones by
-/// at least 2^31 - 2^30.3 on either side, counted modulo 2^32.
+/// positive singles bits ascend with the value, and those of negative ones are more than 2^29 away from the offset's, counted
+/// modulo 2^32.
 const ROUNDING_OFFSET: f32 = 12_582_912.0;
 /// Norm of a right row in its integers, 2^14.
 pub(super) const RIGHT_NORM: f64 = 16_384.0;

@@ -99,19 +99,9 @@ impl Model {
         mut sink: impl FnMut(&FactorGroup<'_, F>),
     ) -> Result<(), ModelError> {
         let checked = self.check_clipping(params, batch, objective, clip_norm)?;
-        if let Some(head) = &self.head {
+        if self.head.is_some() {
             self.head_residuals(params, batch, &checked, workspace);
-            workspace.clip_factors.clear();
-            let mut dense = std::mem::take(&mut workspace.dense);
-            let mut factors = std::mem::take(&mut workspace.clip_factors);
-            dense.clear();
-            factors.clear();
-            let mut private = head::HeadGradients { head, batch, workspace };
-            private.walk(self.private.len(), |_, gradient| {
-                factors.push(clip_factor(squared(gradient).sqrt(), clip_norm).unwrap_or(F::zero()));
-                dense.extend_from_slice(gradient);
-            });
-            (workspace.dense, workspace.clip_factors) = (dense, factors);
+            self.clip_head(batch, clip_norm, workspace);
             sink(&FactorGroup { model: self, batch: &checked, offsets: &batch.unit_offsets, workspace });
             return Ok(());
         }
@@ -125,6 +115,21 @@ impl Model {
             sink(&FactorGroup { model: self, batch: part, offsets: &offsets, workspace });
         });
         Ok(())
+    }
+
+    /// Leaves in the workspace the head's gradients and the clip factors of all units.
+    fn clip_head<F: Real>(&self, batch: &PairedBatch<F>, clip_norm: f64, workspace: &mut Workspace<F>) {
+        let Some(head) = &self.head else { return };
+        // Taken out so that the gradients may borrow the rest of the workspace.
+        let mut dense = std::mem::take(&mut workspace.dense);
+        let mut factors = std::mem::take(&mut workspace.clip_factors);
+        dense.clear();
+        factors.clear();
+        head::HeadGradients { head, batch, workspace }.walk(self.private.len(), |_, gradient| {
+            factors.push(clip_factor(squared(gradient).sqrt(), clip_norm).unwrap_or(F::zero()));
+            dense.extend_from_slice(gradient);
+        });
+        (workspace.dense, workspace.clip_factors) = (dense, factors);
     }
 }
 
