@@ -10,6 +10,8 @@ SITES ?= 2
 SEED ?= 1
 OUT ?= report
 PORT ?=
+PEERS ?= 1
+BENCH ?=
 
 BINARIES := --bin fusiondp-coordinator --bin fusiondp-site --bin fusiondp-simulate
 
@@ -21,6 +23,7 @@ help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
 	@echo
 	@echo "demo takes DATA=DIR (one folder per hospital), SITES=n (default 2), SEED=n, OUT=DIR (default report), PORT=n"
+	@echo "bench takes PEERS=0 (leave other implementations out), BENCH='arguments of benches/peers/compare.py'"
 
 .PHONY: build
 build: ## Build the three binaries (optimized for x86-64-v3: Haswell and later)
@@ -43,6 +46,21 @@ demo: build onnxruntime ## Set up a consortium on this machine, train a federate
 .PHONY: test
 test: build onnxruntime ## Everything that proves the claims: unit, property, statistical and end-to-end tests
 	$(CARGO) test --release --locked --workspace
+
+# Kept outside the build output: PyTorch is large, and `make clean` need not cost its download.
+BENCH_VENV ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/fusiondp/bench-venv
+BENCH_STAMP := $(BENCH_VENV)/installed-$(firstword $(shell cat benches/peers/requirements.txt deploy/imputers/requirements.txt | cksum))
+
+.PHONY: bench
+bench: build onnxruntime $(if $(filter-out 0,$(PEERS)),$(BENCH_STAMP)) ## Measure speed, memory and the peers in Python, print the table of docs/BENCHMARKS.md
+	$(CARGO) bench --locked -p fusiondp-dp -p fusiondp-learn
+	$(if $(filter-out 0,$(PEERS)),"$(BENCH_VENV)/bin/python",python3) benches/peers/compare.py \
+	    --bin "$${CARGO_TARGET_DIR:-target}/release" $(if $(filter 0,$(PEERS)),--no-peers) $(BENCH)
+
+$(BENCH_STAMP): benches/peers/requirements.txt deploy/imputers/requirements.txt
+	python3 -m venv "$(BENCH_VENV)"
+	"$(BENCH_VENV)/bin/python" -m pip install --progress-bar on -r benches/peers/requirements.txt
+	touch "$@"
 
 .PHONY: lint
 lint: ## Formatting and lints, warnings are errors

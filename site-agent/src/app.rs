@@ -61,7 +61,10 @@ fn parts(config: SiteConfig, store: Arc<Store>, shutdown: Shutdown) -> SiteParts
         connector: Arc::new(connector),
         random: RandomSource::Os,
         meter: Arc::new(EpsilonMeter::default()),
-        workers: Workers::per_core(),
+        workers: config
+            .training
+            .threads
+            .map_or_else(Workers::per_core, |threads| Workers::new(threads.get())),
         shutdown,
         clock,
     }

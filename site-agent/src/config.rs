@@ -5,6 +5,7 @@
 //! `[policy] min_units`.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use fusiondp_protocol::ids::CohortName;
@@ -43,6 +44,9 @@ pub struct SiteConfig {
     pub imputer: ImputerConfig,
     /// What the site permits.
     pub policy: PolicyLimits,
+    /// What training may use of the machine.
+    #[serde(default)]
+    pub training: TrainingConfig,
     /// Logs.
     #[serde(default)]
     pub telemetry: TelemetryConfig,
@@ -78,6 +82,16 @@ pub struct ImputerConfig {
     /// Output of the ONNX model that holds a feature: `"NAME"` or `"NAME[first:end]"`.
     #[serde(default)]
     pub outputs: BTreeMap<String, String>,
+}
+
+/// The `[training]` section.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingConfig {
+    /// Most threads that compute at once, at least 1; by default as many as the machine has cores. Results do not depend on
+    /// it.
+    #[serde(default)]
+    pub threads: Option<NonZeroUsize>,
 }
 
 impl SiteConfig {
@@ -213,6 +227,7 @@ allow_metrics = false
         for (from, to, named) in [
             ("state_dir", "state_folder = \"x\"\nstate_dir", "state_folder"),
             ("allow_metrics = false", "allow_metrics = \"no\"", "policy.allow_metrics"),
+            ("allow_metrics = false", "allow_metrics = false\n[training]\nthreads = 0", "training.threads"),
             ("max_epsilon_replace = 3.0", "max_epsilon_replace = \"infinity\"", "max_epsilon_replace"),
             ("max_epsilon_replace = 3.0", "max_epsilon_replace = -1.0", "max_epsilon_replace"),
             (
@@ -247,6 +262,7 @@ allow_metrics = false
             })
             .collect();
         let config = read(&shown).unwrap();
+        assert_eq!(config.training.threads.map(NonZeroUsize::get), Some(2));
         assert!(config.policy.public_columns.is_some() && config.imputer.onnx_runtime.is_some());
         assert_eq!((config.data.cohorts.len(), config.imputer.outputs.len()), (2, 1));
     }

@@ -1,5 +1,6 @@
 //! CPU work off the async threads, no more of it at once than there are cores.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
@@ -23,6 +24,28 @@ impl Workers {
     /// At most `count` at once, at least one.
     pub fn new(count: usize) -> Self {
         Self(Arc::new(Semaphore::new(count.max(1))))
+    }
+
+    /// Runs work that can use several threads: it is told how many, one and as many as are free at this moment.
+    ///
+    /// # Errors
+    /// The work panicked.
+    pub async fn run_wide<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(NonZeroUsize) -> T + Send + 'static,
+    ) -> Result<T, WorkerPanic> {
+        let place = Arc::clone(&self.0).acquire_owned().await.ok();
+        let mut spare = Vec::new();
+        while let Ok(place) = Arc::clone(&self.0).try_acquire_owned() {
+            spare.push(place);
+        }
+        let threads = NonZeroUsize::MIN.saturating_add(spare.len());
+        let outcome = tokio::task::spawn_blocking(move || {
+            let result = work(threads);
+            drop((place, spare));
+            result
+        });
+        outcome.await.map_err(|_| WorkerPanic)
     }
 
     /// Runs work on a thread of tokio's blocking pool, as soon as a place is free.
@@ -77,6 +100,29 @@ mod tests {
             task.await.unwrap().unwrap();
         }
         assert_eq!(most.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn wide_work_takes_the_places_that_are_free_and_gives_them_back() {
+        let workers = Workers::new(3);
+        let (inner, outer) = (workers.clone(), workers.clone());
+        assert_eq!(workers.run_wide(NonZeroUsize::get).await.unwrap(), 3);
+        // While one place is taken, two are left.
+        let (begun, wait) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
+        let (its_begun, its_wait) = (Arc::clone(&begun), Arc::clone(&wait));
+        let busy = tokio::spawn(async move {
+            inner
+                .run(move || {
+                    its_begun.wait();
+                    its_wait.wait();
+                })
+                .await
+        });
+        tokio::task::spawn_blocking(move || begun.wait()).await.unwrap();
+        assert_eq!(outer.run_wide(NonZeroUsize::get).await.unwrap(), 2);
+        tokio::task::spawn_blocking(move || wait.wait()).await.unwrap();
+        busy.await.unwrap().unwrap();
+        assert_eq!(workers.run_wide(NonZeroUsize::get).await.unwrap(), 3);
     }
 
     #[tokio::test]

@@ -140,14 +140,15 @@ impl Aggregation {
         updates.sort_by(|left, right| left.site.cmp(&right.site));
         self.check_sites(&updates)?;
         let public_loss = mean_loss(&updates);
+        // Payloads are dropped one by one as they are read: thousands of sites are gigabytes.
         match kind {
             UpdateKind::Gradients { scale, public_length } => {
                 let read = |update| contribution(update, *public_length);
-                let contributions = updates.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+                let contributions = updates.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
                 state.apply_gradients(round, &contributions, scale)
             }
             UpdateKind::Differences => {
-                let differences = updates.iter().map(difference).collect::<Result<Vec<_>, _>>()?;
+                let differences = updates.into_iter().map(difference).collect::<Result<Vec<_>, _>>()?;
                 state.apply_differences(round, &differences)
             }
         }
@@ -171,8 +172,8 @@ fn names(sites: &BTreeSet<SiteId>) -> String {
     sites.iter().map(SiteId::as_str).collect::<Vec<_>>().join(", ")
 }
 
-fn contribution(update: &StoredUpdate, public_length: usize) -> Result<SiteContribution, AggregationError> {
-    let (public, private_sum) = values(update)?;
+fn contribution(update: StoredUpdate, public_length: usize) -> Result<SiteContribution, AggregationError> {
+    let (public, private_sum) = values(&update)?;
     let silent = public.is_empty();
     Ok(SiteContribution {
         units: update.units,
@@ -183,8 +184,8 @@ fn contribution(update: &StoredUpdate, public_length: usize) -> Result<SiteContr
     })
 }
 
-fn difference(update: &StoredUpdate) -> Result<SiteDifference, AggregationError> {
-    let (difference, _) = values(update)?;
+fn difference(update: StoredUpdate) -> Result<SiteDifference, AggregationError> {
+    let (difference, _) = values(&update)?;
     Ok(SiteDifference { units: update.units, difference })
 }
 

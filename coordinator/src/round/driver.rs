@@ -24,6 +24,10 @@ use crate::study::{SharedContext, check_stop, evaluation, look_again, look_again
 /// After a start, sites have this long to reconnect before a round goes on without some of them, in milliseconds.
 const SETTLE_MS: u64 = 5_000;
 
+/// Looks at every site's answer follow each other after this many times what one takes, unless nobody has to answer any
+/// more: a look after every answer would cost the square of the number of sites.
+const LOOK_EVERY: u64 = 20;
+
 /// Drives one study's rounds.
 pub(crate) struct Driver<'a> {
     core: &'a Core,
@@ -126,17 +130,33 @@ impl<'a> Driver<'a> {
         self.core.board.post_training(reporting.working(), &task);
         loop {
             let answered = self.context.answered.notified();
+            let look_ms = self.core.clock.now_ms();
             let reporting = self.reporting(row, deadline_ms).await?;
+            let took_ms = self.core.clock.now_ms().saturating_sub(look_ms);
             // Whoever has answered has no task, also if its call broke off between the answer and its withdrawal: a
             // task that is taken again is paid for again.
             self.core.board.keep_training(self.context.id(), &reporting);
             let min_sites = self.context.study().federation.min_sites;
             match reporting.step(min_sites, self.core.clock.now_ms()) {
-                ReportingStep::Waiting(_) => look_again_by(self.core, deadline_ms, answered).await,
+                ReportingStep::Waiting(waiting) => {
+                    look_again_by(self.core, deadline_ms, answered).await;
+                    self.rest(&waiting, look_ms + LOOK_EVERY * took_ms).await?;
+                }
                 ReportingStep::Complete(aggregation) => return self.close_reporting(&aggregation).await,
                 ReportingStep::Short(abandoned) => return self.abandon(abandoned).await,
             }
         }
+    }
+
+    /// Waits until `until_ms`, or until nobody has to answer any more.
+    async fn rest(&self, waiting: &Reporting, until_ms: u64) -> Result<(), Interruption> {
+        let until_ms = until_ms.min(waiting.deadline_ms());
+        while self.core.clock.now_ms() < until_ms
+            && self.core.store.someone_is_working(self.context.id(), waiting.key()).await?
+        {
+            look_again_by(self.core, until_ms, self.context.answered.notified()).await;
+        }
+        Ok(())
     }
 
     async fn close_reporting(&mut self, aggregation: &Aggregation) -> Result<(), Interruption> {

@@ -154,6 +154,22 @@ impl Store {
         self.read("outcomes", |tx| Box::pin(outcomes(tx, id, key))).await
     }
 
+    /// Whether a site of the attempt still has to answer: quicker than all outcomes where there are many sites.
+    pub async fn someone_is_working(&self, id: &StudyId, key: RoundKey) -> Result<bool, StoreError> {
+        self.read("someone_is_working", |tx| {
+            Box::pin(async move {
+                let query = sqlx::query(
+                    "SELECT site_id FROM round_sites WHERE study_id = $1 AND round = $2 AND attempt = $3 \
+                     AND outcome = $4 LIMIT 1",
+                );
+                let query = query.bind(id.as_str()).bind(int(key.round)).bind(int(key.attempt));
+                let query = query.bind(SiteOutcome::Working.as_str());
+                Ok(query.fetch_optional(&mut **tx).await?.is_some())
+            })
+        })
+        .await
+    }
+
     /// What the sites of the newest attempt that has any have done, with what they said.
     pub async fn newest_outcomes(
         &self,

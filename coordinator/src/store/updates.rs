@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use fusiondp_dp::UpdateId;
 use fusiondp_protocol::{LedgerMirror, RoundPhase, SiteId, StudyId, StudyState, UpdateHeader, UpdateOutcome};
+use futures::{StreamExt as _, TryStreamExt as _};
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
@@ -119,8 +120,9 @@ impl Store {
                     "SELECT site_id, units, records, public_loss, public_values, private_values, payload \
                      FROM updates WHERE study_id = $1 AND round = $2 AND outcome = 'accepted' ORDER BY site_id",
                 );
-                let rows = query.bind(id.as_str()).bind(int(round)).fetch_all(&mut **tx).await?;
-                rows.iter().map(stored_update).collect()
+                let rows = query.bind(id.as_str()).bind(int(round)).fetch(&mut **tx);
+                // Row by row: a row is another copy of its payload.
+                rows.map(|row| stored_update(&row?)).try_collect().await
             })
         })
         .await

@@ -77,5 +77,7 @@ pub use params::{
     SamplingProbability,
 };
 pub use random::{SecureRng, SeedError};
-pub use step::{Grid, PrivateRelease, PrivateStep, ReleaseParts, StepError};
+pub use step::{
+    Block, ContributionShape, Factor, Grid, PrivateRelease, PrivateStep, ReleaseParts, StepError, UnitGroup,
+};
 pub use steps::StepCounts;

@@ -4,7 +4,7 @@
 mod engine_support;
 
 use engine_support::*;
-use fusiondp_learn::model::{Model, PairedBatch, PrivateObjective, Workspace};
+use fusiondp_learn::model::{Model, PairedBatch, PrivateBlock, PrivateObjective, Workspace};
 use fusiondp_learn::network::DropoutSeed;
 
 /// Central difference of fourth order of `loss` in one coordinate.
@@ -104,6 +104,33 @@ fn norms_are_those_of_the_gradients() {
                 let expected = norm(gradient);
                 let error = (norms[unit] - expected).abs();
                 assert!(error <= 1e-10 * expected.max(1.0), "{name}, {kind}, unit {unit}: off by {error:e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn factors_multiply_out_to_the_gradients() {
+    for (name, model) in models() {
+        let blocks = model.private_blocks().into_iter().map(|block| match block {
+            PrivateBlock::Linear { outputs, inputs } => outputs * (inputs + 1),
+            PrivateBlock::Dense { length } => length,
+        });
+        assert_eq!(blocks.sum::<usize>(), model.private_range().len(), "{name}");
+        for (kind, objective) in objectives() {
+            let params: Vec<f64> = parameters(&model, 4);
+            // More units than a group has, and one larger than a group.
+            let sizes = [&[1; 150][..], &[3, 0, 2, 130, 1]].concat();
+            let batch = batch(&model, &sizes, 9);
+            for clip_norm in [0.3, UNCLIPPED] {
+                let written = gradients(&model, &params, &batch, &objective, clip_norm);
+                let found = multiplied_out(&model, &params, &batch, &objective, clip_norm);
+                assert_eq!(found.len(), written.len(), "{name}, {kind}");
+                for (unit, (a, b)) in found.iter().zip(&written).enumerate() {
+                    for (a, b) in a.iter().zip(b) {
+                        assert!((a - b).abs() <= 1e-12 * b.abs().max(1.0), "{name}, {kind}, unit {unit}");
+                    }
+                }
             }
         }
     }

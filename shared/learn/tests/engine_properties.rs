@@ -4,7 +4,9 @@
 mod engine_support;
 
 use engine_support::*;
-use fusiondp_learn::model::{Model, ModelError, PairedBatch, PrivateObjective, Workspace};
+use fusiondp_learn::model::{
+    FactorGroup, Model, ModelError, PairedBatch, PrivateBlock, PrivateObjective, Workspace,
+};
 use proptest::prelude::*;
 
 fn all_zero<F: fusiondp_learn::real::Real>(gradient: &[F]) -> bool {
@@ -83,6 +85,33 @@ proptest! {
             let alone = pick(model, &batch, &[unit]);
             prop_assert_eq!(&together[unit], &gradients(model, &params, &alone, &objective, 0.5)[0]);
         }
+    }
+
+    /// The products of every factor, not only their sum: rounding them one by one keeps the zero.
+    #[test]
+    fn equal_views_give_factors_whose_products_are_exactly_zero((m, o, sizes, seed) in cases()) {
+        let (model, objective) = (&models()[m].1, objectives()[o].1);
+        prop_assume!(objective != PrivateObjective::direct());
+        let params: Vec<f32> = parameters(model, seed);
+        let batch = with_equal_views(batch::<f32>(model, &sizes, seed));
+        let mut zero = true;
+        let widths: Vec<_> = model.private_blocks().into_iter().filter_map(|block| match block {
+            PrivateBlock::Linear { outputs, inputs } => Some((outputs, inputs)),
+            PrivateBlock::Dense { .. } => None,
+        }).collect();
+        let sink = |group: &FactorGroup<'_, f32>| {
+            zero &= all_zero(group.dense());
+            let pairs = group.factors_per_block();
+            for (index, factor) in group.factors().enumerate() {
+                let (outputs, inputs) = widths[index / pairs];
+                let rows = factor.left.chunks(outputs).zip(factor.right.chunks(inputs));
+                zero &= rows.into_iter().all(|(left, right)| {
+                    all_zero(left) || (all_zero(right) && !factor.constant)
+                });
+            }
+        };
+        model.private_factors(&params, &batch, &objective, 0.5, &mut Workspace::default(), sink).unwrap();
+        prop_assert!(zero);
     }
 
     #[test]

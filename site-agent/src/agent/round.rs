@@ -215,9 +215,11 @@ impl SiteAgent {
         charged: Charged,
     ) -> Result<StoredUpdate, TaskError> {
         let Charged { update_id, charges, books } = charged;
-        let work = RoundWork { params, public, charges, random: self.random };
+        let random = self.random;
         let (inner, its_task) = (Arc::clone(session), task.clone());
-        let gradient = self.workers.run(move || work.compute(&inner, &its_task));
+        let gradient = self.workers.run_wide(move |threads| {
+            RoundWork { params, public, charges, random, threads }.compute(&inner, &its_task)
+        });
         let (output, ledger) = tokio::join!(gradient, self.mirror(task, books));
         let output = output??;
         let payload = output.payload.clone().into();

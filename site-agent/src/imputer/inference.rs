@@ -1,5 +1,6 @@
 //! Batches of a model on worker threads, one session each.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -9,7 +10,7 @@ use fusiondp_learn::schema::{Column, Schema};
 use fusiondp_learn::table::PublicFeatures;
 use ort::environment::Environment;
 use ort::session::{Session, SessionInputValue, SessionOutputs};
-use ort::value::{DynValue, Tensor};
+use ort::value::{DynValue, Tensor, TensorRef};
 
 use super::ImputerError;
 use super::binding::{Binding, FloatElement, InputColumn, InputContent, Inputs, OutputPlace};
@@ -88,34 +89,47 @@ impl Inference<'_> {
         features.map(|(column, place)| cells(column, place, &outputs, rows.len())).collect()
     }
 
-    fn inputs(&self, rows: &Range<usize>) -> Result<Vec<(String, SessionInputValue<'static>)>, ImputerError> {
+    fn inputs(&self, rows: &Range<usize>) -> Result<Vec<(String, SessionInputValue<'_>)>, ImputerError> {
         match &self.binding.inputs {
             Inputs::Matrix { name, element } => {
-                let columns = self.public.columns();
-                let values = rows.clone().flat_map(|row| (0..columns).map(move |column| (row, column)));
-                let values = values.map(|(row, column)| self.public.column(column)[row]).collect();
-                let value = float_tensor([rows.len(), columns].to_vec(), values, *element)?;
+                let shape = vec![rows.len(), self.public.columns()];
+                let value = float_tensor(shape, self.matrix(rows), *element)?;
                 Ok(vec![(name.clone(), value.into())])
             }
             Inputs::Columns(columns) => columns
                 .iter()
                 .map(|input| {
                     let cells = &self.public.column(input.column)[rows.clone()];
-                    Ok((input.name.clone(), column_tensor(input, cells)?.into()))
+                    Ok((input.name.clone(), column_input(input, cells)?))
                 })
                 .collect(),
         }
     }
+
+    /// The public cells of some records, row-major.
+    fn matrix(&self, rows: &Range<usize>) -> Vec<f32> {
+        let columns = self.public.columns();
+        let mut values = vec![0.0; rows.len() * columns];
+        for column in 0..columns {
+            let cells = &self.public.column(column)[rows.clone()];
+            values[column..].iter_mut().step_by(columns).zip(cells).for_each(|(value, &cell)| *value = cell);
+        }
+        values
+    }
 }
 
-fn column_tensor(input: &InputColumn, cells: &[f32]) -> Result<DynValue, ImputerError> {
+/// The tensor of one column; cells are lent where the model takes them as they are.
+fn column_input<'c>(input: &InputColumn, cells: &'c [f32]) -> Result<SessionInputValue<'c>, ImputerError> {
     let shape = if input.as_matrix { vec![cells.len(), 1] } else { vec![cells.len()] };
     match &input.content {
-        InputContent::Number(element) => float_tensor(shape, cells.to_vec(), *element),
+        InputContent::Number(FloatElement::Single) => {
+            Ok(TensorRef::from_array_view((shape, cells)).map_err(ImputerError::inference)?.into())
+        }
+        InputContent::Number(element) => Ok(float_tensor(shape, cells.to_vec(), *element)?.into()),
         InputContent::Words(vocabulary) => {
             let words: Vec<String> = cells.iter().map(|&cell| word(vocabulary, cell).to_owned()).collect();
             let tensor = Tensor::from_string_array((shape, words.as_slice()));
-            Ok(tensor.map_err(ImputerError::inference)?.into_dyn())
+            Ok(tensor.map_err(ImputerError::inference)?.into_dyn().into())
         }
     }
 }
@@ -153,10 +167,10 @@ fn cells(
     let value =
         outputs.get(&place.output).ok_or_else(|| refuse(format!("gave no output \"{}\"", place.output)))?;
     let (shape, scores) = match value.try_extract_tensor::<f32>() {
-        Ok((shape, scores)) => (shape.to_vec(), scores.to_vec()),
+        Ok((shape, scores)) => (shape.to_vec(), Cow::Borrowed(scores)),
         Err(_) => {
             let (shape, scores) = value.try_extract_tensor::<f64>().map_err(ImputerError::inference)?;
-            (shape.to_vec(), scores.iter().map(|score| *score as f32).collect())
+            (shape.to_vec(), scores.iter().map(|score| *score as f32).collect::<Cow<'_, [f32]>>())
         }
     };
     let width = match shape.as_slice() {
@@ -175,7 +189,9 @@ fn cells(
             return Err(refuse(format!("gives \"{}\" with {width} columns, {end} are mapped", place.output)));
         }
         Some((first, end)) => {
-            (scores.chunks(width).flat_map(|row| &row[first..end]).copied().collect(), end - first)
+            let scores =
+                scores.chunks(width).flat_map(|row| &row[first..end]).copied().collect::<Cow<'_, [f32]>>();
+            (scores, end - first)
         }
     };
     imputed_column(column, &scores, width)

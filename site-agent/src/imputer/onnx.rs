@@ -1,6 +1,7 @@
 //! An ONNX model as imputer: pinned by digest, inspected before anything is run.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -29,6 +30,7 @@ pub struct OnnxImputer {
     clock: Arc<dyn Clock>,
     /// One imputation at a time uses all cores; the agents of a simulation take turns.
     turn: Arc<Mutex<()>>,
+    workers: NonZeroUsize,
 }
 
 /// What an imputer needs besides the model.
@@ -42,6 +44,8 @@ pub struct OnnxSettings {
     pub clock: Arc<dyn Clock>,
     /// Held while a model runs.
     pub turn: Arc<Mutex<()>>,
+    /// Most threads, one session each.
+    pub workers: NonZeroUsize,
 }
 
 impl OnnxImputer {
@@ -54,8 +58,8 @@ impl OnnxImputer {
         let summary = inspect(&bytes)?;
         summary.require_self_contained()?;
         Binding::new(&summary, schema, &settings.mapped)?;
-        let OnnxSettings { mapped, lookup, clock, turn } = settings;
-        Ok(Self { digest: Digest::of(&bytes), bytes, mapped, lookup, clock, turn })
+        let OnnxSettings { mapped, lookup, clock, turn, workers } = settings;
+        Ok(Self { digest: Digest::of(&bytes), bytes, mapped, lookup, clock, turn, workers })
     }
 
     /// SHA-256 of the file.
@@ -75,10 +79,9 @@ impl Imputer for OnnxImputer {
             schema: input.schema,
             public: input.public,
         };
-        let workers = std::thread::available_parallelism().map_or(1, usize::from);
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let progress = Progress::start(Arc::clone(&self.clock), "imputing");
-        Ok(ImputedFeatures::new(input.schema, inference.run(workers, progress)?)?)
+        Ok(ImputedFeatures::new(input.schema, inference.run(self.workers.get(), progress)?)?)
     }
 
     /// Model and mapping: another mapping reads other values out of the same file.

@@ -1,6 +1,7 @@
 //! Finds what a study asks for among what the site has.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -96,6 +97,7 @@ impl ImputerProvider {
             lookup: self.settings.lookup.clone(),
             clock: Arc::clone(&self.clock),
             turn: Arc::clone(&self.turn),
+            workers: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
         };
         OnnxImputer::new(bytes, &document.study().schema, settings)
     }

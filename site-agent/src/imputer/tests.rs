@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -46,6 +47,7 @@ fn settings(mapped: &[(&str, &str)]) -> OnnxSettings {
         lookup: RuntimeLookup::of_process(None),
         clock: clock(),
         turn: Arc::default(),
+        workers: NonZeroUsize::MIN.saturating_add(1),
     }
 }
 

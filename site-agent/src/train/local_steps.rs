@@ -4,11 +4,13 @@
 //! `q N_k`. Every private sum is noised before it is used, so the difference that leaves is post-processing of releases
 //! that were charged one by one.
 
+use std::num::NonZeroUsize;
+
 use fusiondp_dp::{CommittedCharge, DpEvent, PrivateRelease};
 use fusiondp_learn::model::Model;
 
-use super::private_step::{PrivateScratch, private_release};
-use super::public_step::{PublicGradient, PublicScratch, PublicValues};
+use super::public_step::PublicValues;
+use super::step::{StepScratch, StepWork};
 use super::{Session, TrainError};
 use crate::policy::PublicPermit;
 use crate::random::{Draw, RandomSource};
@@ -23,6 +25,8 @@ pub struct LocalWork {
     pub local_steps: u32,
     /// Where randomness comes from.
     pub random: RandomSource,
+    /// Threads to compute on; the result does not depend on them.
+    pub threads: NonZeroUsize,
     /// The draw of the first step.
     pub draw: Draw,
 }
@@ -34,23 +38,29 @@ pub struct LocalWork {
 pub fn local_update(session: &Session, params: &[f32], work: LocalWork) -> Result<PublicValues, TrainError> {
     let rate = session.study().training.local_learning_rate;
     let rate = rate.ok_or(TrainError::Incomplete { what: "a local learning rate" })?;
-    let (mut public, mut private) = (PublicScratch::new(session), PrivateScratch::new(session));
+    let mut scratch = StepScratch::new(session, work.threads);
     let mut current = params.to_vec();
     let mut charges = work.charges.into_iter();
     let mut losses = 0.0;
     for local_step in 1..=work.local_steps {
         let draw = Draw { local_step, ..work.draw };
+        let public = match &work.public {
+            Some((_, batch)) => Some((*batch, work.random.public(draw)?)),
+            None => None,
+        };
+        let charge = charges.next();
+        let event = charge.as_ref().map(CommittedCharge::event);
+        let private = match charge {
+            Some(charge) => Some((charge, work.random.private(draw)?)),
+            None => None,
+        };
+        let step = StepWork { params: &current, public, private }.compute(session, &mut scratch)?;
         let mut direction = vec![0.0; current.len()];
-        if let Some((_, batch)) = &work.public {
-            let mut rng = work.random.public(draw)?;
-            let gradient = PublicGradient::compute(session, &current, *batch, &mut rng, &mut public)?;
+        if let Some(gradient) = step.public {
             losses += gradient.loss();
             add(&mut direction[session.model().public_range()], gradient.values());
         }
-        if let Some(charge) = charges.next() {
-            let event = charge.event();
-            let rng = work.random.private(draw)?;
-            let release = private_release(session, &current, charge, rng, &mut private)?;
+        if let (Some(release), Some(event)) = (step.private, event) {
             add_private(&mut direction, session, &release, event);
         }
         current.iter_mut().zip(&direction).for_each(|(value, slope)| *value -= (rate * slope) as f32);

@@ -3,6 +3,7 @@
 //! * [`session`]: a study's model and encoded records, prepared once
 //! * [`public_step`]: mean gradient of the hybrid view over a public batch
 //! * [`private_step`]: clipped, rounded and noised sum over a secret sample
+//! * `step`: both of them side by side on the threads given
 //! * [`local_steps`]: several steps at the site, for studies that average models
 //! * [`round`]: the parts that a task needs, put together into the bytes of an update
 //!
@@ -14,6 +15,7 @@ pub mod private_step;
 pub mod public_step;
 pub mod round;
 pub mod session;
+mod step;
 
 use fusiondp_dp::{SeedError, StepError};
 use fusiondp_learn::encode::EncodeError;

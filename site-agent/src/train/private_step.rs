@@ -1,10 +1,16 @@
 //! The private part: clipped, rounded and noised sum over a secret sample of privacy units.
 //!
 //! The charge is consumed before anything is drawn; the sample never leaves this function; the sum leaves it with noise
-//! only. Sensitivity is proven by the mechanism on each unit's rounded vector and does not depend on the engine.
+//! only. The engine hands each unit's gradient over as factors of outer products; the mechanism rounds the factors, proves
+//! each unit's sensitivity in exact integers whatever the engine computed, and adds.
 
-use fusiondp_dp::{CommittedCharge, PrivateRelease, PrivateStep, SecureRng, StepError};
-use fusiondp_learn::model::{PairedBatch, View, Workspace};
+use fusiondp_dp::{
+    Block, CommittedCharge, ContributionShape, Factor, PrivateRelease, PrivateStep, SecureRng, StepError,
+    UnitGroup,
+};
+use fusiondp_learn::model::{
+    self, FactorGroup, Model, PairedBatch, PrivateBlock, PrivateObjective, View, Workspace,
+};
 
 use super::{Session, TrainError};
 
@@ -38,17 +44,27 @@ pub fn private_release(
     scratch: &mut PrivateScratch,
 ) -> Result<PrivateRelease, TrainError> {
     let real = session.real().ok_or(TrainError::Incomplete { what: "true values" })?;
-    let dimension = session.model().private_range().len();
-    let mut step = PrivateStep::begin(charge, session.units().count(), dimension, rng)?;
+    let shape = contribution_shape(session.model());
+    let mut step = PrivateStep::begin(charge, session.units().count(), shape, rng)?;
     let sampled = step.sampled_units().to_vec();
     let mut rest = sampled.as_slice();
     while !rest.is_empty() {
         let (chunk, after) = rest.split_at(chunk_length(session, rest));
         gather(session, real, chunk, scratch);
-        add_chunk(session, params, &mut step, scratch)?;
+        let PrivateScratch { batch, workspace, .. } = scratch;
+        add_groups(session.model(), params, batch, session.objective(), &mut step, workspace)?;
         rest = after;
     }
     Ok(step.release()?)
+}
+
+/// What the model's private coordinates are, as the mechanism names it.
+pub fn contribution_shape(model: &Model) -> ContributionShape {
+    let blocks = model.private_blocks().into_iter().map(|block| match block {
+        PrivateBlock::Linear { outputs, inputs } => Block::Linear { outputs, inputs },
+        PrivateBlock::Dense { length } => Block::Dense { length },
+    });
+    ContributionShape::new(blocks.collect())
 }
 
 /// Units of the next chunk: at least one, then as many as fit.
@@ -79,26 +95,39 @@ fn gather(session: &Session, real: &View<f32>, chunk: &[usize], scratch: &mut Pr
     batch.labels.extend(rows.iter().map(|&row| session.labels()[row]));
 }
 
-fn add_chunk(
-    session: &Session,
+/// Adds all units of a batch to a step.
+///
+/// # Errors
+/// The model refuses the batch, or the step more units than were sampled.
+pub fn add_groups(
+    model: &Model,
     params: &[f32],
+    batch: &PairedBatch<f32>,
+    objective: &PrivateObjective,
     step: &mut PrivateStep,
-    scratch: &mut PrivateScratch,
+    workspace: &mut Workspace<f32>,
 ) -> Result<(), TrainError> {
     let clip_norm = step.engine_clip_norm();
     let mut outcome: Result<(), StepError> = Ok(());
-    let PrivateScratch { batch, workspace, .. } = scratch;
-    session.model().private_gradients(
-        params,
-        batch,
-        session.objective(),
-        clip_norm,
-        workspace,
-        |_, gradient| {
-            if outcome.is_ok() {
-                outcome = step.add_unit(gradient);
-            }
-        },
-    )?;
+    model.private_factors(params, batch, objective, clip_norm, workspace, |group| {
+        if outcome.is_ok() {
+            outcome = add_group(step, group);
+        }
+    })?;
     Ok(outcome?)
+}
+
+fn add_group(step: &mut PrivateStep, group: &FactorGroup<'_, f32>) -> Result<(), StepError> {
+    let factors: Vec<Factor<'_>> = group.factors().map(lent).collect();
+    let linear: Vec<&[Factor<'_>]> = factors.chunks(group.factors_per_block()).collect();
+    step.add_units(&UnitGroup {
+        offsets: group.offsets(),
+        clip_factors: group.clip_factors(),
+        linear: &linear,
+        dense: group.dense(),
+    })
+}
+
+fn lent<'a>(factor: model::Factor<'a, f32>) -> Factor<'a> {
+    Factor { left: factor.left, right: factor.right, constant: factor.constant }
 }

@@ -1,6 +1,12 @@
 //! The public part: mean gradient of the hybrid view over a public batch, without clipping and noise.
+//!
+//! A batch is cut into stripes of fixed size, which may be computed on several threads. Their shares are added in order, so
+//! the gradient does not depend on the number of threads, to the bit.
 
-use fusiondp_learn::model::{View, Workspace};
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use fusiondp_learn::model::{BatchShare, View, Workspace};
 use fusiondp_learn::network::DropoutSeed;
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -44,9 +50,105 @@ impl PublicScratch {
     }
 }
 
+/// Rows of a stripe.
+const STRIPE: usize = 512;
+
+/// A drawn batch, to be computed stripe by stripe.
+pub(super) struct PublicBatch {
+    rows: Vec<usize>,
+    dropout: DropoutSeed,
+}
+
+impl PublicBatch {
+    /// Draws `batch` records uniformly without replacement, and the seed of the dropout mask.
+    ///
+    /// # Errors
+    /// The study has no public part.
+    pub(super) fn draw(session: &Session, batch: usize, rng: &mut StdRng) -> Result<Self, TrainError> {
+        let view = session.public().ok_or(TrainError::Incomplete { what: "a public view" })?;
+        let rows = index::sample(rng, view.rows(), batch.min(view.rows())).into_vec();
+        Ok(Self { rows, dropout: DropoutSeed(rng.next_u64()) })
+    }
+
+    /// Number of stripes.
+    pub(super) fn stripes(&self) -> usize {
+        self.rows.len().div_ceil(STRIPE)
+    }
+
+    /// Computes one stripe's share of the mean gradient.
+    ///
+    /// # Errors
+    /// The study has no public part, or the model refuses.
+    pub(super) fn stripe(
+        &self,
+        session: &Session,
+        params: &[f32],
+        stripe: usize,
+        scratch: &mut PublicScratch,
+    ) -> Result<Share, TrainError> {
+        let view = session.public().ok_or(TrainError::Incomplete { what: "a public view" })?;
+        let PublicScratch { batch, labels, workspace } = scratch;
+        let range: Range<usize> = stripe * STRIPE..self.rows.len().min((stripe + 1) * STRIPE);
+        let rows = &self.rows[range.clone()];
+        view.select(rows, batch);
+        labels.clear();
+        labels.extend(rows.iter().map(|&row| session.labels()[row]));
+        let share = BatchShare { first_row: range.start, batch_rows: self.rows.len() };
+        let mut values = vec![0.0; session.model().public_range().len()];
+        let dropout = Some(self.dropout);
+        let model = session.model();
+        let loss = model.public_share(params, batch, labels, share, dropout, &mut values, workspace)?;
+        Ok(Share { values, loss })
+    }
+}
+
+/// One stripe's share of gradient and loss.
+pub(super) struct Share {
+    values: Vec<f32>,
+    loss: f64,
+}
+
+/// Adds shares in the order of their stripes, whatever the order in which they arrive.
+pub(super) struct PublicSum {
+    values: Vec<f32>,
+    loss: f64,
+    next: usize,
+    /// Shares that came before their turn.
+    waiting: BTreeMap<usize, Share>,
+}
+
+impl PublicSum {
+    /// The sum of no shares.
+    pub(super) fn new(session: &Session) -> Self {
+        let values = vec![0.0; session.model().public_range().len()];
+        Self { values, loss: 0.0, next: 0, waiting: BTreeMap::new() }
+    }
+
+    /// Takes the share of a stripe.
+    pub(super) fn add(&mut self, stripe: usize, share: Share) {
+        self.waiting.insert(stripe, share);
+        while let Some(share) = self.waiting.remove(&self.next) {
+            self.values.iter_mut().zip(&share.values).for_each(|(sum, value)| *sum += value);
+            self.loss += share.loss;
+            self.next += 1;
+        }
+    }
+
+    /// The gradient, when all shares are there.
+    ///
+    /// # Errors
+    /// It is not finite.
+    pub(super) fn finish(self) -> Result<PublicGradient, TrainError> {
+        if !self.loss.is_finite() || self.values.iter().any(|value| !value.is_finite()) {
+            return Err(TrainError::Diverged);
+        }
+        Ok(PublicGradient { values: self.values, loss: self.loss })
+    }
+}
+
 impl PublicGradient {
     /// Draws `batch` records uniformly without replacement and computes their mean gradient over the model's public
-    /// coordinates, `[P_pub]`, with dropout.
+    /// coordinates, `[P_pub]`, with dropout, on this thread alone.
     ///
     /// # Errors
     /// The study has no public part, the model refuses, or the gradient is not finite.
@@ -57,20 +159,12 @@ impl PublicGradient {
         rng: &mut StdRng,
         scratch: &mut PublicScratch,
     ) -> Result<Self, TrainError> {
-        let view = session.public().ok_or(TrainError::Incomplete { what: "a public view" })?;
-        let rows = index::sample(rng, view.rows(), batch.min(view.rows())).into_vec();
-        view.select(&rows, &mut scratch.batch);
-        scratch.labels.clear();
-        scratch.labels.extend(rows.iter().map(|&row| session.labels()[row]));
-        let model = session.model();
-        let mut values = vec![0.0; model.public_range().len()];
-        let dropout = Some(DropoutSeed(rng.next_u64()));
-        let PublicScratch { batch, labels, workspace } = scratch;
-        let loss = model.public_gradient(params, batch, labels, dropout, &mut values, workspace)?;
-        if !loss.is_finite() || values.iter().any(|value| !value.is_finite()) {
-            return Err(TrainError::Diverged);
+        let batch = PublicBatch::draw(session, batch, rng)?;
+        let mut sum = PublicSum::new(session);
+        for stripe in 0..batch.stripes() {
+            sum.add(stripe, batch.stripe(session, params, stripe, scratch)?);
         }
-        Ok(Self { values, loss })
+        sum.finish()
     }
 
     /// The gradient as it may leave.

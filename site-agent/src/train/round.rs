@@ -1,12 +1,14 @@
 //! The parts that a task needs, put together into the bytes of an update. Blocking CPU work.
 
+use std::num::NonZeroUsize;
+
 use fusiondp_dp::{CommittedCharge, Digest, PrivateRelease};
 use fusiondp_protocol::chunks::{encode_f32, encode_i64};
 use fusiondp_protocol::messages::TrainingTask;
 
 use super::local_steps::{LocalWork, local_update};
-use super::private_step::{PrivateScratch, private_release};
-use super::public_step::{PublicGradient, PublicScratch, PublicValues};
+use super::public_step::PublicValues;
+use super::step::{StepScratch, StepWork};
 use super::{Session, TrainError};
 use crate::policy::PublicPermit;
 use crate::random::{Draw, RandomSource};
@@ -21,6 +23,8 @@ pub struct RoundWork {
     pub charges: Vec<CommittedCharge>,
     /// Where randomness comes from.
     pub random: RandomSource,
+    /// Threads to compute on; the result does not depend on them.
+    pub threads: NonZeroUsize,
 }
 
 /// The values of an update, as they may leave.
@@ -61,20 +65,19 @@ impl RoundWork {
     }
 
     fn gradients(self, session: &Session, batch: usize, draw: Draw) -> Result<RoundOutput, TrainError> {
-        let mut public = PublicValues::none();
-        if let Some(permit) = self.public {
-            let mut rng = self.random.public(draw)?;
-            let mut scratch = PublicScratch::new(session);
-            let gradient = PublicGradient::compute(session, &self.params, batch, &mut rng, &mut scratch)?;
-            public = gradient.permitted(permit);
-        }
-        let mut private = None;
-        for charge in self.charges {
-            let rng = self.random.private(draw)?;
-            let mut scratch = PrivateScratch::new(session);
-            private = Some(private_release(session, &self.params, charge, rng, &mut scratch)?);
-        }
-        Ok(output(public, private))
+        let Self { params, public: permit, charges, random, threads } = self;
+        let mut scratch = StepScratch::new(session, threads);
+        let public = permit.as_ref().map(|_| random.public(draw)).transpose()?.map(|rng| (batch, rng));
+        let private = match charges.into_iter().next() {
+            Some(charge) => Some((charge, random.private(draw)?)),
+            None => None,
+        };
+        let step = StepWork { params: &params, public, private }.compute(session, &mut scratch)?;
+        let public = match (step.public, permit) {
+            (Some(gradient), Some(permit)) => gradient.permitted(permit),
+            _ => PublicValues::none(),
+        };
+        Ok(output(public, step.private))
     }
 
     fn model_difference(
@@ -84,9 +87,10 @@ impl RoundWork {
         batch: usize,
         draw: Draw,
     ) -> Result<RoundOutput, TrainError> {
-        let public = self.public.map(|permit| (permit, batch));
-        let work = LocalWork { public, charges: self.charges, local_steps, random: self.random, draw };
-        Ok(output(local_update(session, &self.params, work)?, None))
+        let Self { params, public, charges, random, threads } = self;
+        let public = public.map(|permit| (permit, batch));
+        let work = LocalWork { public, charges, local_steps, random, threads, draw };
+        Ok(output(local_update(session, &params, work)?, None))
     }
 }
 

@@ -1,4 +1,5 @@
 #![allow(clippy::unwrap_used)]
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -29,7 +30,9 @@ async fn round(session: &Session, task: &TrainingTask) -> RoundOutput {
     let store = Arc::new(Store::in_memory().await.unwrap());
     let charges = if task.private_part { charges(session, task, &store).await } else { Vec::new() };
     let params = session.model().initialise(1);
-    RoundWork { params, public: permit(session), charges, random: SEED }.compute(session, task).unwrap()
+    RoundWork { params, public: permit(session), charges, random: SEED, threads: NonZeroUsize::MIN }
+        .compute(session, task)
+        .unwrap()
 }
 
 fn split(output: &RoundOutput) -> (Vec<f32>, Vec<i64>) {
@@ -54,7 +57,7 @@ async fn with_equal_views_the_release_is_noise_alone() {
     assert_eq!(noise.len(), equal.model().parameters());
     // Only the study's name and settings differ, so the draws differ too: the same spread, other values.
     let (_, other) = split(&round(&consistent, &task(&consistent, 2)).await);
-    let deviation = 1.5 * 1_048_576.0;
+    let deviation = 1.5 * 268_435_456.0;
     for values in [&noise, &other] {
         let mean_square =
             values.iter().map(|v| (*v as f64 / deviation).powi(2)).sum::<f64>() / values.len() as f64;
@@ -64,7 +67,7 @@ async fn with_equal_views_the_release_is_noise_alone() {
     let (_, signal) = split(&round(&differing, &task(&differing, 2)).await);
     // The same study, seed and number of units: sample and noise are the same, the contributions are the difference.
     let contributions: f64 =
-        signal.iter().zip(&noise).map(|(s, n)| ((s - n) as f64 / 1_048_576.0).powi(2)).sum();
+        signal.iter().zip(&noise).map(|(s, n)| ((s - n) as f64 / 268_435_456.0).powi(2)).sum();
     assert!(contributions > 0.0);
     assert!(contributions.sqrt() <= 40.0, "at most one clip norm per unit");
 }
@@ -103,6 +106,7 @@ async fn charges_must_be_those_of_the_task() {
         public: permit(&session),
         charges: Vec::new(),
         random: SEED,
+        threads: NonZeroUsize::MIN,
     };
     assert!(matches!(work.compute(&session, &task), Err(TrainError::Incomplete { .. })));
 }
@@ -179,9 +183,33 @@ async fn a_unit_of_many_records_counts_once() {
     assert_eq!((session.units().count(), session.records()), (40, 2_400));
     let output = round(&session, &task(&session, 2)).await;
     let (_, sum) = split(&output);
-    let norm = sum.iter().map(|v| (*v as f64 / 1_048_576.0).powi(2)).sum::<f64>().sqrt();
+    let norm = sum.iter().map(|v| (*v as f64 / 268_435_456.0).powi(2)).sum::<f64>().sqrt();
     // 40 units of norm at most 1 and noise of norm about 1.5 sqrt(49) = 10.5; 2,400 records would allow far more.
     assert!(norm < 60.0, "{norm}");
+}
+
+/// Gradients and local steps on one to four threads, with several stripes and several units' worth of private rows.
+#[tokio::test]
+async fn the_number_of_threads_does_not_show_in_the_result() {
+    let local = [("rounds = 10", "rounds = 10\nlocal_steps = 3\nlocal_learning_rate = 0.5")];
+    for edits in [&[][..], &local[..], DP_SGD] {
+        let folder = tempfile::tempdir().unwrap();
+        let session = session(folder.path(), edits, 60, false);
+        let task = task(&session, 2);
+        let mut payloads = Vec::new();
+        for threads in 1..=4 {
+            let store = Arc::new(Store::in_memory().await.unwrap());
+            let work = RoundWork {
+                params: session.model().initialise(1),
+                public: permit(&session),
+                charges: charges(&session, &task, &store).await,
+                random: SEED,
+                threads: NonZeroUsize::new(threads).unwrap(),
+            };
+            payloads.push(work.compute(&session, &task).unwrap().payload);
+        }
+        assert!(payloads.iter().all(|payload| *payload == payloads[0]), "{edits:?}");
+    }
 }
 
 #[tokio::test]
@@ -203,7 +231,13 @@ async fn local_steps_descend_the_public_loss_and_charge_each() {
     let store = Arc::new(Store::in_memory().await.unwrap());
     let charged = charges(&session, &task(&session, 2), &store).await;
     assert_eq!(charged.iter().map(|c| c.entry().charge().local_step).collect::<Vec<_>>(), [1, 2, 3]);
-    let work = RoundWork { params, public: permit(&session), charges: charged, random: SEED };
+    let work = RoundWork {
+        params,
+        public: permit(&session),
+        charges: charged,
+        random: SEED,
+        threads: NonZeroUsize::MIN,
+    };
     let private = work.compute(&session, &task(&session, 2)).unwrap();
     assert_eq!((private.public_values, private.private_values), (session.model().parameters() as u64, 0));
     assert_ne!(split(&private).0, difference);
@@ -223,7 +257,13 @@ fn a_diverged_model_is_refused_before_anything_leaves() {
     let folder = tempfile::tempdir().unwrap();
     let session = session(folder.path(), &[], 1, false);
     let params = vec![f32::MAX; session.model().parameters()];
-    let work = RoundWork { params, public: permit(&session), charges: Vec::new(), random: SEED };
+    let work = RoundWork {
+        params,
+        public: permit(&session),
+        charges: Vec::new(),
+        random: SEED,
+        threads: NonZeroUsize::MIN,
+    };
     assert!(work.compute(&session, &task(&session, 1)).is_err());
 }
 

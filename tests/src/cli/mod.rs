@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod check_vectors;
 mod demo;
 mod reproduce;
@@ -25,6 +26,7 @@ enum Command {
     Reproduce(reproduce::Arguments),
     Synthesize(synthesize::Arguments),
     CheckVectors(check_vectors::Arguments),
+    Bench(bench::Arguments),
 }
 
 impl Cli {
@@ -39,6 +41,7 @@ impl Cli {
             Command::Reproduce(arguments) => arguments.run(),
             Command::Synthesize(arguments) => arguments.run(),
             Command::CheckVectors(arguments) => arguments.run(),
+            Command::Bench(arguments) => arguments.run(),
         }
     }
 }

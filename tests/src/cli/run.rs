@@ -39,7 +39,7 @@ pub(super) struct Arguments {
     /// ONNX imputer, in place of one fitted on support.csv
     #[arg(long, value_name = "FILE")]
     imputer: Option<PathBuf>,
-    /// Rounds, in place of the study's
+    /// Rounds, in place of the study's; the private ones, which come last, are kept as far as possible
     #[arg(long)]
     rounds: Option<u32>,
     /// Folder to keep databases, ledgers and cut data in (default: a temporary one)

@@ -38,13 +38,14 @@ pub fn mlp_study(rounds: u32, imputer_sha256: &str) -> Result<TomlText, HarnessE
     study.replace_section("model", "kind = \"mlp\"\nwidths = [16]\nlayer_norm = true\ndropout = 0.1")?;
     study.replace_section("imputer", &format!("kind = \"onnx\"\nsha256 = \"{imputer_sha256}\""))?;
     study.replace_section("fusion", "mode = \"fusiondp\"\nconsistency_weight = 0.1")?;
-    study.remove("training", "private_optimizer")?;
+    study.remove("training", "posterior")?;
     Ok(study)
 }
 
 fn small(rounds: u32) -> Result<TomlText, HarnessError> {
     let mut study = TomlText::new(SAMPLE_STUDY);
     study.set("training", "rounds", i64::from(rounds))?;
+    study.set("fusion", "warmup_rounds", 0)?;
     study.set("training", "expected_batch_size", 60)?;
     study.set("training", "public_batch_size", 120)?;
     study.set("evaluation", "every_rounds", 5)?;

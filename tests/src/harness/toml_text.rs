@@ -46,6 +46,24 @@ impl TomlText {
         self.check()
     }
 
+    /// Sets the rounds of a study. Rounds without a private part come first and give way, so that as many private rounds
+    /// remain as there were, if there are so many in all.
+    ///
+    /// # Errors
+    /// When the text is no longer valid TOML.
+    pub fn set_rounds(&mut self, rounds: u32) -> Result<(), HarnessError> {
+        let study = self.0.parse::<Table>().map_err(|e| HarnessError::form("study", e))?;
+        let count = |section: &str, key: &str| {
+            study.get(section).and_then(|section| section.get(key)).and_then(Value::as_integer).unwrap_or(0)
+        };
+        let warmup = count("fusion", "warmup_rounds");
+        if warmup > 0 {
+            let private = count("training", "rounds") - warmup;
+            self.set("fusion", "warmup_rounds", (i64::from(rounds) - private).max(0))?;
+        }
+        self.set("training", "rounds", i64::from(rounds))
+    }
+
     /// Removes `key` of `[section]`; nothing happens when it is absent.
     ///
     /// # Errors
@@ -63,17 +81,17 @@ impl TomlText {
         self.check()
     }
 
-    /// Replaces the whole section `[section]`, from its header to the next.
+    /// Replaces the whole section `[section]`, its sections `[section.*]` included.
     ///
     /// # Errors
     /// When the result is no longer valid TOML.
     pub fn replace_section(&mut self, section: &str, body: &str) -> Result<(), HarnessError> {
-        let header = format!("[{section}]");
+        let (header, below) = (format!("[{section}]"), format!("[{section}."));
         let mut kept = Vec::new();
         let mut inside = false;
         for line in self.0.lines() {
             if line.trim_start().starts_with('[') {
-                inside = line.trim() == header;
+                inside = line.trim() == header || line.trim_start().starts_with(&below);
             }
             if !inside {
                 kept.push(line);
@@ -98,7 +116,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    const DOCUMENT: &str = "# top\n[study]\nname = \"x\" # kept\n\n[training]\n# why\nrounds = 400\n";
+    const DOCUMENT: &str =
+        "# top\n[study]\nname = \"x\" # kept\n\n[study.more]\nkey = 1\n\n[training]\n# why\nrounds = 400\n";
 
     #[test]
     fn values_are_replaced_and_added_in_place() {
@@ -111,6 +130,18 @@ mod tests {
         assert_eq!(table["study"]["description"].as_str(), Some("a \"b\""));
         assert_eq!(table["evaluation"]["every_rounds"].as_integer(), Some(3));
         assert!(study.text().contains("# why") && study.text().contains("# kept"));
+    }
+
+    #[test]
+    fn fewer_rounds_leave_the_private_ones() {
+        let document = "[fusion]\nwarmup_rounds = 392\n[training]\nrounds = 400\n";
+        for (rounds, warmup) in [(500, 492), (20, 12), (8, 0), (5, 0)] {
+            let mut study = TomlText::new(document);
+            study.set_rounds(rounds).unwrap();
+            let table: Table = study.text().parse().unwrap();
+            assert_eq!(table["fusion"]["warmup_rounds"].as_integer(), Some(warmup));
+            assert_eq!(table["training"]["rounds"].as_integer(), Some(rounds.into()));
+        }
     }
 
     #[test]

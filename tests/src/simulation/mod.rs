@@ -53,7 +53,7 @@ pub struct SimulationOptions {
     pub seed: u64,
     /// ONNX imputer in place of a fitted one.
     pub imputer: Option<PathBuf>,
-    /// Rounds in place of the study's.
+    /// Rounds in place of the study's; see [`TomlText::set_rounds`].
     pub rounds: Option<u32>,
     /// Folder of databases, ledgers and cut data; kept.
     pub state: PathBuf,
@@ -78,8 +78,7 @@ pub async fn simulate(
 ) -> Result<Outcome, SimulationError> {
     let mut text = TomlText::new(&options.study);
     if let Some(rounds) = options.rounds {
-        let edited = text.set("training", "rounds", i64::from(rounds));
-        edited.map_err(|e| SimulationError::Report(e.to_string()))?;
+        text.set_rounds(rounds).map_err(|e| SimulationError::Report(e.to_string()))?;
     }
     let study = Study::parse(text.text())?;
     let sites = cut(options, &study)?;

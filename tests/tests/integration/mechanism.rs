@@ -26,7 +26,7 @@ use fusiondp_site_agent::train::private_step::{PrivateScratch, private_release};
 use fusiondp_site_agent::train::session::SessionSources;
 
 /// Steps of the grid that make up the clip norm.
-const STEPS_PER_CLIP_NORM: i128 = 1 << 20;
+const STEPS_PER_CLIP_NORM: i128 = 1 << 28;
 const CLIP_NORM: f64 = 0.05;
 
 struct MemoryStore;

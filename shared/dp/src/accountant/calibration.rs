@@ -8,8 +8,8 @@ use crate::{
     params::{Delta, Epsilon, NeighboringRelation, NoiseMultiplier, SamplingProbability},
 };
 
-/// Logarithms of the least and greatest multiplier that a private step accepts, 2^-10 and 2^20.
-const LOG_MULTIPLIERS: (f64, f64) = (-10.0 * std::f64::consts::LN_2, 20.0 * std::f64::consts::LN_2);
+/// Logarithms of the least and greatest multiplier that a private step accepts, 2^-10 and 2^12.
+const LOG_MULTIPLIERS: (f64, f64) = (-10.0 * std::f64::consts::LN_2, 12.0 * std::f64::consts::LN_2);
 /// Relative tolerance of the multiplier.
 const TOLERANCE: f64 = 1e-4;
 /// How far inside the bracket every trial lies, so that both of its ends move.
@@ -22,7 +22,7 @@ const MARGIN: f64 = 0.4 * TOLERANCE;
 ///
 /// # Errors
 /// [`AccountantError::UnboundedTarget`] for an infinite target, [`AccountantError::UnreachableTarget`] if a multiplier
-/// of 2^20 does not suffice.
+/// of 2^12 does not suffice.
 pub fn calibrate_noise(
     target: Epsilon,
     delta: Delta,

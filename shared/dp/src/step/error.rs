@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::{MAX_DIMENSION, MAX_UNITS};
+use super::{MAX_DIMENSION, MAX_UNITS, MAX_WIDTH};
 
 /// Why a private step was refused or broken off; the charge stays spent.
 ///
@@ -45,22 +45,33 @@ pub enum StepError {
     },
     /// The noise would be too small or too large for the grid.
     #[error(
-        "noise_multiplier {noise_multiplier} is outside [2^-10, 2^20]; the grid is too coarse or too fine for it"
+        "noise_multiplier {noise_multiplier} is outside [2^-10, 2^12]; the grid is too coarse or too fine for it"
     )]
     NoiseMultiplier {
         /// The refused multiplier.
         noise_multiplier: f64,
     },
-    /// A contribution has another length than the sum.
+    /// A linear block is empty or wider than exact inner products are proved for.
+    #[error("a linear block of width {width} is outside [1, {MAX_WIDTH}]; use narrower layers")]
+    Width {
+        /// The refused width.
+        width: usize,
+    },
+    /// A contribution does not have the shape of the sum.
     #[error(
-        "a contribution has {found} coordinates but the sum has {expected}; give one per private parameter"
+        "a contribution has {found} {what} but the step needs {expected}; give it in the shape of the step"
     )]
-    WrongLength {
-        /// Coordinates of the sum.
+    Shape {
+        /// What was counted.
+        what: &'static str,
+        /// Number that the shape of the step asks for.
         expected: usize,
-        /// Coordinates of the contribution.
+        /// Number found.
         found: usize,
     },
+    /// The rows of a group are not cut into consecutive units.
+    #[error("the unit offsets of a group do not ascend from 0; give the rows unit by unit")]
+    UnitOffsets,
     /// There were more contributions than sampled units.
     #[error("a contribution was added beyond the sampled units; add each sampled unit exactly once")]
     TooManyContributions,

@@ -3,9 +3,9 @@
 use crate::params::ClipNorm;
 
 /// log2 of the number of grid steps in one clip norm.
-const LOG2_STEPS: i32 = 20;
+const LOG2_STEPS: i32 = 28;
 
-/// Multiples of `C * 2^-20`, where `C` is the clip norm.
+/// Multiples of `C * 2^-28`, where `C` is the clip norm.
 ///
 /// Sites and coordinator derive the grid from the same clip norm, so sums travel as integers and lose nothing.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -14,7 +14,7 @@ pub struct Grid {
 }
 
 impl Grid {
-    /// The clip norm in grid steps, 2^20.
+    /// The clip norm in grid steps, 2^28.
     pub const STEPS_PER_CLIP_NORM: i64 = 1 << LOG2_STEPS;
 
     /// The grid that belongs to a clip norm.
@@ -23,7 +23,7 @@ impl Grid {
         Self { clip_norm }
     }
 
-    /// Length of one grid step, in units of the gradient: `C * 2^-20`, exact for every clip norm that a step accepts.
+    /// Length of one grid step, in units of the gradient: `C * 2^-28`, exact for every clip norm that a step accepts.
     #[must_use]
     pub fn step(self) -> f64 {
         self.clip_norm.get() / Self::steps_per_clip_norm()
@@ -52,7 +52,7 @@ mod tests {
         #[test]
         fn the_step_is_an_exact_fraction(clip in 1e-30..1e30_f64) {
             let step = Grid::for_clip_norm(ClipNorm::new(clip).unwrap()).step();
-            prop_assert_eq!(step * 1_048_576.0, clip);
+            prop_assert_eq!(step * 268_435_456.0, clip);
         }
     }
 }

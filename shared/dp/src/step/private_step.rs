@@ -3,8 +3,13 @@
 use std::fmt;
 
 use super::{
-    discrete_gaussian::DiscreteGaussian, error::StepError, grid::Grid, poisson::sample_units,
-    release::PrivateRelease, rounding::Rounder,
+    discrete_gaussian::DiscreteGaussian,
+    error::StepError,
+    factored::{self, FactoredSum},
+    grid::Grid,
+    poisson::sample_units,
+    release::PrivateRelease,
+    shape::{ContributionShape, MAX_WIDTH, UnitGroup},
 };
 use crate::{
     event::DpEvent,
@@ -13,7 +18,7 @@ use crate::{
     random::SecureRng,
 };
 
-/// Most units of one site: with coordinates of at most 2^20 steps every sum stays below 2^52.
+/// Most units of one site: with coordinates of at most 2^28 steps every sum stays below 2^60.
 pub const MAX_UNITS: usize = u32::MAX as usize;
 /// Most private parameters.
 pub const MAX_DIMENSION: usize = u32::MAX as usize;
@@ -42,14 +47,14 @@ pub struct PrivateStep {
     rng: SecureRng,
     sampled: Vec<usize>,
     added: usize,
-    rounder: Rounder,
-    sums: Vec<i64>,
+    sum: FactoredSum,
 }
 
 impl PrivateStep {
     /// Consumes the charge and draws the secret Poisson sample of `units` units at the charge's probability.
     ///
-    /// `units` counts the site's privacy units, and `dimension` the parameters that take private gradient.
+    /// `units` counts the site's privacy units, and `shape` says what the parameters are that take private gradient: a number
+    /// of coordinates, or the blocks of a [`ContributionShape`].
     ///
     /// # Errors
     /// [`StepError`] if the charge pays for several steps or names another number of units, or if a size, the clip
@@ -57,17 +62,18 @@ impl PrivateStep {
     pub fn begin(
         charge: CommittedCharge,
         units: usize,
-        dimension: usize,
+        shape: impl Into<ContributionShape>,
         mut rng: SecureRng,
     ) -> Result<Self, StepError> {
+        let shape = shape.into();
         let entry = charge.into_entry();
         let (noise_multiplier, q) = single_release(&entry)?;
-        check_sizes(&entry, units, dimension)?;
+        check_units(&entry, units)?;
+        check_shape(&shape)?;
         let grid = checked_grid(entry.charge().clip_norm)?;
         let noise = DiscreteGaussian::for_multiplier(noise_multiplier)?;
         let sampled = sample_units(units, q, &mut rng);
-        let (rounder, sums) = (Rounder::new(grid, dimension), vec![0; dimension]);
-        Ok(Self { entry, grid, noise, rng, sampled, added: 0, rounder, sums })
+        Ok(Self { entry, grid, noise, rng, sampled, added: 0, sum: FactoredSum::new(shape, grid) })
     }
 
     /// The sampled units, ascending, each at most once. **Secret**: who is in the sample must not leave the site.
@@ -78,30 +84,48 @@ impl PrivateStep {
 
     /// The norm to which the gradient engine should clip, a little below the clip norm `C`.
     ///
-    /// Rounding moves a vector of `P` coordinates by at most `sqrt(P)/2` grid steps, and single precision moves its
-    /// norm by far less than the relative margin 2^-13. Clipped to `C (1 - sqrt(P) 2^-21 - 2^-13)` a contribution
-    /// passes the exact check; the guarantee does not depend on it.
+    /// Rounding moves the `O` outputs and `I` inputs of a linear block by at most half a step of 2^-14 of their norm each, so
+    /// the block by at most `(sqrt O + sqrt(I + 1)) 2^-15` of its norm, and `D` dense coordinates by `sqrt(D) 2^-21` of `C`.
+    /// Single precision moves a norm by far less than the relative margin 2^-13. Clipped to `C` less all of these a
+    /// contribution passes the exact check, unless long rows cancel each other; the guarantee does not depend on it.
     #[must_use]
     pub fn engine_clip_norm(&self) -> f64 {
-        let clip_norm = self.entry.charge().clip_norm.get();
-        let rounding = 0.5 * (self.sums.len() as f64).sqrt() / Grid::steps_per_clip_norm();
-        clip_norm * (1.0 - rounding - ENGINE_MARGIN)
+        self.entry.charge().clip_norm.get()
+            * (1.0 - factored::largest_rounding(self.sum.shape()) - ENGINE_MARGIN)
     }
 
-    /// Adds the clipped gradient of one sampled unit; the order of units does not matter.
+    /// Adds sampled units whose linear blocks are factored; the order of units and their grouping do not matter.
+    ///
+    /// A unit that is not finite, or whose rounded form exceeds the clip norm, counts as the zero vector.
+    ///
+    /// # Errors
+    /// [`StepError::Shape`], [`StepError::UnitOffsets`] or [`StepError::TooManyContributions`]; the sum is unchanged.
+    pub fn add_units(&mut self, group: &UnitGroup<'_>) -> Result<(), StepError> {
+        group.check(self.sum.shape())?;
+        if group.units() > self.sampled.len() - self.added {
+            return Err(StepError::TooManyContributions);
+        }
+        self.sum.add(group);
+        self.added += group.units();
+        Ok(())
+    }
+
+    /// Adds the clipped gradient of one sampled unit to a step without linear blocks; the order of units does not matter.
     ///
     /// A vector that is not finite, or whose rounded form exceeds the clip norm, counts as the zero vector.
     ///
     /// # Errors
-    /// [`StepError::WrongLength`] or [`StepError::TooManyContributions`]; the sum is unchanged.
+    /// [`StepError::Shape`] or [`StepError::TooManyContributions`]; the sum is unchanged.
     pub fn add_unit(&mut self, clipped_gradient: &[f32]) -> Result<(), StepError> {
-        if clipped_gradient.len() != self.sums.len() {
-            return Err(StepError::WrongLength { expected: self.sums.len(), found: clipped_gradient.len() });
+        let shape = self.sum.shape();
+        if (shape.dense(), shape.dimension()) != (clipped_gradient.len(), clipped_gradient.len()) {
+            let (expected, found) = (shape.dimension(), clipped_gradient.len());
+            return Err(StepError::Shape { what: "dense coordinates", expected, found });
         }
         if self.added >= self.sampled.len() {
             return Err(StepError::TooManyContributions);
         }
-        self.rounder.add_if_in_ball(clipped_gradient, &mut self.sums);
+        self.sum.add_dense(clipped_gradient);
         self.added += 1;
         Ok(())
     }
@@ -114,16 +138,17 @@ impl PrivateStep {
         if self.added != self.sampled.len() {
             return Err(StepError::MissingContributions);
         }
-        // Below 2^52 + 2^51 in magnitude, see MAX_UNITS and DiscreteGaussian.
-        self.noise.add_noise(&mut self.sums, &mut self.rng);
-        Ok(PrivateRelease::new(self.sums, self.grid, self.entry))
+        let mut sums = self.sum.finish();
+        // Below 2^60 + 2^51 in magnitude, see MAX_UNITS and DiscreteGaussian.
+        self.noise.add_noise(&mut sums, &mut self.rng);
+        Ok(PrivateRelease::new(sums, self.grid, self.entry))
     }
 }
 
 impl fmt::Debug for PrivateStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PrivateStep")
-            .field("dimension", &self.sums.len())
+            .field("dimension", &self.sum.shape().dimension())
             .field("sequence", &self.entry.sequence())
             .finish_non_exhaustive()
     }
@@ -139,7 +164,7 @@ fn single_release(entry: &LedgerEntry) -> Result<(NoiseMultiplier, SamplingProba
     }
 }
 
-fn check_sizes(entry: &LedgerEntry, units: usize, dimension: usize) -> Result<(), StepError> {
+fn check_units(entry: &LedgerEntry, units: usize) -> Result<(), StepError> {
     let charged = entry.charge().units;
     if u64::try_from(units) != Ok(charged) {
         return Err(StepError::UnitsDiffer { charged, given: units });
@@ -147,10 +172,19 @@ fn check_sizes(entry: &LedgerEntry, units: usize, dimension: usize) -> Result<()
     if units > MAX_UNITS {
         return Err(StepError::TooManyUnits { units });
     }
+    Ok(())
+}
+
+fn check_shape(shape: &ContributionShape) -> Result<(), StepError> {
+    let dimension = shape.dimension();
     if dimension == 0 || dimension > MAX_DIMENSION {
         return Err(StepError::Dimension { dimension });
     }
-    Ok(())
+    let mut widths = shape.linear().flat_map(|(outputs, inputs)| [outputs, inputs]);
+    match widths.find(|width| !(1..=MAX_WIDTH).contains(width)) {
+        Some(width) => Err(StepError::Width { width }),
+        None => Ok(()),
+    }
 }
 
 fn checked_grid(clip_norm: ClipNorm) -> Result<Grid, StepError> {

@@ -1,57 +1,61 @@
-//! Rounding one contribution to the grid and proving that it lies in the ball.
+//! Rounding coordinates that are handed over one by one.
 
 use super::grid::Grid;
 
 /// Adding 1.5 * 2^23 to a single of magnitude below 2^22 leaves its nearest integer, ties to even, in the low mantissa
 /// bits; the even offset keeps the parity. Unlike a cast this needs no branch and vectorizes.
 const ROUNDING_OFFSET: f32 = 12_582_912.0;
+/// Values of such a coordinate in one clip norm, 2^20: what single precision resolves.
+pub(super) const STEPS_PER_CLIP_NORM: i64 = 1 << 20;
 /// A coordinate above this cannot be in the ball.
-const LARGEST_COORDINATE: f32 = Grid::STEPS_PER_CLIP_NORM as f32;
+const LARGEST_COORDINATE: f32 = STEPS_PER_CLIP_NORM as f32;
 /// Squares of one chunk stay below 2^(40+12), so their sum cannot overflow.
 const CHUNK: usize = 4096;
 
-/// Rounds contributions of one dimension and adds them to integer sums; its scratch space is reused.
+/// Rounds coordinates to multiples of the clip norm times 2^-20; its scratch space is reused.
 pub(super) struct Rounder {
-    /// Grid steps per unit of the gradient.
+    /// Multiples per unit of the gradient.
     scale: f32,
-    /// The last contribution in grid steps.
+    /// The last coordinates in multiples.
     rounded: Vec<i32>,
 }
 
 impl Rounder {
     pub(super) fn new(grid: Grid, dimension: usize) -> Self {
-        Self { scale: grid.steps_per_unit() as f32, rounded: vec![0; dimension] }
+        let multiples = STEPS_PER_CLIP_NORM as f64 / Grid::steps_per_clip_norm();
+        Self { scale: (grid.steps_per_unit() * multiples) as f32, rounded: vec![0; dimension] }
     }
 
-    /// Adds the rounded contribution to `sums` if it lies in the ball; else adds the zero vector, that is nothing.
-    ///
-    /// `contribution` and `sums` have the dimension of the rounder, which the caller has checked.
-    pub(super) fn add_if_in_ball(&mut self, contribution: &[f32], sums: &mut [i64]) {
-        if self.round(contribution) {
-            for (sum, &steps) in sums.iter_mut().zip(&self.rounded) {
-                // Cannot wrap: each term is at most 2^20 and there are fewer than 2^32 units, so |sum| < 2^52.
-                *sum = sum.wrapping_add(i64::from(steps));
-            }
-        }
+    /// Rounds as many coordinates as the rounder has; their exact squared norm in multiples, or `None` if one of them is not
+    /// finite or larger than the clip norm.
+    #[inline(always)]
+    pub(super) fn round(&mut self, contribution: &[f32]) -> Option<u128> {
+        self.round_scaled(contribution, 1.0)
     }
 
-    /// Rounds into the scratch space; whether the result is finite and inside the ball of radius 2^20 steps.
-    fn round(&mut self, contribution: &[f32]) -> bool {
+    /// [`Self::round`] of the coordinates times a factor.
+    #[inline(always)]
+    pub(super) fn round_scaled(&mut self, contribution: &[f32], factor: f32) -> Option<u128> {
         let mut squared_norm = 0_u128;
         let mut outside = 0_u32;
         for (values, rounded) in contribution.chunks(CHUNK).zip(self.rounded.chunks_mut(CHUNK)) {
-            let (squares, bad) = round_chunk(values, rounded, self.scale);
+            let (squares, bad) = round_chunk(values, rounded, self.scale * factor);
             outside |= bad;
             squared_norm += u128::from(squares);
         }
-        let radius = Grid::STEPS_PER_CLIP_NORM.unsigned_abs();
-        outside == 0 && squared_norm <= u128::from(radius) * u128::from(radius)
+        (outside == 0).then_some(squared_norm)
+    }
+
+    /// The rounded coordinates in multiples, each at most 2^20 in magnitude if [`Self::round`] gave a norm.
+    pub(super) fn rounded(&self) -> &[i32] {
+        &self.rounded
     }
 }
 
 /// Rounds one chunk; returns the exact sum of squares and a nonzero word if a coordinate is too large or not finite.
 ///
 /// The sum means nothing when the word is nonzero.
+#[inline(always)]
 fn round_chunk(values: &[f32], rounded: &mut [i32], scale: f32) -> (u64, u32) {
     let mut squares = 0_i64;
     let mut outside = 0_u32;
@@ -80,9 +84,11 @@ mod tests {
 
     fn contribution(clip: f64, values: &[f32]) -> Vec<i64> {
         let grid = Grid::for_clip_norm(ClipNorm::new(clip).unwrap());
-        let mut sums = vec![0; values.len()];
-        Rounder::new(grid, values.len()).add_if_in_ball(values, &mut sums);
-        sums
+        let mut rounder = Rounder::new(grid, values.len());
+        match rounder.round(values) {
+            Some(squares) if squares <= 1 << 40 => rounder.rounded().iter().map(|&v| i64::from(v)).collect(),
+            _ => vec![0; values.len()],
+        }
     }
 
     fn squared_norm(vector: &[i64]) -> i128 {

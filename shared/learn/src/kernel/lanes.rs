@@ -16,6 +16,12 @@ pub trait Lanes: Copy {
     /// `a + b`.
     fn plus<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
 
+    /// `a - b`.
+    fn minus<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
+
+    /// `a b`.
+    fn times<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
+
     /// `a b + c`, rounded once where the machine has fused products.
     fn fused<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>, c: Self::Vector<S>)
     -> Self::Vector<S>;
@@ -25,6 +31,11 @@ pub trait Lanes: Copy {
 
     /// The whole vectors at the start of a slice.
     fn whole<S: Simd>(values: &[Self]) -> &[Self::Vector<S>]
+    where
+        Self: Sized;
+
+    /// The whole vectors at the start of a slice, to be changed.
+    fn whole_mut<S: Simd>(values: &mut [Self]) -> &mut [Self::Vector<S>]
     where
         Self: Sized;
 
@@ -40,7 +51,7 @@ pub trait Lanes: Copy {
 }
 
 macro_rules! lanes {
-    ($scalar:ty, $vector:ident, $count:ident, $splat:ident, $add:ident, $mul_add:ident, $total:ident, $whole:ident, $load:ident, $store:ident) => {
+    ($scalar:ty, $vector:ident, $count:ident, $splat:ident, $add:ident, $sub:ident, $mul:ident, $mul_add:ident, $total:ident, $whole:ident, $whole_mut:ident, $load:ident, $store:ident) => {
         impl Lanes for $scalar {
             type Vector<S: Simd> = S::$vector;
 
@@ -60,6 +71,16 @@ macro_rules! lanes {
             }
 
             #[inline(always)]
+            fn minus<S: Simd>(simd: S, a: S::$vector, b: S::$vector) -> S::$vector {
+                simd.$sub(a, b)
+            }
+
+            #[inline(always)]
+            fn times<S: Simd>(simd: S, a: S::$vector, b: S::$vector) -> S::$vector {
+                simd.$mul(a, b)
+            }
+
+            #[inline(always)]
             fn fused<S: Simd>(simd: S, a: S::$vector, b: S::$vector, c: S::$vector) -> S::$vector {
                 simd.$mul_add(a, b, c)
             }
@@ -72,6 +93,11 @@ macro_rules! lanes {
             #[inline(always)]
             fn whole<S: Simd>(values: &[Self]) -> &[S::$vector] {
                 S::$whole(values).0
+            }
+
+            #[inline(always)]
+            fn whole_mut<S: Simd>(values: &mut [Self]) -> &mut [S::$vector] {
+                S::$whole_mut(values).0
             }
 
             #[inline(always)]
@@ -93,9 +119,12 @@ lanes!(
     F32_LANES,
     splat_f32s,
     add_f32s,
+    sub_f32s,
+    mul_f32s,
     mul_add_f32s,
     reduce_sum_f32s,
     as_simd_f32s,
+    as_mut_simd_f32s,
     partial_load_f32s,
     partial_store_f32s
 );
@@ -105,9 +134,12 @@ lanes!(
     F64_LANES,
     splat_f64s,
     add_f64s,
+    sub_f64s,
+    mul_f64s,
     mul_add_f64s,
     reduce_sum_f64s,
     as_simd_f64s,
+    as_mut_simd_f64s,
     partial_load_f64s,
     partial_store_f64s
 );

@@ -8,4 +8,4 @@ mod reduce;
 
 pub(crate) use matmul::{Accumulate, matmul};
 pub(crate) use matrix::{Matrix, transpose};
-pub(crate) use reduce::{axpy, dot, dot_wide, subtract, sum};
+pub(crate) use reduce::{add_and_sum, axpy, dot, dot_wide, scale_and_sum, squares_about, subtract};

@@ -5,7 +5,7 @@ use pulp::Simd;
 use crate::real::Real;
 
 /// Independent partial sums of [`dot_wide`].
-const LANES: usize = 16;
+const LANES: usize = 32;
 
 /// Inner product of two slices of equal length.
 #[inline(always)]
@@ -26,22 +26,82 @@ pub(crate) fn dot<F: Real, S: Simd>(simd: S, a: &[F], b: &[F]) -> F {
     fold(simd, sums)
 }
 
-/// Sum of a slice.
+/// `x += y`; returns the sum of the new `x`.
 #[inline(always)]
-pub(crate) fn sum<F: Real, S: Simd>(simd: S, a: &[F]) -> F {
+pub(crate) fn add_and_sum<F: Real, S: Simd>(simd: S, x: &mut [F], y: &[F]) -> F {
     let lanes = F::lanes::<S>();
     let mut sums = [F::splat(simd, F::zero()); 4];
-    let chunks = a.chunks_exact(4 * lanes);
-    let rest = chunks.remainder().chunks(lanes);
-    for a in chunks {
-        for (sum, &a) in sums.iter_mut().zip(F::whole::<S>(a)) {
-            *sum = F::plus(simd, *sum, a);
+    let (mut xs, ys) = (x.chunks_exact_mut(4 * lanes), y.chunks_exact(4 * lanes));
+    let y_rest = ys.remainder();
+    for (x, y) in xs.by_ref().zip(ys) {
+        for ((sum, x), &y) in sums.iter_mut().zip(F::whole_mut::<S>(x)).zip(F::whole::<S>(y)) {
+            *x = F::plus(simd, *x, y);
+            *sum = F::plus(simd, *sum, *x);
         }
     }
-    for (a, sum) in rest.zip(&mut sums) {
-        *sum = F::plus(simd, *sum, F::load(simd, a));
+    let rest = xs.into_remainder().chunks_mut(lanes).zip(y_rest.chunks(lanes));
+    for ((x, y), sum) in rest.zip(&mut sums) {
+        let value = F::plus(simd, F::load(simd, x), F::load(simd, y));
+        F::store(simd, x, value);
+        *sum = F::plus(simd, *sum, value);
     }
     fold(simd, sums)
+}
+
+/// Sum of the squares of `x - center`.
+#[inline(always)]
+pub(crate) fn squares_about<F: Real, S: Simd>(simd: S, center: F, x: &[F]) -> F {
+    let lanes = F::lanes::<S>();
+    let mut sums = [F::splat(simd, F::zero()); 4];
+    let centers = F::splat(simd, center);
+    let whole = F::whole::<S>(x);
+    for chunk in whole.chunks(4) {
+        for (sum, &x) in sums.iter_mut().zip(chunk) {
+            let distance = F::minus(simd, x, centers);
+            *sum = F::fused(simd, distance, distance, *sum);
+        }
+    }
+    let rest = x[whole.len() * lanes..].iter().map(|&x| (x - center) * (x - center));
+    let whole: F = fold(simd, sums);
+    whole + rest.sum::<F>()
+}
+
+/// `y = x y`, then `into = gain y`; returns the sum of `into` and its inner product with `other`.
+#[inline(always)]
+pub(crate) fn scale_and_sum<F: Real, S: Simd>(
+    simd: S,
+    (gain, other): (&[F], &[F]),
+    y: &mut [F],
+    into: &mut [F],
+) -> (F, F) {
+    let lanes = F::lanes::<S>();
+    let mut sums = [[F::splat(simd, F::zero()); 2]; 2];
+    let rows = y.chunks_mut(2 * lanes).zip(into.chunks_mut(2 * lanes));
+    for ((y, into), (gain, other)) in rows.zip(gain.chunks(2 * lanes).zip(other.chunks(2 * lanes))) {
+        if y.len() == 2 * lanes {
+            let (y, into) = (F::whole_mut::<S>(y), F::whole_mut::<S>(into));
+            let (gain, other) = (F::whole::<S>(gain), F::whole::<S>(other));
+            for (i, sums) in sums.iter_mut().enumerate() {
+                y[i] = F::times(simd, y[i], into[i]);
+                into[i] = F::times(simd, gain[i], y[i]);
+                sums[0] = F::plus(simd, sums[0], into[i]);
+                sums[1] = F::fused(simd, into[i], other[i], sums[1]);
+            }
+            continue;
+        }
+        let rest = y.chunks_mut(lanes).zip(into.chunks_mut(lanes));
+        let rest = rest.zip(gain.chunks(lanes).zip(other.chunks(lanes))).zip(&mut sums);
+        for (((y, into), (gain, other)), sums) in rest {
+            let upstream = F::times(simd, F::load(simd, y), F::load(simd, into));
+            F::store(simd, y, upstream);
+            let scaled = F::times(simd, F::load(simd, gain), upstream);
+            F::store(simd, into, scaled);
+            sums[0] = F::plus(simd, sums[0], scaled);
+            sums[1] = F::fused(simd, scaled, F::load(simd, other), sums[1]);
+        }
+    }
+    let [[a, b], [c, d]] = sums;
+    (F::total(simd, F::plus(simd, a, c)), F::total(simd, F::plus(simd, b, d)))
 }
 
 #[inline(always)]
@@ -55,14 +115,23 @@ fn fold<F: Real, S: Simd>(simd: S, sums: [F::Vector<S>; 4]) -> F {
 pub(crate) fn dot_wide<F: Real>(a: &[F], b: &[F]) -> f64 {
     let mut lanes = [0.0; LANES];
     let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let rest: f64 =
-        a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(&x, &y)| x.wide() * y.wide()).sum();
+    let rest = a_chunks.remainder().iter().zip(b_chunks.remainder());
+    for (lane, (&x, &y)) in lanes.iter_mut().zip(rest) {
+        *lane = x.wide() * y.wide();
+    }
     for (x, y) in a_chunks.zip(b_chunks) {
         for lane in 0..LANES {
             lanes[lane] += x[lane].wide() * y[lane].wide();
         }
     }
-    lanes.iter().sum::<f64>() + rest
+    // In halves, which vectorizes; one after the other each addition would wait for the one before.
+    let mut width = LANES / 2;
+    while width > 0 {
+        let (low, high) = lanes.split_at_mut(width);
+        low.iter_mut().zip(high).for_each(|(low, high)| *low += *high);
+        width /= 2;
+    }
+    lanes[0]
 }
 
 /// `y += factor x`.
@@ -90,11 +159,19 @@ mod tests {
     struct Both<'a>(&'a [f64], &'a [f64]);
 
     impl WithSimd for Both<'_> {
-        type Output = (f64, f64);
+        type Output = [f64; 5];
 
         #[inline(always)]
-        fn with_simd<S: Simd>(self, simd: S) -> (f64, f64) {
-            (dot(simd, self.0, self.1), sum(simd, self.0))
+        fn with_simd<S: Simd>(self, simd: S) -> [f64; 5] {
+            let Self(a, b) = self;
+            let mut added = a.to_vec();
+            let total = add_and_sum(simd, &mut added, b);
+            assert!(added.iter().zip(a).zip(b).all(|((&s, &a), &b)| s == a + b));
+            let (mut y, mut into) = (a.to_vec(), b.to_vec());
+            let sums = scale_and_sum(simd, (b, a), &mut y, &mut into);
+            assert!(y.iter().zip(a).zip(b).all(|((&y, &a), &b)| y == a * b));
+            assert!(into.iter().zip(&y).zip(b).all(|((&i, &y), &b)| i == b * y));
+            [dot(simd, a, b), total, squares_about(simd, 0.25, a), sums.0, sums.1]
         }
     }
 
@@ -104,9 +181,18 @@ mod tests {
             let a: Vec<f64> = (0..n).map(|i| (i as f64 * 0.7).sin()).collect();
             let b: Vec<f64> = (0..n).map(|i| (i as f64 * 1.3).cos()).collect();
             let expected: f64 = a.iter().zip(&b).map(|(x, y)| x * y).sum();
-            let (found, total) = Arch::new().dispatch(Both(&a, &b));
-            assert!((found - expected).abs() < 1e-12);
-            assert!((total - a.iter().sum::<f64>()).abs() < 1e-12);
+            let of =
+                |term: &dyn Fn(f64, f64) -> f64| a.iter().zip(&b).map(|(&x, &y)| term(x, y)).sum::<f64>();
+            let expected_all = [
+                expected,
+                of(&|x, y| x + y),
+                of(&|x, _| (x - 0.25) * (x - 0.25)),
+                of(&|x, y| y * x * y),
+                of(&|x, y| y * x * y * x),
+            ];
+            for (found, expected) in Arch::new().dispatch(Both(&a, &b)).iter().zip(expected_all) {
+                assert!((found - expected).abs() < 1e-12, "{n}");
+            }
             assert!((dot_wide(&a, &b) - expected).abs() < 1e-12);
         }
     }

@@ -35,6 +35,8 @@ pub use batch::PairedBatch;
 pub use error::ModelError;
 pub use loss::{cross_entropy, residual, sigmoid};
 pub use objective::{PrivateLoss, PrivateObjective};
+pub use private::{Factor, FactorGroup, PrivateBlock};
+pub use public::BatchShare;
 pub use spec::{HeadColumn, HeadFeature, HeadGradient, InputShape, ModelSpec};
 pub use view::View;
 use workspace::Grams;

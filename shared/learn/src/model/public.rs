@@ -29,6 +29,29 @@ impl Model {
         gradient: &mut [F],
         workspace: &mut Workspace<F>,
     ) -> Result<f64, ModelError> {
+        let share = BatchShare { first_row: 0, batch_rows: view.rows() };
+        self.public_share(params, view, labels, share, dropout, gradient, workspace)
+    }
+
+    /// What some consecutive rows of a batch add to its mean loss, and to its gradient over [`Self::public_range`] in
+    /// `gradient`, which is overwritten.
+    ///
+    /// `view` and `labels` hold these rows alone. The shares of a batch add up to [`Self::public_gradient`] up to rounding, and
+    /// exactly so if they are always cut and added in the same way.
+    ///
+    /// # Errors
+    /// As [`Self::public_gradient`].
+    #[allow(clippy::too_many_arguments, reason = "the arguments of public_gradient and the share")]
+    pub fn public_share<F: Real>(
+        &self,
+        params: &[F],
+        view: &View<F>,
+        labels: &[F],
+        share: BatchShare,
+        dropout: Option<DropoutSeed>,
+        gradient: &mut [F],
+        workspace: &mut Workspace<F>,
+    ) -> Result<f64, ModelError> {
         let dense = self.check_view("bins of the view", params, view)?;
         check_labels(labels, view.rows())?;
         check_length("public gradient", self.public.len(), gradient.len())?;
@@ -43,12 +66,12 @@ impl Model {
                 dense: dense.slice(rows.clone()),
                 bins: bins(&view.bins, rows.clone()),
                 labels: &labels[rows.clone()],
-                weight: F::of(1.0 / view.rows() as f64),
+                weight: F::of(1.0 / share.batch_rows as f64),
             };
-            let dropout = dropout.map(|dropout| dropout.at_row(rows.start));
+            let dropout = dropout.map(|dropout| dropout.at_row(share.first_row + rows.start));
             total += self.add_block(params, &block, dropout, gradient, workspace);
         }
-        Ok(if view.rows() == 0 { 0.0 } else { total / view.rows() as f64 })
+        Ok(if view.rows() == 0 { 0.0 } else { total / share.batch_rows as f64 })
     }
 
     /// Adds the weighted gradient of a block of rows; returns the sum of its losses.
@@ -88,6 +111,15 @@ impl Model {
     fn head_takes_public_gradient(&self) -> bool {
         matches!(self.spec, ModelSpec::Split { head_gradient: HeadGradient::HybridAndPrivate, .. })
     }
+}
+
+/// Which rows of a batch a share is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchShare {
+    /// Place of the first row in the batch.
+    pub first_row: usize,
+    /// Rows of the whole batch.
+    pub batch_rows: usize,
 }
 
 /// A run of rows of the batch.

@@ -22,6 +22,12 @@ pub struct Workspace<F> {
     pub(crate) input_difference: Vec<F>,
     /// Gradient of one unit.
     pub(crate) unit: Vec<F>,
+    /// Gradient of one unit's gains and shifts.
+    pub(crate) unit_norms: Vec<F>,
+    /// Gradients, before clipping, of what is not a linear layer, of a group of units.
+    pub(crate) dense: Vec<F>,
+    /// Clip factors of a group of units.
+    pub(crate) clip_factors: Vec<F>,
     /// Inner products between the rows of one unit.
     pub(crate) grams: Grams<F>,
     /// Loss of each record.
@@ -40,6 +46,9 @@ impl<F> Default for Workspace<F> {
             d_hidden: Vec::new(),
             input_difference: Vec::new(),
             unit: Vec::new(),
+            unit_norms: Vec::new(),
+            dense: Vec::new(),
+            clip_factors: Vec::new(),
             grams: Grams::default(),
             losses: Vec::new(),
         }

@@ -4,7 +4,7 @@ use pulp::{Simd, WithSimd};
 
 use super::tape::LayerTape;
 use super::{Dropout, LAYER_NORM_EPSILON, Layer};
-use crate::kernel::{axpy, dot, sum};
+use crate::kernel::{add_and_sum, scale_and_sum, squares_about};
 use crate::real::Real;
 
 /// From the linear map's output in `normalized` (without bias) to `normalized`, `scale`, `slope` and `activation`.
@@ -34,16 +34,19 @@ impl<F: Real> WithSimd for Forward<'_, F> {
             .zip(&mut tape.scale)
             .enumerate();
         for (row, (((normalized, slope), activation), scale)) in rows {
-            axpy(F::one(), bias, normalized);
+            let sum = add_and_sum(simd, normalized, bias);
             match affine {
                 Some((gain, shift)) => {
-                    *scale = normalize(simd, normalized);
-                    stretch(normalized, gain, shift, activation);
+                    let mean = sum / F::of(width as f64);
+                    *scale = deviation(simd, mean, normalized).recip();
+                    normalize(normalized, (mean, *scale), (gain, shift), activation, slope);
                 }
-                None => activation.copy_from_slice(normalized),
-            }
-            for (a, slope) in activation.iter_mut().zip(slope.iter_mut()) {
-                (*a, *slope) = a.gelu();
+                None => {
+                    for ((&x, a), slope) in normalized.iter().zip(activation.iter_mut()).zip(slope.iter_mut())
+                    {
+                        (*a, *slope) = x.gelu();
+                    }
+                }
             }
             if let Some((dropout, index)) = dropout {
                 dropout.apply(index, row, activation, slope);
@@ -75,57 +78,55 @@ impl<F: Real> WithSimd for Backward<'_, F> {
             .zip(&tape.scale);
         let gain = layer.norm.as_ref().map(|norm| &params[norm.gain.clone()]);
         for (((delta, slope), normalized), &scale) in rows {
-            for (slope, &delta) in slope.iter_mut().zip(&*delta) {
-                *slope *= delta;
-            }
             match gain {
                 Some(gain) => normalize_backward(simd, gain, slope, normalized, scale, delta),
-                None => delta.copy_from_slice(slope),
+                None => {
+                    for (slope, delta) in slope.iter_mut().zip(delta) {
+                        *slope *= *delta;
+                        *delta = *slope;
+                    }
+                }
             }
         }
     }
 }
 
-/// `x gain + shift`.
+/// Square root of the variance of a row, and of a little more.
 #[inline(always)]
-fn stretch<F: Real>(x: &[F], gain: &[F], shift: &[F], into: &mut [F]) {
-    for (((into, &x), &gain), &shift) in into.iter_mut().zip(x).zip(gain).zip(shift) {
-        *into = x * gain + shift;
+fn deviation<F: Real, S: Simd>(simd: S, mean: F, row: &[F]) -> F {
+    let variance = squares_about(simd, mean, row) / F::of(row.len() as f64);
+    (variance + F::of(LAYER_NORM_EPSILON)).sqrt()
+}
+
+/// Centers and scales a row in place, then GELU of `x gain + shift` and its slope.
+#[inline(always)]
+fn normalize<F: Real>(
+    row: &mut [F],
+    (mean, scale): (F, F),
+    (gain, shift): (&[F], &[F]),
+    activation: &mut [F],
+    slope: &mut [F],
+) {
+    let inputs = row.iter_mut().zip(gain).zip(shift);
+    for (((x, &gain), &shift), (activation, slope)) in inputs.zip(activation.iter_mut().zip(slope)) {
+        *x = (*x - mean) * scale;
+        (*activation, *slope) = (*x * gain + shift).gelu();
     }
 }
 
-/// Centers and scales one row in place; returns one over the deviation.
-#[inline(always)]
-fn normalize<F: Real, S: Simd>(simd: S, row: &mut [F]) -> F {
-    let count = F::of(row.len() as f64);
-    let mean = sum(simd, row) / count;
-    for value in row.iter_mut() {
-        *value -= mean;
-    }
-    let variance = dot(simd, row, row) / count;
-    let scale = (variance + F::of(LAYER_NORM_EPSILON)).sqrt().recip();
-    for value in row.iter_mut() {
-        *value *= scale;
-    }
-    scale
-}
-
-/// `delta = scale (g - mean(g) - x mean(g x))` with `g = gain * upstream` and `x` the normalized row.
+/// `slope = slope delta`, then `delta = scale (g - mean(g) - x mean(g x))` with `g = gain slope` and `x` the normalized row.
 #[inline(always)]
 fn normalize_backward<F: Real, S: Simd>(
     simd: S,
     gain: &[F],
-    upstream: &[F],
+    slope: &mut [F],
     normalized: &[F],
     scale: F,
     delta: &mut [F],
 ) {
     let count = F::of(delta.len() as f64);
-    for ((delta, &gain), &upstream) in delta.iter_mut().zip(gain).zip(upstream) {
-        *delta = gain * upstream;
-    }
-    let mean = sum(simd, delta) / count;
-    let correlation = dot(simd, delta, normalized) / count;
+    let (sum, product) = scale_and_sum(simd, (gain, normalized), slope, delta);
+    let (mean, correlation) = (sum / count, product / count);
     for (delta, &x) in delta.iter_mut().zip(normalized) {
         *delta = scale * (*delta - mean - x * correlation);
     }

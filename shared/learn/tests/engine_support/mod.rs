@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use fusiondp_learn::model::{
-    HeadFeature, HeadGradient, InputShape, Model, ModelSpec, PairedBatch, PrivateLoss, PrivateObjective,
-    View, Workspace,
+    FactorGroup, HeadFeature, HeadGradient, InputShape, Model, ModelSpec, PairedBatch, PrivateBlock,
+    PrivateLoss, PrivateObjective, View, Workspace,
 };
 use fusiondp_learn::real::Real;
 use ndarray::Array2;
@@ -153,6 +153,57 @@ pub(crate) fn gradients<F: Real>(
 
 pub(crate) fn norm<F: Real>(gradient: &[F]) -> f64 {
     gradient.iter().map(|g| g.wide() * g.wide()).sum::<f64>().sqrt()
+}
+
+/// Every unit's clipped gradient, multiplied out from its factors.
+pub(crate) fn multiplied_out<F: Real>(
+    model: &Model,
+    params: &[F],
+    batch: &PairedBatch<F>,
+    objective: &PrivateObjective,
+    clip_norm: f64,
+) -> Vec<Vec<F>> {
+    let mut all = Vec::new();
+    let mut workspace = Workspace::default();
+    let sink = |group: &FactorGroup<'_, F>| {
+        for unit in 0..group.clip_factors().len() {
+            all.push(unit_of(model, group, unit));
+        }
+    };
+    model.private_factors(params, batch, objective, clip_norm, &mut workspace, sink).unwrap();
+    all
+}
+
+fn unit_of<F: Real>(model: &Model, group: &FactorGroup<'_, F>, unit: usize) -> Vec<F> {
+    let mut gradient = Vec::new();
+    let (mut factors, mut dense) = (group.factors(), 0);
+    let width = group.dense().len() / group.clip_factors().len();
+    for block in model.private_blocks() {
+        match block {
+            PrivateBlock::Dense { length } => {
+                gradient.extend_from_slice(&group.dense()[unit * width + dense..][..length]);
+                dense += length;
+            }
+            PrivateBlock::Linear { outputs, inputs } => {
+                let mut sum = vec![F::zero(); outputs * (inputs + 1)];
+                for factor in factors.by_ref().take(group.factors_per_block()) {
+                    for row in group.offsets()[unit]..group.offsets()[unit + 1] {
+                        for i in 0..outputs {
+                            let left = factor.left[row * outputs + i];
+                            for j in 0..inputs {
+                                sum[i * inputs + j] += left * factor.right[row * inputs + j];
+                            }
+                            if factor.constant {
+                                sum[outputs * inputs + i] += left;
+                            }
+                        }
+                    }
+                }
+                gradient.extend(sum);
+            }
+        }
+    }
+    gradient.iter().map(|&g| g * group.clip_factors()[unit]).collect()
 }
 
 /// A clip norm that clips nothing.

@@ -9,7 +9,7 @@ use super::range::{Check, out_of_range};
 /// Clip norms that gradients in single precision can be held to.
 const CLIP_NORMS: std::ops::RangeInclusive<f64> = 1e-30..=1e30;
 /// Noise multipliers for which discrete noise on the grid is as good as continuous noise.
-const NOISE: std::ops::RangeInclusive<f64> = 1.0 / 1024.0..=1_048_576.0;
+const NOISE: std::ops::RangeInclusive<f64> = 1.0 / 1024.0..=4096.0;
 
 /// The `[privacy]` section.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,7 +39,7 @@ pub enum PrivacyTarget {
     },
     /// A given noise; the epsilon that follows is reported.
     NoiseMultiplier {
-        /// Noise deviation over the clip norm, 2^-10 to 2^20.
+        /// Noise deviation over the clip norm, 2^-10 to 2^12.
         noise_multiplier: NoiseMultiplier,
     },
 }
@@ -59,7 +59,7 @@ impl Privacy {
                 if !NOISE.contains(&noise_multiplier.get()) =>
             {
                 let field = "privacy.target.noise_multiplier";
-                Err(out_of_range(field, noise_multiplier, "2^-10 (0.000977) to 2^20"))
+                Err(out_of_range(field, noise_multiplier, "2^-10 (0.000977) to 2^12 (4096)"))
             }
             _ => Ok(()),
         }

@@ -89,7 +89,7 @@ async fn prepare_study(
     study.set("training", "initialization_seed", options.seed.cast_signed())?;
     study.set("federation", "min_sites", (options.sites as i64).min(2))?;
     if let Some(rounds) = options.rounds {
-        study.set("training", "rounds", i64::from(rounds))?;
+        study.set_rounds(rounds)?;
     }
     let path = options.run.join("study.toml");
     fs::write(&path, study.text())?;

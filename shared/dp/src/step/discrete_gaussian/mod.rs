@@ -81,7 +81,7 @@ use super::{
 use crate::params::NoiseMultiplier;
 
 /// Noise multipliers for which the grid is fine enough and sums of noise stay far inside 64 bits.
-const MULTIPLIERS: std::ops::RangeInclusive<f64> = 1.0 / 1024.0..=1_048_576.0;
+const MULTIPLIERS: std::ops::RangeInclusive<f64> = 1.0 / 1024.0..=4096.0;
 /// Bits of a word below the number of the column and the sign.
 const DEPTH_BITS: u32 = u64::BITS - LOG2_STRIPS - 1;
 /// Pieces of the tail; a proposal beyond them is drawn anew.
@@ -111,7 +111,7 @@ struct Candidate {
 }
 
 impl DiscreteGaussian {
-    /// Noise for a multiplier `s`: `sigma = ceil(s 2^20) + 1` grid steps, more noise than accounted for.
+    /// Noise for a multiplier `s`: `sigma = ceil(s 2^28) + 1` grid steps, more noise than accounted for.
     ///
     /// The one extra step is what the argument in the documentation of [`step`](crate::step) needs.
     pub(super) fn for_multiplier(multiplier: NoiseMultiplier) -> Result<Self, StepError> {

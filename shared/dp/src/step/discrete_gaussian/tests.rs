@@ -23,12 +23,12 @@ fn sigma_is_rounded_up() {
         DiscreteGaussian::for_multiplier(NoiseMultiplier::new(multiplier).unwrap())
             .map(|gaussian| gaussian.sigma)
     };
-    assert_eq!(sigma(1.0).unwrap(), (1 << 20) + 1);
-    assert_eq!(sigma(1.0 + f64::EPSILON).unwrap(), (1 << 20) + 2);
-    assert_eq!(sigma(1.0 / 1024.0).unwrap(), 1025);
-    assert_eq!(sigma(1_048_576.0).unwrap(), (1 << 40) + 1);
+    assert_eq!(sigma(1.0).unwrap(), (1 << 28) + 1);
+    assert_eq!(sigma(1.0 + f64::EPSILON).unwrap(), (1 << 28) + 2);
+    assert_eq!(sigma(1.0 / 1024.0).unwrap(), (1 << 18) + 1);
+    assert_eq!(sigma(4096.0).unwrap(), (1 << 40) + 1);
     assert!(sigma(1.0 / 1025.0).is_err());
-    assert!(sigma(1_048_577.0).is_err());
+    assert!(sigma(4096.5).is_err());
 }
 
 #[test]

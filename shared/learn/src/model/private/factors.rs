@@ -7,14 +7,16 @@ use crate::network::Tape;
 use crate::real::Real;
 
 /// A sum of outer products over rows: `sum_t left_t (x) right_t`, and `sum_t left_t` for the bias where `constant`.
+///
+/// Has no `Debug`: the values derive from patients' values.
 #[derive(Clone, Copy)]
-pub(super) struct Factor<'a, F> {
+pub struct Factor<'a, F> {
     /// Output side, `[rows, outputs]`.
-    pub(super) left: &'a [F],
+    pub left: &'a [F],
     /// Input side, `[rows, inputs]`.
-    pub(super) right: &'a [F],
+    pub right: &'a [F],
     /// Whether the input side has a further entry 1, that of the bias; else that entry is 0.
-    pub(super) constant: bool,
+    pub constant: bool,
 }
 
 impl Model {
@@ -65,6 +67,7 @@ impl Model {
     }
 
     /// Factors of the weight gradient of a linear layer.
+    #[inline(always)]
     pub(super) fn linear_factors<'w, F: Real>(
         &self,
         layer: usize,
@@ -87,6 +90,7 @@ impl Model {
     }
 
     /// Factors, elementwise, of the gain gradient of a layer's LayerNorm; its shift takes the `constant` part.
+    #[inline(always)]
     pub(super) fn norm_factors<'w, F: Real>(
         &self,
         layer: usize,
@@ -112,10 +116,12 @@ pub(super) enum Factors<'a, F> {
 }
 
 impl<'a, F> Factors<'a, F> {
+    #[inline(always)]
     fn direct(left: &'a [F], right: &'a [F]) -> Self {
         Self::Direct(Factor { left, right, constant: true })
     }
 
+    #[inline(always)]
     fn paired(difference: (&'a [F], &'a [F]), sum: (&'a [F], &'a [F])) -> Self {
         Self::Paired([
             Factor { left: difference.0, right: difference.1, constant: false },
@@ -124,6 +130,7 @@ impl<'a, F> Factors<'a, F> {
     }
 
     /// The factors in order; the last one is `constant`.
+    #[inline(always)]
     pub(super) fn as_slice(&self) -> &[Factor<'a, F>] {
         match self {
             Self::Direct(factor) => std::slice::from_ref(factor),
@@ -134,6 +141,7 @@ impl<'a, F> Factors<'a, F> {
 
 impl<'a, F> Factor<'a, F> {
     /// The same factor on some of its rows.
+    #[inline(always)]
     pub(super) fn rows(&self, rows: &std::ops::Range<usize>, outputs: usize, inputs: usize) -> Self {
         Self {
             left: &self.left[rows.start * outputs..rows.end * outputs],

@@ -107,6 +107,7 @@ fn write_records<F: Real>(
 }
 
 /// Adds `sum_t left_t * right_t` to `gain` and, where the factor is constant, `sum_t left_t` to `shift`.
+#[inline(always)]
 pub(super) fn add_elementwise<F: Real>(factor: Factor<'_, F>, gain: &mut [F], shift: &mut [F]) {
     let width = gain.len();
     for (left, right) in factor.left.chunks_exact(width).zip(factor.right.chunks_exact(width)) {

@@ -74,7 +74,7 @@ impl<F: Real> HeadGradients<'_, F> {
     }
 
     /// Writes each unit's unclipped gradient into one buffer.
-    fn walk(&mut self, weights: usize, mut visit: impl FnMut(usize, &mut [F])) {
+    pub(super) fn walk(&mut self, weights: usize, mut visit: impl FnMut(usize, &mut [F])) {
         let Workspace { unit: gradient, real_residuals, hybrid_residuals, .. } = &mut *self.workspace;
         gradient.resize(weights, F::zero());
         for (unit, rows) in self.batch.unit_offsets.windows(2).enumerate() {

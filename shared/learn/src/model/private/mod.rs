@@ -15,11 +15,13 @@
 //! |---|---|
 //! | `factors` | both passes, down to left and right factors per layer |
 //! | `norms` | ghost norms from the factors (Gram form for units of several records) |
-//! | `gradients` | one unit's clipped gradient written out at a time |
+//! | `groups` | factors and clip factors of groups of units, which the private sum is made of |
+//! | `gradients` | one unit's clipped gradient written out at a time, to check the above by |
 //! | `head` | the sensitive head of a split model, where gradients are written out for their norms too |
 
 mod factors;
 mod gradients;
+mod groups;
 mod head;
 mod norms;
 
@@ -29,6 +31,9 @@ use super::{Model, ModelError, PairedBatch, PrivateLoss, PrivateObjective, Works
 use super::{check_labels, check_length};
 use crate::kernel::Matrix;
 use crate::real::Real;
+
+pub use factors::Factor;
+pub use groups::{FactorGroup, PrivateBlock};
 
 impl Model {
     /// Norm of each unit's gradient over [`Self::private_range`], before clipping; one per unit, in batch order.
@@ -76,10 +81,7 @@ impl Model {
         workspace: &mut Workspace<F>,
         mut sink: impl FnMut(usize, &[F]),
     ) -> Result<(), ModelError> {
-        if !(clip_norm > 0.0 && clip_norm.is_finite()) {
-            return Err(ModelError::ClipNorm { value: clip_norm });
-        }
-        let checked = self.check_private(params, batch, objective)?;
+        let checked = self.check_clipping(params, batch, objective, clip_norm)?;
         if let Some(head) = &self.head {
             self.head_residuals(params, batch, &checked, workspace);
             head::HeadGradients { head, batch, workspace }.each(self.private.len(), clip_norm, sink);
@@ -131,10 +133,7 @@ impl Model {
         Ok(losses)
     }
 
-    /// Runs both passes over groups of whole units and visits each unit with its group and its rows therein.
-    ///
-    /// Groups keep the activations in the second-level cache. They do not show in the result: a unit's values depend on its
-    /// own rows alone.
+    /// Visits each unit with its group and its rows therein.
     fn each_unit<F: Real>(
         &self,
         params: &[F],
@@ -144,6 +143,27 @@ impl Model {
         mut visit: impl FnMut(usize, &Checked<'_, F>, Range<usize>, &mut Workspace<F>),
     ) {
         let offsets = &batch.unit_offsets;
+        self.each_group(params, batch, checked, workspace, |units, part, workspace| {
+            let start = offsets[units.start];
+            for unit in units {
+                visit(unit, part, offsets[unit] - start..offsets[unit + 1] - start, workspace);
+            }
+        });
+    }
+
+    /// Runs both passes over groups of whole units and visits each group with its units and its rows.
+    ///
+    /// Groups keep the activations in the second-level cache. They do not show in the result: a unit's values depend on its
+    /// own rows alone.
+    fn each_group<F: Real>(
+        &self,
+        params: &[F],
+        batch: &PairedBatch<F>,
+        checked: &Checked<'_, F>,
+        workspace: &mut Workspace<F>,
+        mut visit: impl FnMut(Range<usize>, &Checked<'_, F>, &mut Workspace<F>),
+    ) {
+        let offsets = &batch.unit_offsets;
         let mut first = 0;
         while first < batch.units() {
             let start = offsets[first];
@@ -151,11 +171,22 @@ impl Model {
             let last = first + fitting.max(1);
             let part = checked.rows(start..offsets[last]);
             self.factors(params, &part, workspace);
-            for unit in first..last {
-                visit(unit, &part, offsets[unit] - start..offsets[unit + 1] - start, workspace);
-            }
+            visit(first..last, &part, workspace);
             first = last;
         }
+    }
+
+    fn check_clipping<'a, F: Real>(
+        &self,
+        params: &[F],
+        batch: &'a PairedBatch<F>,
+        objective: &'a PrivateObjective,
+        clip_norm: f64,
+    ) -> Result<Checked<'a, F>, ModelError> {
+        if !(clip_norm > 0.0 && clip_norm.is_finite()) {
+            return Err(ModelError::ClipNorm { value: clip_norm });
+        }
+        self.check_private(params, batch, objective)
     }
 
     fn check_private<'a, F: Real>(

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::Checked;
 use super::factors::{Factor, Factors};
+use super::gradients::add_elementwise;
 use crate::kernel::{Accumulate, Matrix, dot_wide, matmul, transpose};
 use crate::model::{Grams, Model, Workspace};
 use crate::real::Real;
@@ -11,6 +12,22 @@ use crate::real::Real;
 impl Model {
     /// Norm of the gradient of the unit with these rows.
     pub(super) fn unit_norm<F: Real>(
+        &self,
+        batch: &Checked<'_, F>,
+        rows: Range<usize>,
+        workspace: &mut Workspace<F>,
+    ) -> f64 {
+        let mut scratch = std::mem::take(&mut workspace.unit_norms);
+        scratch.clear();
+        self.extend_norm_gradients(batch, rows.clone(), workspace, &mut scratch);
+        let elementwise = squared(&scratch);
+        workspace.unit_norms = scratch;
+        root(self.linear_squares(batch, rows, workspace) + elementwise)
+    }
+
+    /// Squared norm of the part of a unit's gradient that belongs to linear layers.
+    #[inline(always)]
+    pub(super) fn linear_squares<F: Real>(
         &self,
         batch: &Checked<'_, F>,
         rows: Range<usize>,
@@ -27,23 +44,46 @@ impl Model {
                 Factors::Direct(factor) => direct_norm(factor.rows(&rows, outputs, inputs)),
                 Factors::Paired(pair) => paired_norm(pair.map(|factor| factor.rows(&rows, outputs, inputs))),
             };
-            if layer.norm.is_some() {
-                let factors = self.norm_factors(index, batch, workspace);
-                total += elementwise_norm(&factors, &rows, outputs, &mut grams.left);
-            }
         }
         workspace.grams = grams;
-        // A tiny negative sum can only be rounding of a zero gradient; `max` would turn NaN into 0.
-        if total < 0.0 { 0.0 } else { total.sqrt() }
+        total
+    }
+
+    /// Appends a unit's gradient of each layer's gain, `sum_t left_t * right_t`, and shift, `sum_t left_t`.
+    #[inline(always)]
+    pub(super) fn extend_norm_gradients<F: Real>(
+        &self,
+        batch: &Checked<'_, F>,
+        rows: Range<usize>,
+        workspace: &Workspace<F>,
+        into: &mut Vec<F>,
+    ) {
+        for (index, layer) in self.tower.layers().iter().enumerate().filter(|(_, layer)| layer.norm.is_some())
+        {
+            let (start, width) = (into.len(), layer.outputs);
+            into.resize(start + 2 * width, F::zero());
+            let (gain, shift) = into[start..].split_at_mut(width);
+            for factor in self.norm_factors(index, batch, workspace).as_slice() {
+                add_elementwise(factor.rows(&rows, width, width), gain, shift);
+            }
+        }
     }
 }
 
+/// Square root of a sum of squares. A tiny negative sum can only be rounding of a zero gradient; `max` would turn NaN into 0.
+#[inline(always)]
+pub(super) fn root(squares: f64) -> f64 {
+    if squares < 0.0 { 0.0 } else { squares.sqrt() }
+}
+
 /// `|b|^2 (|a|^2 + 1)` of one record.
+#[inline(always)]
 fn direct_norm<F: Real>(factor: Factor<'_, F>) -> f64 {
     squared(factor.left) * (squared(factor.right) + 1.0)
 }
 
 /// Squared norm of `b_r (a_r - a_h)^T + s a_h^T` and of the bias gradient `s` of one record, with `s = b_r + b_h`.
+#[inline(always)]
 fn paired_norm<F: Real>([difference, sum]: [Factor<'_, F>; 2]) -> f64 {
     let own =
         squared(difference.left) * squared(difference.right) + squared(sum.left) * (squared(sum.right) + 1.0);
@@ -106,22 +146,7 @@ fn gram<F: Real>(a: &[F], b: &[F], width: usize, transposed: &mut Vec<F>, into: 
     matmul(Matrix::new(a, m, width), Matrix::new(transposed, width, n), into, Accumulate::Replace);
 }
 
-/// Squared norm of the gain gradient `sum_t left_t * right_t` and the shift gradient `sum_t left_t` of a unit.
-fn elementwise_norm<F: Real>(
-    factors: &Factors<'_, F>,
-    rows: &Range<usize>,
-    width: usize,
-    scratch: &mut Vec<F>,
-) -> f64 {
-    scratch.clear();
-    scratch.resize(2 * width, F::zero());
-    let (gain, shift) = scratch.split_at_mut(width);
-    for factor in factors.as_slice() {
-        super::gradients::add_elementwise(factor.rows(rows, width, width), gain, shift);
-    }
-    squared(gain) + squared(shift)
-}
-
-fn squared<F: Real>(values: &[F]) -> f64 {
+#[inline(always)]
+pub(super) fn squared<F: Real>(values: &[F]) -> f64 {
     dot_wide(values, values)
 }

@@ -1,0 +1,132 @@
+//! One step: the private and the public part side by side on the threads given.
+//!
+//! The private part is one piece of work, as its charge is consumed once and its generator drawn from in order; the public
+//! part is cut into stripes. Threads take pieces until none is left. Neither part sees how many threads there are: integer
+//! sums have no order, and the stripes' shares are added in order.
+
+use std::num::NonZeroUsize;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use fusiondp_dp::{CommittedCharge, PrivateRelease, SecureRng};
+use rand::rngs::StdRng;
+
+use super::private_step::{PrivateScratch, private_release};
+use super::public_step::{PublicBatch, PublicGradient, PublicScratch, PublicSum};
+use super::{Session, TrainError};
+
+/// What one step is computed from besides the session.
+pub(super) struct StepWork<'a> {
+    /// The parameters, `[P]`.
+    pub(super) params: &'a [f32],
+    /// Records of the public batch and its generator; `None` without a public part.
+    pub(super) public: Option<(usize, StdRng)>,
+    /// The charge of the private part and its generator; `None` without one.
+    pub(super) private: Option<(CommittedCharge, SecureRng)>,
+}
+
+/// What a step gives.
+pub(super) struct StepOutput {
+    pub(super) public: Option<PublicGradient>,
+    pub(super) private: Option<PrivateRelease>,
+}
+
+/// Buffers of one step, kept between steps. Has no `Debug`: they hold patients' values.
+pub(super) struct StepScratch {
+    private: PrivateScratch,
+    /// One per thread.
+    public: Vec<PublicScratch>,
+}
+
+impl StepScratch {
+    /// Empty buffers for a session's model and this many threads.
+    pub(super) fn new(session: &Session, threads: NonZeroUsize) -> Self {
+        let public = (0..threads.get()).map(|_| PublicScratch::new(session)).collect();
+        Self { private: PrivateScratch::new(session), public }
+    }
+}
+
+impl StepWork<'_> {
+    /// Computes both parts.
+    ///
+    /// # Errors
+    /// What either part refuses; nothing leaves then, and the charge stays spent.
+    pub(super) fn compute(
+        self,
+        session: &Session,
+        scratch: &mut StepScratch,
+    ) -> Result<StepOutput, TrainError> {
+        let public = match self.public {
+            Some((batch, mut rng)) => Some(PublicBatch::draw(session, batch, &mut rng)?),
+            None => None,
+        };
+        let has_private = self.private.is_some();
+        let pieces = Pieces {
+            session,
+            params: self.params,
+            private: Mutex::new(self.private.map(|(charge, rng)| (charge, rng, &mut scratch.private))),
+            release: Mutex::new(None),
+            sum: Mutex::new(public.as_ref().map(|_| PublicSum::new(session))),
+            public: public.as_ref(),
+            next: AtomicUsize::new(0),
+        };
+        let count = public.as_ref().map_or(0, PublicBatch::stripes) + usize::from(has_private);
+        let threads = count.clamp(1, scratch.public.len());
+        let (first, others) = scratch.public[..threads].split_at_mut(1);
+        let outcomes = std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                others.iter_mut().map(|scratch| scope.spawn(|| pieces.work(scratch))).collect();
+            let mut outcomes: Vec<_> = first.iter_mut().map(|scratch| pieces.work(scratch)).collect();
+            for thread in threads {
+                outcomes.push(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            }
+            outcomes
+        });
+        outcomes.into_iter().collect::<Result<(), TrainError>>()?;
+        let (release, sum) = (inner(pieces.release), inner(pieces.sum));
+        Ok(StepOutput { public: sum.map(PublicSum::finish).transpose()?, private: release })
+    }
+}
+
+/// The pieces of a step that threads take.
+struct Pieces<'a> {
+    session: &'a Session,
+    params: &'a [f32],
+    private: Mutex<Option<(CommittedCharge, SecureRng, &'a mut PrivateScratch)>>,
+    release: Mutex<Option<PrivateRelease>>,
+    public: Option<&'a PublicBatch>,
+    sum: Mutex<Option<PublicSum>>,
+    /// The next stripe that nobody has taken.
+    next: AtomicUsize,
+}
+
+impl Pieces<'_> {
+    /// Takes pieces until none is left. The private part goes first, being the longest.
+    fn work(&self, scratch: &mut PublicScratch) -> Result<(), TrainError> {
+        let private = locked(&self.private).take();
+        if let Some((charge, rng, scratch)) = private {
+            let release = private_release(self.session, self.params, charge, rng, scratch)?;
+            *locked(&self.release) = Some(release);
+        }
+        let Some(public) = self.public else { return Ok(()) };
+        loop {
+            let stripe = self.next.fetch_add(1, Ordering::Relaxed);
+            if stripe >= public.stripes() {
+                return Ok(());
+            }
+            let share = public.stripe(self.session, self.params, stripe, scratch)?;
+            if let Some(sum) = locked(&self.sum).as_mut() {
+                sum.add(stripe, share);
+            }
+        }
+    }
+}
+
+/// The value behind a lock. A thread that panicked while it held the lock ends the step when it is joined.
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn inner<T>(mutex: Mutex<T>) -> T {
+    mutex.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
