@@ -80,6 +80,7 @@ fn the_sites_file_shows_every_option_and_leaves_its_decisions_open() {
         "policy.public_columns",
         "policy.delta",
         "policy.unit_column",
+        "training.threads",
     ];
     assert_options(&site_toml(&consortium, &consortium.sites()[0]), &required, &optional);
 }

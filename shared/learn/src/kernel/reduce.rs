@@ -5,7 +5,7 @@ use pulp::Simd;
 use crate::real::Real;
 
 /// Independent partial sums of [`dot_wide`].
-const LANES: usize = 32;
+const LANES: usize = 16;
 
 /// Inner product of two slices of equal length.
 #[inline(always)]
@@ -115,23 +115,14 @@ fn fold<F: Real, S: Simd>(simd: S, sums: [F::Vector<S>; 4]) -> F {
 pub(crate) fn dot_wide<F: Real>(a: &[F], b: &[F]) -> f64 {
     let mut lanes = [0.0; LANES];
     let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let rest = a_chunks.remainder().iter().zip(b_chunks.remainder());
-    for (lane, (&x, &y)) in lanes.iter_mut().zip(rest) {
-        *lane = x.wide() * y.wide();
-    }
+    let rest: f64 =
+        a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(&x, &y)| x.wide() * y.wide()).sum();
     for (x, y) in a_chunks.zip(b_chunks) {
         for lane in 0..LANES {
             lanes[lane] += x[lane].wide() * y[lane].wide();
         }
     }
-    // In halves, which vectorizes; one after the other each addition would wait for the one before.
-    let mut width = LANES / 2;
-    while width > 0 {
-        let (low, high) = lanes.split_at_mut(width);
-        low.iter_mut().zip(high).for_each(|(low, high)| *low += *high);
-        width /= 2;
-    }
-    lanes[0]
+    lanes.iter().sum::<f64>() + rest
 }
 
 /// `y += factor x`.

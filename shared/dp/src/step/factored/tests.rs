@@ -122,7 +122,7 @@ fn written_out(clip: f64, group: &Group, unit: usize) -> Vec<i128> {
             Block::Dense { length } => {
                 for value in dense.by_ref().take(length) {
                     let steps = f64::from(value * ((1_048_576.0 / clip) as f32 * factor));
-                    if !(steps.abs() <= 1_048_576.0) {
+                    if steps.is_nan() || steps.abs() > 1_048_576.0 {
                         return zero;
                     }
                     vector.push(steps.round_ties_even() as i128 * 256);

@@ -3,7 +3,7 @@
 use pulp::{Arch, Simd, WithSimd};
 
 use super::factors::Factor;
-use super::norms::{root, squared};
+use super::norms::{root, squared, wide_squares};
 use super::{Checked, clip_factor, head};
 use crate::model::{Model, ModelError, PairedBatch, PrivateObjective, Workspace};
 use crate::real::Real;
@@ -126,7 +126,7 @@ impl Model {
         dense.clear();
         factors.clear();
         head::HeadGradients { head, batch, workspace }.walk(self.private.len(), |_, gradient| {
-            factors.push(clip_factor(squared(gradient).sqrt(), clip_norm).unwrap_or(F::zero()));
+            factors.push(clip_factor(wide_squares(gradient).sqrt(), clip_norm).unwrap_or(F::zero()));
             dense.extend_from_slice(gradient);
         });
         (workspace.dense, workspace.clip_factors) = (dense, factors);
@@ -146,7 +146,7 @@ impl<F: Real> WithSimd for Clip<'_, F> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
+    fn with_simd<S: Simd>(self, simd: S) {
         let Self { model, part, offsets, clip_norm, workspace } = self;
         let mut dense = std::mem::take(&mut workspace.dense);
         dense.clear();
@@ -154,7 +154,7 @@ impl<F: Real> WithSimd for Clip<'_, F> {
         for rows in offsets.windows(2).map(|rows| rows[0]..rows[1]) {
             let start = dense.len();
             model.extend_norm_gradients(part, rows.clone(), workspace, &mut dense);
-            let squares = model.linear_squares(part, rows, workspace) + squared(&dense[start..]);
+            let squares = model.linear_squares(simd, part, rows, workspace) + squared(simd, &dense[start..]);
             workspace.clip_factors.push(clip_factor(root(squares), clip_norm).unwrap_or(F::zero()));
         }
         workspace.dense = dense;

@@ -2,10 +2,12 @@
 
 use std::ops::Range;
 
+use pulp::{Arch, Simd, WithSimd};
+
 use super::Checked;
 use super::factors::{Factor, Factors};
 use super::gradients::add_elementwise;
-use crate::kernel::{Accumulate, Matrix, dot_wide, matmul, transpose};
+use crate::kernel::{Accumulate, Matrix, dot, dot_wide, matmul, transpose};
 use crate::model::{Grams, Model, Workspace};
 use crate::real::Real;
 
@@ -20,15 +22,16 @@ impl Model {
         let mut scratch = std::mem::take(&mut workspace.unit_norms);
         scratch.clear();
         self.extend_norm_gradients(batch, rows.clone(), workspace, &mut scratch);
-        let elementwise = squared(&scratch);
+        let squares = Arch::new().dispatch(Squares { model: self, batch, rows, dense: &scratch, workspace });
         workspace.unit_norms = scratch;
-        root(self.linear_squares(batch, rows, workspace) + elementwise)
+        root(squares)
     }
 
     /// Squared norm of the part of a unit's gradient that belongs to linear layers.
     #[inline(always)]
-    pub(super) fn linear_squares<F: Real>(
+    pub(super) fn linear_squares<F: Real, S: Simd>(
         &self,
+        simd: S,
         batch: &Checked<'_, F>,
         rows: Range<usize>,
         workspace: &mut Workspace<F>,
@@ -41,7 +44,7 @@ impl Model {
             let factors = self.linear_factors(index, batch, workspace);
             total += match factors {
                 _ if rows.len() != 1 => gram_norm(&factors, &rows, (outputs, inputs), &mut grams),
-                Factors::Direct(factor) => direct_norm(factor.rows(&rows, outputs, inputs)),
+                Factors::Direct(factor) => direct_norm(simd, factor.rows(&rows, outputs, inputs)),
                 Factors::Paired(pair) => paired_norm(pair.map(|factor| factor.rows(&rows, outputs, inputs))),
             };
         }
@@ -76,17 +79,36 @@ pub(super) fn root(squares: f64) -> f64 {
     if squares < 0.0 { 0.0 } else { squares.sqrt() }
 }
 
+/// Squared norm of the gradient of a unit, given its gains and shifts.
+struct Squares<'a, 'b, F> {
+    model: &'a Model,
+    batch: &'a Checked<'b, F>,
+    rows: Range<usize>,
+    dense: &'a [F],
+    workspace: &'a mut Workspace<F>,
+}
+
+impl<F: Real> WithSimd for Squares<'_, '_, F> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> f64 {
+        let Self { model, batch, rows, dense, workspace } = self;
+        model.linear_squares(simd, batch, rows, workspace) + squared(simd, dense)
+    }
+}
+
 /// `|b|^2 (|a|^2 + 1)` of one record.
 #[inline(always)]
-fn direct_norm<F: Real>(factor: Factor<'_, F>) -> f64 {
-    squared(factor.left) * (squared(factor.right) + 1.0)
+fn direct_norm<F: Real, S: Simd>(simd: S, factor: Factor<'_, F>) -> f64 {
+    squared(simd, factor.left) * (squared(simd, factor.right) + 1.0)
 }
 
 /// Squared norm of `b_r (a_r - a_h)^T + s a_h^T` and of the bias gradient `s` of one record, with `s = b_r + b_h`.
 #[inline(always)]
 fn paired_norm<F: Real>([difference, sum]: [Factor<'_, F>; 2]) -> f64 {
-    let own =
-        squared(difference.left) * squared(difference.right) + squared(sum.left) * (squared(sum.right) + 1.0);
+    let own = wide_squares(difference.left) * wide_squares(difference.right)
+        + wide_squares(sum.left) * (wide_squares(sum.right) + 1.0);
     own + 2.0 * dot_wide(difference.left, sum.left) * dot_wide(difference.right, sum.right)
 }
 
@@ -146,7 +168,14 @@ fn gram<F: Real>(a: &[F], b: &[F], width: usize, transposed: &mut Vec<F>, into: 
     matmul(Matrix::new(a, m, width), Matrix::new(transposed, width, n), into, Accumulate::Replace);
 }
 
+/// Sum of squares, in the type's own precision: nothing cancels.
 #[inline(always)]
-pub(super) fn squared<F: Real>(values: &[F]) -> f64 {
+pub(super) fn squared<F: Real, S: Simd>(simd: S, values: &[F]) -> f64 {
+    dot(simd, values, values).wide()
+}
+
+/// Sum of squares in double precision, for sums whose terms may cancel.
+#[inline(always)]
+pub(super) fn wide_squares<F: Real>(values: &[F]) -> f64 {
     dot_wide(values, values)
 }
