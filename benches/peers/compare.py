@@ -74,8 +74,9 @@ class Comparison:
 
     def step(self):
         for _ in range(self.options.turns):
-            self.ours("step")
-            self.peer("step.py")
+            for threads in sorted({1, min(2, os.cpu_count())}):
+                self.ours("step", "--threads", threads)
+                self.peer("step.py", "--threads", threads)
 
     def dp_sgd(self):
         for _ in range(self.options.turns):

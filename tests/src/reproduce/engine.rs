@@ -5,6 +5,7 @@
 //! no private sum is computed without a charge, and the reported epsilon follows from the charges.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -221,7 +222,13 @@ impl SiteRun {
             false => None,
         };
         let charges = if task.private_part { self.charge(task, policy, runtime)? } else { Vec::new() };
-        Ok(RoundWork { params: parameters.to_vec(), public, charges, random: self.random })
+        Ok(RoundWork {
+            params: parameters.to_vec(),
+            public,
+            charges,
+            random: self.random,
+            threads: NonZeroUsize::MIN,
+        })
     }
 
     fn charge(

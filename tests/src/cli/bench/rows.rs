@@ -1,5 +1,6 @@
 //! A site with millions of records: how much memory it takes, and what a step costs.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -33,7 +34,7 @@ impl Arguments {
         records::write(&train, 0, self.rows)?;
         let spec = StudySpec { mode: Mode::FusionDp, dropout: 0.1, private_batch: 128, public_batch: 4_096 };
         let start = Instant::now();
-        let mut site = BenchSite::prepare(spec.document()?, &train)?;
+        let mut site = BenchSite::prepare(spec.document()?, &train, NonZeroUsize::MIN)?;
         let prepare_s = start.elapsed().as_secs_f64();
         let times = Times::of(0.0, || site.step())?;
         let dense_mib = (self.rows * (PUBLIC_COLUMNS + SENSITIVE_COLUMNS + 1) * 4) as f64 / (1 << 20) as f64;

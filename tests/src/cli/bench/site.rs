@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -33,6 +34,7 @@ pub(super) struct BenchSite {
     ledger: Ledger,
     state: ServerState,
     runtime: tokio::runtime::Runtime,
+    threads: NonZeroUsize,
 }
 
 /// A store that keeps nothing: a step is measured without the disk.
@@ -47,8 +49,12 @@ impl LedgerStore for Nowhere {
 }
 
 impl BenchSite {
-    /// Reads the records of `train` and prepares the study as a site does.
-    pub(super) fn prepare(document: StudyDocument, train: &Path) -> anyhow::Result<Self> {
+    /// Reads the records of `train` and prepares the study as a site does, to compute on `threads`.
+    pub(super) fn prepare(
+        document: StudyDocument,
+        train: &Path,
+        threads: NonZeroUsize,
+    ) -> anyhow::Result<Self> {
         let clock = Arc::new(SystemClock);
         let provider = ImputerProvider::new(ProviderSettings::default(), Purpose::Simulation, clock.clone());
         let sources = SessionSources {
@@ -62,7 +68,8 @@ impl BenchSite {
         let (plan, policy) = (plan(&session)?, policy(&session)?);
         let state = initial_state(&session)?;
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-        Ok(Self { session, plan, policy, ledger: Ledger::open(Vec::new())?, state, runtime })
+        let ledger = Ledger::open(Vec::new())?;
+        Ok(Self { session, plan, policy, ledger, state, runtime, threads })
     }
 
     /// Number of parameters.
@@ -81,7 +88,7 @@ impl BenchSite {
         let charges = self.charges(&task)?;
         let watch = Stopwatch::start();
         let params = self.state.parameters().to_vec();
-        let work = RoundWork { params, public, charges, random: RandomSource::Os };
+        let work = RoundWork { params, public, charges, random: RandomSource::Os, threads: self.threads };
         let output = work.compute(&self.session, &task)?;
         self.apply(round, &output)?;
         Ok(watch.lap())
@@ -138,7 +145,12 @@ impl BenchSite {
             public_gradient: gradient(&self.session, decode_f32(public)?),
             private_sum: (!private.is_empty()).then(|| decode_i64(private)).transpose()?,
         };
-        let scale = PrivateScale { grid_step, sampling_probability: self.plan.sampling_probability.get() };
+        let noise = self.plan.noise_multiplier.map_or(0.0, |noise| noise.get());
+        let scale = PrivateScale {
+            grid_step,
+            sampling_probability: self.plan.sampling_probability.get(),
+            noise_deviation: noise * self.plan.clip_norm.get(),
+        };
         Ok(self.state.apply_gradients(round, &[contribution], &scale)?)
     }
 }

@@ -1,5 +1,7 @@
 //! Milliseconds per training step.
 
+use std::num::NonZeroUsize;
+
 use clap::Args;
 use fusiondp_protocol::study::Mode;
 
@@ -16,6 +18,9 @@ pub(super) struct StepArguments {
     /// Seconds to measure
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
+    /// Threads of the site
+    #[arg(long, default_value = "1")]
+    threads: NonZeroUsize,
 }
 
 /// One step of DP-SGD, and one without protection, on the same network without dropout.
@@ -32,10 +37,10 @@ pub(super) struct DpSgdArguments {
 impl StepArguments {
     pub(super) fn run(&self) -> anyhow::Result<Vec<Measurement>> {
         let spec = StudySpec { mode: Mode::FusionDp, dropout: 0.1, private_batch: 128, public_batch: 4_096 };
-        let step = measure("step/fusiondp", &spec, self.seconds)?;
+        let step = measure("step/fusiondp", &spec, self.seconds, self.threads)?;
         let run_s = step.value * f64::from(ROUNDS) / 1e3;
         let public = StudySpec { mode: Mode::HybridOnly, ..spec };
-        let public = measure("step/public", &public, self.seconds / 2.0)?;
+        let public = measure("step/public", &public, self.seconds / 2.0, self.threads)?;
         let rate = public_flops(spec.public_batch) / (public.value * 1e6);
         Ok(vec![step.with("run_of_1443_s", run_s), public.with("gflop_per_s", rate)])
     }
@@ -47,10 +52,10 @@ impl DpSgdArguments {
         for &batch in &self.batch {
             let private =
                 StudySpec { mode: Mode::DpSgd, dropout: 0.0, private_batch: batch, public_batch: 0 };
-            let private = measure(&format!("dp-sgd/{batch}"), &private, self.seconds)?;
+            let private = measure(&format!("dp-sgd/{batch}"), &private, self.seconds, NonZeroUsize::MIN)?;
             let plain =
                 StudySpec { mode: Mode::NonPrivate, dropout: 0.0, private_batch: 1, public_batch: batch };
-            let plain = measure(&format!("sgd/{batch}"), &plain, self.seconds)?;
+            let plain = measure(&format!("sgd/{batch}"), &plain, self.seconds, NonZeroUsize::MIN)?;
             let ratio = private.value / plain.value;
             measurements.extend([private.with("times_own_sgd", ratio), plain]);
         }
@@ -58,13 +63,13 @@ impl DpSgdArguments {
     }
 }
 
-fn measure(name: &str, spec: &StudySpec, seconds: f64) -> anyhow::Result<Measurement> {
+fn measure(name: &str, spec: &StudySpec, seconds: f64, threads: NonZeroUsize) -> anyhow::Result<Measurement> {
     let folder = tempfile::tempdir()?;
     let train = folder.path().join("train.csv");
     records::write(&train, 0, PATIENTS)?;
-    let mut site = BenchSite::prepare(spec.document()?, &train)?;
+    let mut site = BenchSite::prepare(spec.document()?, &train, threads)?;
     let times = Times::of(seconds, || site.step())?;
-    Ok(times.measurement(name, 1).with("parameters", site.parameters() as f64).with_peak_memory())
+    Ok(times.measurement(name, threads.get()).with("parameters", site.parameters() as f64).with_peak_memory())
 }
 
 /// Floating-point operations of the matrix products of a public gradient: forward, by weights, and by inputs but for the
@@ -82,7 +87,7 @@ mod tests {
 
     #[test]
     fn every_kind_of_step_is_measured() {
-        let step = StepArguments { seconds: 0.0 }.run().unwrap();
+        let step = StepArguments { seconds: 0.0, threads: NonZeroUsize::MIN }.run().unwrap();
         let names: Vec<&str> = step.iter().map(|measurement| measurement.name.as_str()).collect();
         assert_eq!(names, ["step/fusiondp", "step/public"]);
         let steps = DpSgdArguments { batch: vec![128], seconds: 0.0 }.run().unwrap();
