@@ -3,7 +3,8 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
-use fusiondp_learn::model::{PrivateLoss, View, Workspace};
+use fusiondp_dp::{ContributionShape, PrivateStep, SecureRng};
+use fusiondp_learn::model::{PairedBatch, PrivateLoss, View, Workspace};
 use fusiondp_protocol::chunks::{decode_f32, decode_i64};
 use fusiondp_protocol::messages::TrainingTask;
 
@@ -186,6 +187,66 @@ async fn a_unit_of_many_records_counts_once() {
     let norm = sum.iter().map(|v| (*v as f64 / 268_435_456.0).powi(2)).sum::<f64>().sqrt();
     // 40 units of norm at most 1 and noise of norm about 1.5 sqrt(49) = 10.5; 2,400 records would allow far more.
     assert!(norm < 60.0, "{norm}");
+}
+
+/// The sum before noise against the engine's gradients written out in double precision: each unit's rounding is at most
+/// a thousandth of the clip norm, see ADR 9.
+#[tokio::test]
+async fn the_private_sum_is_that_of_the_written_out_gradients_up_to_rounding() {
+    const CLIP_NORM: f64 = 0.5;
+    let edits = [("warmup_rounds = 1", "warmup_rounds = 1\nconsistency_weight = 0.5")];
+    // One record per unit, a few, and more than inner products are taken of.
+    for (rows, edits) in [(1, &edits[..]), (3, &edits), (20, &edits), (3, DP_SGD)] {
+        let folder = tempfile::tempdir().unwrap();
+        let session = session(folder.path(), edits, rows, false);
+        let (model, task) = (session.model(), task(&session, 2));
+        let params: Vec<f32> = model.initialise(1);
+        let begin = |charge, shape| {
+            PrivateStep::begin(charge, 40, shape, SecureRng::seeded_for_simulation(3, 0)).unwrap()
+        };
+        let mut charged = Vec::new();
+        for _ in 0..2 {
+            let store = Arc::new(Store::in_memory().await.unwrap());
+            charged.extend(charges(&session, &task, &store).await);
+        }
+        let mut silent = begin(charged.remove(0), ContributionShape::from(model.private_range().len()));
+        let mut step = begin(charged.remove(0), private_step::contribution_shape(model));
+        let sampled = step.sampled_units().to_vec();
+        assert!(sampled.len() > 4);
+        let indices: Vec<usize> = sampled.iter().flat_map(|&unit| session.units().rows(unit)).collect();
+        let mut batch = PairedBatch::<f32>::empty(model.input_shape());
+        batch.unit_offsets = (0..=sampled.len()).map(|unit| unit * rows).collect();
+        session.real().unwrap().select(&indices, &mut batch.real);
+        session.public().inspect(|public| public.select(&indices, &mut batch.hybrid));
+        batch.labels = indices.iter().map(|&row| session.labels()[row]).collect();
+        let clip_norm = step.engine_clip_norm();
+        let mut workspace = Workspace::default();
+        private_step::add_groups(model, &params, &batch, session.objective(), &mut step, &mut workspace)
+            .unwrap();
+        for _ in &sampled {
+            silent.add_unit(&vec![0.0; model.private_range().len()]).unwrap();
+        }
+
+        let mut expected = vec![0.0_f64; model.private_range().len()];
+        let wide = |view: &View<f32>| View { dense: view.dense.mapv(f64::from), bins: view.bins.clone() };
+        let batch = PairedBatch {
+            real: wide(&batch.real),
+            hybrid: wide(&batch.hybrid),
+            labels: batch.labels.iter().map(|&label| f64::from(label)).collect(),
+            unit_offsets: batch.unit_offsets,
+        };
+        let params: Vec<f64> = params.into_iter().map(f64::from).collect();
+        let add = |_: usize, unit: &[f64]| expected.iter_mut().zip(unit).for_each(|(sum, g)| *sum += g);
+        let objective = session.objective();
+        model
+            .private_gradients(&params, &batch, objective, clip_norm, &mut Workspace::default(), add)
+            .unwrap();
+        let (found, noise) = (step.release().unwrap(), silent.release().unwrap());
+        let sums = found.values().iter().zip(noise.values()).map(|(a, b)| (a - b) as f64 * found.grid_step());
+        let off = sums.zip(&expected).map(|(sum, e)| (sum - e).powi(2)).sum::<f64>().sqrt();
+        assert!(off <= sampled.len() as f64 * 1e-3 * CLIP_NORM, "{rows} records per unit: off by {off}");
+        assert!(expected.iter().map(|e| e * e).sum::<f64>().sqrt() > 0.5 * CLIP_NORM);
+    }
 }
 
 /// Gradients and local steps on one to four threads, with several stripes and several units' worth of private rows.
