@@ -62,7 +62,7 @@ pub struct Chart<'a> {
 }
 
 /// Number of color slots in the style sheet.
-const COLORS: usize = 8;
+const COLORS: usize = 9;
 
 struct Axis {
     low: f64,
@@ -232,7 +232,7 @@ mod tests {
     use super::*;
 
     fn chart(points: Vec<(f64, f64)>) -> String {
-        let series = vec![Series { name: "a<b".into(), color: 9, dashed: true, points }];
+        let series = vec![Series { name: "a<b".into(), color: 10, dashed: true, points }];
         Chart { title: "t", below: Below::Rounds, y_label: "y", from_zero: false, series }.render()
     }
 
