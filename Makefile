@@ -53,7 +53,7 @@ BENCH_STAMP := $(BENCH_VENV)/installed-$(firstword $(shell cat benches/peers/req
 
 .PHONY: bench
 bench: build onnxruntime $(if $(filter-out 0,$(PEERS)),$(BENCH_STAMP)) ## Measure speed, memory and the peers in Python, print the table of docs/BENCHMARKS.md
-	$(CARGO) bench --locked -p fusiondp-dp -p fusiondp-learn
+	$(CARGO) bench --locked -p fusiondp-dp -p fusiondp-learn -p fusiondp-site-agent
 	$(if $(filter-out 0,$(PEERS)),"$(BENCH_VENV)/bin/python",python3) benches/peers/compare.py \
 	    --bin "$${CARGO_TARGET_DIR:-target}/release" $(if $(filter 0,$(PEERS)),--no-peers) $(BENCH)
 
