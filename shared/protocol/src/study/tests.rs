@@ -1,4 +1,6 @@
 #![allow(clippy::unwrap_used)]
+use fusiondp_learn::model::PrivateLoss;
+
 use super::*;
 use crate::problem::{Problem, ProblemType};
 use crate::testing::{MLP, edit, parse_edited};
@@ -234,6 +236,16 @@ fn calibrated_is_without_consistency() {
     parse_edited(MLP, &[mode, plain]).unwrap();
     let direct = ("consistency_weight = 0.5", "private_loss = \"direct\"");
     refused!(MLP, &[mode, direct], StudyError::PrivateLossOfMode { mode: Mode::Calibrated, .. });
+}
+
+#[test]
+fn naive_fusion_adds_the_gradient_of_the_true_view() {
+    let edits = [("\"fusiondp\"", "\"naive-fusion\""), ("consistency_weight = 0.5", "")];
+    let study = parse_edited(MLP, &edits).unwrap();
+    assert_eq!(study.private_objective().loss, PrivateLoss::Direct);
+    assert!(study.uses_imputer() && study.fusion.mode.has_public_part());
+    let edits = [edits[0], ("consistency_weight = 0.5", "private_loss = \"difference\"")];
+    refused!(MLP, &edits, StudyError::PrivateLossOfMode { mode: Mode::NaiveFusion, .. });
 }
 
 #[test]
