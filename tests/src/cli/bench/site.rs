@@ -18,13 +18,13 @@ use fusiondp_runtime::SystemClock;
 use fusiondp_site_agent::data::CsvSource;
 use fusiondp_site_agent::data::identity::IdentityKey;
 use fusiondp_site_agent::imputer::{ImputerProvider, ProviderSettings};
-use fusiondp_site_agent::policy::limits::EpsilonLimit;
-use fusiondp_site_agent::policy::{Policy, PolicyLimits, PublicPermit, Purpose};
+use fusiondp_site_agent::policy::{Policy, PublicPermit, Purpose};
 use fusiondp_site_agent::random::RandomSource;
 use fusiondp_site_agent::train::session::SessionSources;
 use fusiondp_site_agent::train::{RoundOutput, RoundWork, Session};
 
 use super::measure::{Lap, Stopwatch};
+use crate::simulation::federation::everything_allowed;
 
 /// A site with its records in memory, and the server's state.
 pub(super) struct BenchSite {
@@ -176,19 +176,6 @@ fn plan(session: &Session) -> anyhow::Result<Plan> {
 }
 
 fn policy(session: &Session) -> anyhow::Result<Policy> {
-    let limit = EpsilonLimit::try_from(1e6).map_err(anyhow::Error::msg)?;
-    let limits = PolicyLimits {
-        max_epsilon_replace: limit,
-        max_epsilon_zero_out: limit,
-        delta: session.study().privacy.delta,
-        min_noise_multiplier: None,
-        max_clip_norm: None,
-        max_sampling_probability: None,
-        min_units: 1,
-        allow_public_gradient: true,
-        allow_metrics: true,
-        public_columns: None,
-        unit_column: None,
-    };
+    let limits = everything_allowed(session.study())?;
     Ok(Policy::new(limits, Purpose::Simulation))
 }
