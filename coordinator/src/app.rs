@@ -15,6 +15,7 @@ use futures::Stream;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 use tonic::transport::Server;
+use tonic::transport::server::Router;
 
 use crate::error::CoordinatorError;
 use crate::grpc::{AdministrationService, FederationService};
@@ -93,33 +94,37 @@ impl Coordinator {
         I: Stream<Item = io::Result<PeerStream<C>>> + Send + 'static,
         C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let message = message_limit(&settings.limits);
         // Ends with the caller's token, and alone when the coordinator is dropped.
         let shutdown = shutdown.child();
         let core = Arc::new(Core::new(settings, store, shutdown.clone(), clock));
-        let federation = FederationServer::new(FederationService::new(core.clone()))
-            .max_decoding_message_size(message)
-            .max_encoding_message_size(message);
-        let administration = AdministrationServer::new(AdministrationService::new(core.clone()))
-            .max_decoding_message_size(message)
-            .max_encoding_message_size(usize::MAX);
         let end = shutdown.clone();
-        let serving = Server::builder()
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
-            .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
-            .concurrency_limit_per_connection(MAX_CALLS)
-            .tcp_nodelay(true)
-            .add_service(federation)
-            .add_service(administration)
-            .serve_with_incoming_shutdown(incoming, async move { end.wait().await });
+        let serving = services(&core).serve_with_incoming_shutdown(incoming, async move { end.wait().await });
         RunningCoordinator {
             server: tokio::spawn(serving),
             supervisor: tokio::spawn(supervise(core)),
             shutdown,
         }
     }
+}
+
+/// Both services with their limits.
+fn services(core: &Arc<Core>) -> Router {
+    let message = message_limit(&core.settings.limits);
+    let federation = FederationServer::new(FederationService::new(core.clone()))
+        .max_decoding_message_size(message)
+        .max_encoding_message_size(message);
+    let administration = AdministrationServer::new(AdministrationService::new(core.clone()))
+        .max_decoding_message_size(message)
+        .max_encoding_message_size(usize::MAX);
+    Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
+        .concurrency_limit_per_connection(MAX_CALLS)
+        .tcp_nodelay(true)
+        .add_service(federation)
+        .add_service(administration)
 }
 
 fn message_limit(limits: &Limits) -> usize {

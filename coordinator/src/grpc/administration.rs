@@ -79,19 +79,18 @@ impl AdministrationService {
         let (public, private) = context.update_shape(true);
         let bytes = (4 * public + 8 * private).max(4 * context.model().parameters()) as u64;
         let limit = self.core.settings.limits.max_model_bytes;
+        let parameters = context.model().parameters() as u64;
         if bytes > limit {
             return Err(invalid(format!(
-                "[model] has {} parameters and an update {bytes} bytes, the coordinator takes {limit}; choose smaller \
-                 widths or raise [limits] max_model_mib",
-                context.model().parameters()
+                "[model] has {parameters} parameters and an update {bytes} bytes, the coordinator takes {limit}; choose \
+                 smaller widths or raise [limits] max_model_mib"
             )));
         }
-        let state = STATE_BYTES_PER_PARAMETER.saturating_mul(context.model().parameters() as u64);
+        let state = STATE_BYTES_PER_PARAMETER.saturating_mul(parameters);
         if state > MAX_BLOB_BYTES {
             return Err(invalid(format!(
-                "[model] has {} parameters, whose training state takes about {state} bytes, a database value holds \
-                 {MAX_BLOB_BYTES}; choose smaller widths",
-                context.model().parameters()
+                "[model] has {parameters} parameters, whose training state takes about {state} bytes, a database value \
+                 holds {MAX_BLOB_BYTES}; choose smaller widths"
             )));
         }
         Ok(())

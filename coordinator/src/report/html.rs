@@ -66,7 +66,7 @@ fn cards(summary: &Summary) -> String {
         (format!("AUROC, {on}"), or_dash(summary.auroc.map(share))),
         (format!("AUPR, {on}"), or_dash(summary.aupr.map(share))),
         (format!("Brier score, {on}"), or_dash(summary.brier.map(share))),
-        ("sites".to_owned(), summary.sites.to_string()),
+        sites_card(summary),
         ("ε, replace".to_owned(), epsilon(summary.epsilon.replace)),
         ("ε, zero_out".to_owned(), epsilon(summary.epsilon.zero_out)),
         ("rounds".to_owned(), format!("{} / {}", summary.rounds, summary.study.rounds_planned)),
@@ -76,6 +76,16 @@ fn cards(summary: &Summary) -> String {
         format!("<div class=\"card\"><b>{value}</b><span>{}</span></div>", escape(&label))
     };
     format!("<div class=\"cards\">{}</div>", cards.map(card).concat())
+}
+
+/// Says so where the figures beside it are not of all sites.
+fn sites_card(summary: &Summary) -> (String, String) {
+    match summary.evaluated_sites {
+        Some(some) if some < summary.sites => {
+            ("sites evaluated".to_owned(), format!("{some} of {}", summary.sites))
+        }
+        _ => ("sites".to_owned(), summary.sites.to_string()),
+    }
 }
 
 fn guarantee(context: &StudyContext, summary: &Summary) -> String {
@@ -165,7 +175,12 @@ fn metrics(summary: &Summary) -> String {
     }
     let note = match &summary.evaluated {
         Some(on) => {
-            format!("Headline figures are those of cohort <code>{}</code>, pooled.", escape(&on.cohort))
+            let sites = summary.evaluated_sites.unwrap_or(0);
+            format!(
+                "Headline figures are those of cohort <code>{}</code>, pooled over {sites} of {} sites.",
+                escape(&on.cohort),
+                summary.sites
+            )
         }
         None => String::new(),
     };

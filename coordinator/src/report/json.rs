@@ -25,6 +25,8 @@ pub(crate) struct Summary {
     pub(crate) brier: Option<f64>,
     /// Which evaluation the figures above are of; null without one.
     pub(crate) evaluated: Option<Evaluated>,
+    /// Sites whose records those figures pool; null without them.
+    pub(crate) evaluated_sites: Option<usize>,
     /// The consortium's figures, upper bounds.
     pub(crate) epsilon: EpsilonPair,
     pub(crate) delta: f64,
@@ -167,6 +169,7 @@ pub(crate) fn summary(context: &StudyContext, facts: &Facts) -> Result<Summary, 
         aupr: last.and_then(|metric| metric.aupr),
         brier: last.map(|metric| metric.brier),
         evaluated: last.map(|metric| evaluated(facts, metric)),
+        evaluated_sites: last.map(|metric| pooled_sites(facts, metric)),
         epsilon: spent.total,
         delta: study.privacy.delta.get(),
         rounds: facts.study.rounds_applied,
@@ -296,6 +299,15 @@ fn evaluated(facts: &Facts, metric: &crate::store::MetricRow) -> Evaluated {
         round: metric.round,
         of_final_model: metric.model_version == facts.study.final_version,
     }
+}
+
+fn pooled_sites(facts: &Facts, pooled: &crate::store::MetricRow) -> usize {
+    let same = |metric: &&crate::store::MetricRow| {
+        metric.site.is_some()
+            && metric.model_version == pooled.model_version
+            && metric.cohort == pooled.cohort
+    };
+    facts.metrics.iter().filter(same).count()
 }
 
 fn metric_entry(facts: &Facts, metric: &crate::store::MetricRow) -> MetricEntry {

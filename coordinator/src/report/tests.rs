@@ -262,6 +262,10 @@ fn figures_that_are_not_the_final_ones_say_which_they_are() {
     let summary = json::summary(&context, &facts).unwrap();
     let page = html::page(&context, &facts, &summary);
     assert!(page.contains("AUROC, test<") && page.contains("those of cohort <code>test</code>"));
+    facts.metrics.extend(["hospital-a", "d"].map(|site| metric(Some(site), 20, "test", 21)));
+    let summary = json::summary(&context, &facts).unwrap();
+    assert!(html::page(&context, &facts, &summary).contains("<b>2 of 5</b><span>sites evaluated<"));
+    assert_eq!(summary.evaluated_sites, Some(2));
     facts.metrics.clear();
     assert_eq!(json::summary(&context, &facts).unwrap().evaluated_on(), "not evaluated");
 }

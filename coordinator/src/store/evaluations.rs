@@ -6,7 +6,7 @@ use prost::Message as _;
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
-use super::row::{RowExt as _, int};
+use super::row::{BindExt as _, RowExt as _, beginning, int};
 use super::{Store, StoreError};
 
 /// One model version on one cohort.
@@ -75,16 +75,12 @@ pub enum ReportReceipt {
     NotAsked,
 }
 
-/// The columns of an [`EvaluationRow`], followed by the rest of the statement.
-macro_rules! select_evaluation {
-    ($rest:literal) => {
-        sqlx::query(concat!(
-            "SELECT model_version, cohort, round, state, opened_ms, deadline_ms FROM evaluations \
-             WHERE study_id = $1 ",
-            $rest
-        ))
-    };
-}
+// The columns of a `EvaluationRow`.
+beginning!(
+    select_evaluation,
+    "SELECT model_version, cohort, round, state, opened_ms, deadline_ms FROM evaluations \
+             WHERE study_id = $1 "
+);
 
 fn evaluation_row(row: &AnyRow) -> Result<EvaluationRow, StoreError> {
     Ok(EvaluationRow {
@@ -111,9 +107,7 @@ impl Store {
                     "INSERT INTO evaluations (study_id, model_version, cohort, round, state, opened_ms, deadline_ms) \
                      VALUES ($1, $2, $3, $4, 'open', $5, $6) ON CONFLICT (study_id, model_version, cohort) DO NOTHING",
                 )
-                .bind(id.as_str())
-                .bind(int(evaluation.model_version))
-                .bind(evaluation.cohort.as_str())
+                .evaluated(id, evaluation.model_version, &evaluation.cohort)
                 .bind(int(evaluation.round))
                 .bind(int(evaluation.opened_ms))
                 .bind(int(evaluation.deadline_ms))
@@ -259,9 +253,7 @@ impl Store {
                 ];
                 for statement in closing {
                     sqlx::query(statement)
-                        .bind(id.as_str())
-                        .bind(int(evaluation.model_version))
-                        .bind(evaluation.cohort.as_str())
+                        .evaluated(id, evaluation.model_version, &evaluation.cohort)
                         .execute(&mut **tx)
                         .await?;
                 }
@@ -359,9 +351,7 @@ async fn ask(
         "INSERT INTO evaluation_sites (study_id, model_version, cohort, site_id, outcome, detail) \
          VALUES ($1, $2, $3, $4, 'asked', '') ON CONFLICT (study_id, model_version, cohort, site_id) DO NOTHING",
     )
-    .bind(id.as_str())
-    .bind(int(evaluation.model_version))
-    .bind(evaluation.cohort.as_str())
+    .evaluated(id, evaluation.model_version, &evaluation.cohort)
     .bind(site.as_str())
     .execute(tx)
     .await?;

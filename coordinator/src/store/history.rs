@@ -6,7 +6,7 @@ use fusiondp_protocol::{RoundPhase, SiteId, StudyId};
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
-use super::row::{RowExt as _, int};
+use super::row::{BindExt as _, RowExt as _, beginning, int};
 use super::{Store, StoreError};
 use crate::round::RoundKey;
 use crate::round::reporting::SiteOutcome;
@@ -45,16 +45,12 @@ pub struct ParticipationRow {
     pub detail: String,
 }
 
-/// The columns of a [`RoundRow`], followed by the rest of the statement.
-macro_rules! select_round {
-    ($rest:literal) => {
-        sqlx::query(concat!(
-            "SELECT round, attempt, phase, model_version, detail, opened_ms, deadline_ms, ended_ms, public_loss \
-             FROM rounds WHERE study_id = $1 ",
-            $rest
-        ))
-    };
-}
+// The columns of a `RoundRow`.
+beginning!(
+    select_round,
+    "SELECT round, attempt, phase, model_version, detail, opened_ms, deadline_ms, ended_ms, public_loss \
+             FROM rounds WHERE study_id = $1 "
+);
 
 fn round_row(row: &AnyRow) -> Result<RoundRow, StoreError> {
     Ok(RoundRow {
@@ -87,7 +83,7 @@ pub(super) async fn outcomes(
     let query = sqlx::query(
         "SELECT site_id, outcome FROM round_sites WHERE study_id = $1 AND round = $2 AND attempt = $3",
     );
-    let rows = query.bind(id.as_str()).bind(int(key.round)).bind(int(key.attempt)).fetch_all(tx).await?;
+    let rows = query.attempt(id, key.round, key.attempt).fetch_all(tx).await?;
     rows.iter().map(|row| Ok((row.parsed("site_id")?, row.parsed("outcome")?))).collect()
 }
 

@@ -7,7 +7,7 @@ use fusiondp_protocol::{RoundPhase, SiteId, StudyId};
 use sqlx::AnyConnection;
 
 use super::models::{self, NewModel};
-use super::row::int;
+use super::row::{BindExt as _, int};
 use super::{Store, StoreError, mirror, sites};
 use crate::round::reporting::SiteOutcome;
 use crate::round::{Abandoned, Configuration, RoundKey, Selection};
@@ -49,9 +49,7 @@ pub(super) async fn open(
         "INSERT INTO rounds (study_id, round, attempt, phase, model_version, detail, opened_ms, deadline_ms, \
          ended_ms) VALUES ($1, $2, $3, 'selection', $4, '', $5, 0, 0)",
     )
-    .bind(id.as_str())
-    .bind(int(key.round))
-    .bind(int(key.attempt))
+    .attempt(id, key.round, key.attempt)
     .bind(int(key.model_version))
     .bind(int(now_ms))
     .execute(tx)
@@ -72,9 +70,7 @@ async fn advance(
         "UPDATE rounds SET phase = $5, detail = '' WHERE study_id = $1 AND round = $2 AND attempt = $3 \
          AND phase = $4",
     )
-    .bind(id.as_str())
-    .bind(int(key.round))
-    .bind(int(key.attempt))
+    .attempt(id, key.round, key.attempt)
     .bind(from.as_str())
     .bind(to.as_str())
     .execute(tx)
@@ -90,9 +86,7 @@ async fn join_reported(tx: &mut AnyConnection, id: &StudyId, key: RoundKey) -> R
          WHERE study_id = $1 AND round = $2 AND outcome = 'accepted' \
          ON CONFLICT (study_id, round, attempt, site_id) DO NOTHING",
     )
-    .bind(id.as_str())
-    .bind(int(key.round))
-    .bind(int(key.attempt))
+    .attempt(id, key.round, key.attempt)
     .execute(tx)
     .await?;
     Ok(())
@@ -104,9 +98,7 @@ async fn close_reporting(tx: &mut AnyConnection, id: &StudyId, key: RoundKey) ->
         "UPDATE round_sites SET outcome = 'missing' WHERE study_id = $1 AND round = $2 AND attempt = $3 \
          AND outcome = 'working'",
     )
-    .bind(id.as_str())
-    .bind(int(key.round))
-    .bind(int(key.attempt))
+    .attempt(id, key.round, key.attempt)
     .execute(&mut *tx)
     .await?;
     sqlx::query(
@@ -114,9 +106,7 @@ async fn close_reporting(tx: &mut AnyConnection, id: &StudyId, key: RoundKey) ->
          (SELECT site_id FROM round_sites WHERE study_id = $1 AND round = $2 AND attempt = $3 \
          AND outcome <> 'reported')",
     )
-    .bind(id.as_str())
-    .bind(int(key.round))
-    .bind(int(key.attempt))
+    .attempt(id, key.round, key.attempt)
     .execute(tx)
     .await?;
     Ok(())
@@ -131,9 +121,7 @@ impl Store {
                     "UPDATE rounds SET detail = $4 WHERE study_id = $1 AND round = $2 AND attempt = $3 \
                      AND phase = 'selection'",
                 )
-                .bind(id.as_str())
-                .bind(int(key.round))
-                .bind(int(key.attempt))
+                .attempt(id, key.round, key.attempt)
                 .bind(detail)
                 .execute(&mut **tx)
                 .await?;
@@ -158,9 +146,7 @@ impl Store {
                          AND round = $2 AND site_id = $4 AND outcome = 'accepted') \
                          THEN 'reported' ELSE 'working' END, ''",
                     )
-                    .bind(id.as_str())
-                    .bind(int(key.round))
-                    .bind(int(key.attempt))
+                    .attempt(id, key.round, key.attempt)
                     .bind(site.as_str())
                     .execute(&mut **tx)
                     .await?;
@@ -275,9 +261,7 @@ impl Store {
                     "UPDATE round_sites SET outcome = $5, detail = $6 WHERE study_id = $1 AND round = $2 \
                      AND (attempt = $3 OR $7 = 1) AND site_id = $4 AND outcome = 'working'",
                 )
-                .bind(id.as_str())
-                .bind(int(round))
-                .bind(int(attempt))
+                .attempt(id, round, attempt)
                 .bind(site.as_str())
                 .bind(outcome.as_str())
                 .bind(detail)
@@ -304,9 +288,7 @@ async fn set_deadline(
     deadline_ms: u64,
 ) -> Result<(), StoreError> {
     sqlx::query("UPDATE rounds SET deadline_ms = $4 WHERE study_id = $1 AND round = $2 AND attempt = $3")
-        .bind(id.as_str())
-        .bind(int(key.round))
-        .bind(int(key.attempt))
+        .attempt(id, key.round, key.attempt)
         .bind(int(deadline_ms))
         .execute(tx)
         .await?;
@@ -325,9 +307,7 @@ async fn end_attempt(
         "UPDATE rounds SET ended_ms = $4, detail = $5, public_loss = $6 WHERE study_id = $1 AND round = $2 \
          AND attempt = $3",
     )
-    .bind(id.as_str())
-    .bind(int(key.round))
-    .bind(int(key.attempt))
+    .attempt(id, key.round, key.attempt)
     .bind(int(now_ms))
     .bind(detail)
     .bind(public_loss)

@@ -2,16 +2,49 @@
 
 use std::str::FromStr;
 
-use sqlx::Row as _;
-use sqlx::any::AnyRow;
+use fusiondp_protocol::{CohortName, StudyId};
+use sqlx::any::{AnyArguments, AnyRow};
+use sqlx::query::Query;
+use sqlx::{Any, Row as _};
 
 use super::StoreError;
+
+/// Defines a macro that completes the beginning of a statement to a query: sqlx takes literals only.
+macro_rules! beginning {
+    ($name:ident, $beginning:literal) => {
+        macro_rules! $name {
+            ($rest:literal) => {
+                sqlx::query(concat!($beginning, $rest))
+            };
+        }
+    };
+}
+
+pub(super) use beginning;
 
 type Cell<T> = Result<T, StoreError>;
 
 /// An unsigned integer as the database keeps it: the same 64 bits.
 pub(super) fn int(value: impl Into<u64>) -> i64 {
     value.into().cast_signed()
+}
+
+/// Keys that several values make up together.
+pub(super) trait BindExt<'q> {
+    /// Study, round and attempt.
+    fn attempt(self, id: &'q StudyId, round: u32, attempt: u32) -> Self;
+    /// Study, model version and cohort.
+    fn evaluated(self, id: &'q StudyId, model_version: u64, cohort: &'q CohortName) -> Self;
+}
+
+impl<'q> BindExt<'q> for Query<'q, Any, AnyArguments> {
+    fn attempt(self, id: &'q StudyId, round: u32, attempt: u32) -> Self {
+        self.bind(id.as_str()).bind(int(round)).bind(int(attempt))
+    }
+
+    fn evaluated(self, id: &'q StudyId, model_version: u64, cohort: &'q CohortName) -> Self {
+        self.bind(id.as_str()).bind(int(model_version)).bind(cohort.as_str())
+    }
 }
 
 /// Readers by column name.

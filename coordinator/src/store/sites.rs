@@ -4,7 +4,7 @@ use fusiondp_protocol::{Digest, Enrolment, SiteId, StudyId};
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
-use super::row::{RowExt as _, int};
+use super::row::{RowExt as _, beginning, int};
 use super::{Store, StoreError};
 
 /// A site that has registered at some time.
@@ -76,16 +76,12 @@ impl Standing {
     }
 }
 
-/// The columns of a [`StudySiteRow`], followed by the rest of the statement.
-macro_rules! select_study_site {
-    ($rest:literal) => {
-        sqlx::query(concat!(
-            "SELECT site_id, state, detail, units, records, ledger_head, rounds_contributed, rounds_missed, \
-             epsilon_replace, epsilon_zero_out, mirror_gaps FROM study_sites WHERE study_id = $1 ",
-            $rest
-        ))
-    };
-}
+// The columns of a `StudySiteRow`.
+beginning!(
+    select_study_site,
+    "SELECT site_id, state, detail, units, records, ledger_head, rounds_contributed, rounds_missed, \
+             epsilon_replace, epsilon_zero_out, mirror_gaps FROM study_sites WHERE study_id = $1 "
+);
 
 fn study_site_row(row: &AnyRow) -> Result<StudySiteRow, StoreError> {
     let head = row.optional_text("ledger_head")?;

@@ -7,7 +7,7 @@ use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
 use super::models::{self, NewModel};
-use super::row::{RowExt as _, int};
+use super::row::{RowExt as _, beginning, int};
 use super::{Store, StoreError, rounds};
 use crate::round::RoundKey;
 
@@ -96,17 +96,13 @@ impl StudyRow {
     }
 }
 
-/// The columns of a [`StudyRow`], followed by the rest of the statement.
-macro_rules! select_study {
-    ($rest:literal) => {
-        sqlx::query(concat!(
-            "SELECT study_id, name, digest, state, detail, rounds, rounds_applied, model_version, final_version, \
+// The columns of a `StudyRow`.
+beginning!(
+    select_study,
+    "SELECT study_id, name, digest, state, detail, rounds, rounds_applied, model_version, final_version, \
              plan, stop_requested, public_loss, enrolment_deadline_ms, submitted_ms, started_ms, ended_ms \
-             FROM studies ",
-            $rest
-        ))
-    };
-}
+             FROM studies "
+);
 
 fn study_row(row: &AnyRow) -> Result<StudyRow, StoreError> {
     Ok(StudyRow {

@@ -3,8 +3,8 @@ use std::collections::BTreeSet;
 
 use fusiondp_dp::{Digest, UpdateId};
 use fusiondp_protocol::{
-    Enrolment, Plan, RoundPhase, SiteId, SiteSize, StudyDocument, StudyId, StudyState, UpdateHeader,
-    UpdateOutcome,
+    Enrolment, EvaluationReport, Plan, RoundPhase, SiteId, SiteSize, StudyDocument, StudyId, StudyState,
+    UpdateHeader, UpdateOutcome,
 };
 use fusiondp_runtime::files::create_private_folder;
 
@@ -523,4 +523,56 @@ async fn one_coordinator_has_the_database() {
     assert!(matches!(error, StoreError::DatabaseInUse { .. }), "{error}");
     drop(store);
     reopen(other.path()).await;
+}
+
+/// As many records as reports were there when the figures were made.
+fn counted(evaluation: &EvaluationRow, sites: &[EvaluationSite]) -> Vec<MetricRow> {
+    vec![MetricRow {
+        model_version: evaluation.model_version,
+        round: evaluation.round,
+        cohort: evaluation.cohort.clone(),
+        site: None,
+        records: sites.iter().filter(|site| site.report.is_some()).count() as u64,
+        positives: 0,
+        auroc: None,
+        aupr: None,
+        brier: 0.0,
+        log_loss: 0.0,
+    }]
+}
+
+#[tokio::test]
+async fn a_report_that_was_acknowledged_is_in_the_figures() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, document) = running(folder.path()).await;
+    let id = document.id();
+    let cohort: fusiondp_protocol::CohortName = "val".parse().unwrap();
+    let evaluation = EvaluationRow {
+        model_version: 1,
+        cohort: cohort.clone(),
+        round: 0,
+        open: true,
+        opened_ms: 1,
+        deadline_ms: 9,
+    };
+    store.open_evaluation(id, &evaluation, &["a", "b"].map(site)).await.unwrap();
+    let report = EvaluationReport {
+        study_id: id.clone(),
+        model_version: 1,
+        cohort,
+        records: 1,
+        positives: 1,
+        brier: 0.5,
+        log_loss: 0.5,
+        positive_counts: [vec![1], vec![0; 4095]].concat(),
+        negative_counts: vec![0; 4096],
+    };
+    assert_eq!(store.evaluation_waits_for(id, &evaluation).await.unwrap(), 2);
+    assert_eq!(store.record_evaluation(&site("a"), &report).await.unwrap(), ReportReceipt::Stored);
+    assert_eq!(store.evaluation_waits_for(id, &evaluation).await.unwrap(), 1);
+    let sites = store.close_evaluation(id, &evaluation, counted).await.unwrap();
+    assert_eq!(sites.iter().map(|site| site.report.is_some()).collect::<Vec<_>>(), [true, false]);
+    assert_eq!(store.metrics(id).await.unwrap()[0].records, 1);
+    assert_eq!(store.record_evaluation(&site("b"), &report).await.unwrap(), ReportReceipt::TooLate);
+    assert!(store.open_evaluations(id).await.unwrap().is_empty());
 }

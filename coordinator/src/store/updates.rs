@@ -8,7 +8,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
-use super::row::{RowExt as _, int};
+use super::row::{BindExt as _, RowExt as _, int};
 use super::{Store, StoreError, history, mirror, studies};
 use crate::round::aggregation::StoredUpdate;
 
@@ -240,7 +240,7 @@ async fn selected_version(
          AND r.round = s.round AND r.attempt = s.attempt \
          WHERE s.study_id = $1 AND s.round = $2 AND s.attempt = $3 AND s.site_id = $4",
     );
-    let query = query.bind(header.study_id.as_str()).bind(int(header.round)).bind(int(header.attempt));
+    let query = query.attempt(&header.study_id, header.round, header.attempt);
     query.bind(site.as_str()).fetch_optional(tx).await?.map(|row| row.uint("model_version")).transpose()
 }
 
@@ -249,7 +249,7 @@ async fn stored(tx: &mut AnyConnection, site: &SiteId, header: &UpdateHeader) ->
     let query = sqlx::query(
         "SELECT COUNT(*) AS stored FROM updates WHERE study_id = $1 AND round = $2 AND attempt = $3 AND site_id = $4",
     );
-    let query = query.bind(header.study_id.as_str()).bind(int(header.round)).bind(int(header.attempt));
+    let query = query.attempt(&header.study_id, header.round, header.attempt);
     query.bind(site.as_str()).fetch_one(tx).await?.uint("stored")
 }
 
@@ -293,9 +293,7 @@ async fn insert(
          ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 0, 0.0, 0.0, 0.0, 0.0, $14)",
     )
     .bind(header.update_id.to_string())
-    .bind(header.study_id.as_str())
-    .bind(int(header.round))
-    .bind(int(header.attempt))
+    .attempt(&header.study_id, header.round, header.attempt)
     .bind(site.as_str())
     .bind(int(header.model_version))
     .bind(if accepted { "accepted" } else { "late" })
@@ -383,9 +381,7 @@ async fn mark_late(tx: &mut AnyConnection, site: &SiteId, header: &UpdateHeader)
         "UPDATE round_sites SET outcome = 'late', detail = '' WHERE study_id = $1 AND round = $2 AND attempt = $3 \
          AND site_id = $4 AND outcome <> 'reported'",
     )
-    .bind(header.study_id.as_str())
-    .bind(int(header.round))
-    .bind(int(header.attempt))
+    .attempt(&header.study_id, header.round, header.attempt)
     .bind(site.as_str())
     .execute(tx)
     .await?;

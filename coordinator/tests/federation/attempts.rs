@@ -18,9 +18,9 @@ use crate::setup::{Federation, channel, document};
 const QUIET: (&str, &str) = ("every_rounds = 2", "every_rounds = 0");
 
 /// A site that the test plays by hand.
-struct Hand {
-    client: FederationClient<Channel>,
-    site: FakeSite,
+pub(crate) struct Hand {
+    pub(crate) client: FederationClient<Channel>,
+    pub(crate) site: FakeSite,
 }
 
 impl Hand {
@@ -49,7 +49,7 @@ impl Hand {
         Assignment::try_from(self.client.next_assignment(poll).await.unwrap().into_inner()).unwrap()
     }
 
-    async fn task(&mut self) -> TrainingTask {
+    pub(crate) async fn task(&mut self) -> TrainingTask {
         loop {
             if let Assignment::Training(task) = self.poll(5_000).await {
                 return task;
@@ -78,7 +78,7 @@ async fn wait_attempt(federation: &Federation, id: &StudyId, attempt: u32, phase
     }
 }
 
-async fn two_hands(folder: &Path, timeout: &str) -> (Federation, StudyId, Hand, Hand) {
+pub(crate) async fn two_hands(folder: &Path, timeout: &str) -> (Federation, StudyId, Hand, Hand) {
     let mut federation = Federation::start(folder, &["a", "b", "c"]).await;
     federation.join("a", Behavior::Works);
     let id = federation

@@ -3,6 +3,7 @@
 
 mod attempts;
 mod fake;
+mod faults;
 mod refusals;
 mod restart;
 mod rounds;

@@ -271,13 +271,12 @@ async fn refuse_altered_entries(
         assert_eq!(kind(&refused), ProblemType::MalformedMessage);
         assert!(refused.message().contains(said), "{refused:?}");
     }
-    let changes: [(&str, Change); 2] = [
-        ("local_step", |charge| charge.local_step = 2),
-        ("model_digest", |charge| charge.model_digest = Digest::of(b"another model")),
+    let charge = true_entry.charge().clone();
+    let changes = [
+        ("local_step", ChargeRequest { local_step: 2, ..charge.clone() }),
+        ("model_digest", ChargeRequest { model_digest: Digest::of(b"another model"), ..charge }),
     ];
-    for (field, change) in changes {
-        let mut charge = true_entry.charge().clone();
-        change(&mut charge);
+    for (field, charge) in changes {
         let refused = submit(client, &charged(header, charge).await, payload).await.unwrap_err();
         assert_eq!(kind(&refused), ProblemType::MalformedMessage);
         assert!(refused.message().contains(field), "{refused:?}");
