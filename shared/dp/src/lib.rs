@@ -64,8 +64,8 @@ pub mod step;
 pub mod steps;
 
 pub use accountant::{
-    AccountantError, PldAccountant, PrivacyAccountant, RdpAccountant, calibrate_noise, epsilon,
-    epsilon_of_steps,
+    Accountant, AccountantError, EpsilonBounds, PldAccountant, PrivacyAccountant, RdpAccountant,
+    calibrate_noise, epsilon, epsilon_of_steps,
 };
 pub use event::DpEvent;
 pub use ledger::{

@@ -1,6 +1,6 @@
 //! From a composed distribution to the epsilon at a delta.
 
-use super::{convolution::Composed, tilt::Tilt};
+use super::{Side, convolution::Composed, tilt::TiltedSum};
 
 /// Tail sums of a composed, tilted distribution over a window of losses.
 ///
@@ -12,7 +12,7 @@ use super::{convolution::Composed, tilt::Tilt};
 /// so that `delta(ε) = e^(K - λ j h) (excesses[j] + (1 - e^x) weights[j])` for `ε = j h + x`, `x` in `(-h, 0]`, where `K`
 /// is the log-moment. Both follow from their neighbors by additions of nonnegative terms, without cancellation.
 pub(super) struct DeltaCurve<'a> {
-    tilt: &'a Tilt,
+    sum: &'a TiltedSum,
     interval: f64,
     /// Grid index of the first loss of the window.
     first: i64,
@@ -34,24 +34,31 @@ pub(super) enum Crossing {
 impl<'a> DeltaCurve<'a> {
     /// The curve over losses from `first * interval` upwards.
     ///
-    /// Losses below the window and above it, folded into it, only add to delta.
-    pub(super) fn new(composed: &Composed, tilt: &'a Tilt, interval: f64, first: i64) -> Self {
+    /// Errors of the composed probabilities are added on the side above and subtracted on the side below. Losses below
+    /// the window, folded into it, only add to delta; those above it lose by it.
+    pub(super) fn new(
+        composed: &Composed,
+        sum: &'a TiltedSum,
+        (interval, first): (f64, i64),
+        side: Side,
+    ) -> Self {
         let length = composed.probabilities.len();
         let (mut weights, mut excesses) = (vec![0.0; length], vec![0.0; length]);
-        let weight_decay = (-(tilt.value + 1.0) * interval).exp();
-        let excess_decay = (-tilt.value * interval).exp();
+        let weight_decay = (-(sum.tilt + 1.0) * interval).exp();
+        let excess_decay = (-sum.tilt * interval).exp();
         let gap = -(-interval).exp_m1();
         let (mut weight, mut excess) = (0.0, 0.0);
         for place in (0..length).rev() {
             let cyclic = (first + place as i64).rem_euclid(length as i64) as usize;
             excess = excess_decay * (excess + gap * weight);
-            let probability = composed.probabilities[cyclic];
-            // Not `max`, which would make nothing of what is not a number.
-            let probability = if probability < 0.0 { 0.0 } else { probability };
-            weight = weight_decay * weight + probability + composed.error;
+            let probability = match side {
+                Side::Above => not_negative(composed.probabilities[cyclic]) + composed.error,
+                Side::Below => not_negative(composed.probabilities[cyclic] - composed.error),
+            };
+            weight = weight_decay * weight + probability;
             (weights[place], excesses[place]) = (weight, excess);
         }
-        Self { tilt, interval, first, weights, excesses }
+        Self { sum, interval, first, weights, excesses }
     }
 
     /// The least epsilon of the window at which the finite losses' delta is at most `e^log_delta`.
@@ -91,6 +98,11 @@ impl<'a> DeltaCurve<'a> {
 
     /// `K - λ j h`.
     fn log_scale(&self, place: usize) -> f64 {
-        self.tilt.log_moment - self.tilt.value * self.loss(place)
+        self.sum.log_moment() - self.sum.tilt * self.loss(place)
     }
+}
+
+/// Zero for what is below it; not `max`, which would make nothing of what is not a number.
+fn not_negative(value: f64) -> f64 {
+    if value < 0.0 { 0.0 } else { value }
 }

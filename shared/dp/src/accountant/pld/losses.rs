@@ -6,11 +6,7 @@ use crate::normal::quantile_bound;
 /// Most grid cells of one step.
 pub(super) const MOST_CELLS: f64 = 262_144.0;
 
-/// A probability distribution on multiples of an interval that dominates a step's privacy loss.
-///
-/// Connecting the dots (Doroshenko et al. 2022): the masses `p` and `p'` that the first and second distribution of the
-/// pair give to losses between two neighboring grid points are divided over these two points so that both totals stay.
-/// As merging atoms is post-processing and dividing is its reverse, the result dominates.
+/// A distribution on multiples of an interval that dominates a step's privacy loss, or that the step's loss dominates.
 #[derive(Debug, Clone)]
 pub(super) struct LossDistribution {
     /// Spacing of the losses.
@@ -21,10 +17,8 @@ pub(super) struct LossDistribution {
     pub(super) probabilities: Vec<f64>,
     /// Bound on the probability of larger losses, counted as infinite.
     pub(super) at_infinity: f64,
-    /// Bound on how far rounding may have set any loss too low.
+    /// Bound on how far rounding may have set any loss to the wrong side.
     pub(super) uncertainty: f64,
-    /// How many times the step is taken.
-    pub(super) steps: f64,
 }
 
 /// The range of losses that is discretized.
@@ -44,7 +38,12 @@ impl LossRange {
 
     /// Whether the range has a length, and one that doubles of its size resolve; false for NaN.
     pub(super) fn is_resolved(&self) -> bool {
-        self.length() > 0.0 && self.low.abs().max(self.high.abs()) < 1e6 * self.length()
+        self.length() > 0.0 && self.magnitude() < 1e6 * self.length()
+    }
+
+    /// The larger of the ends' distances from zero.
+    pub(super) fn magnitude(&self) -> f64 {
+        self.low.abs().max(self.high.abs())
     }
 
     /// Length of the range.
@@ -54,9 +53,13 @@ impl LossRange {
 }
 
 impl LossDistribution {
-    /// Discretizes `range` of the losses of `pair`: what lies above counts as infinite, what lies below is raised to the
+    /// A distribution that dominates: of `range`, what lies above counts as infinite, what lies below is raised to the
     /// least grid loss.
-    pub(super) fn of(pair: &DominatingPair, steps: u64, range: LossRange, interval: f64) -> Self {
+    ///
+    /// Connecting the dots (Doroshenko et al. 2022): the masses `p` and `p'` that the first and second distribution of the
+    /// pair give to losses between two neighboring grid points are divided over these two points so that both totals stay.
+    /// As merging atoms is post-processing and dividing is its reverse, the result dominates.
+    pub(super) fn above(pair: &DominatingPair, range: LossRange, interval: f64) -> Self {
         let first = (range.low / interval).floor() as i64;
         let last = ((range.high / interval).ceil() as i64).max(first + 1);
         let cells = (last - first) as usize;
@@ -76,8 +79,7 @@ impl LossDistribution {
             first,
             probabilities,
             at_infinity: pair.first_mass_above(&low) * (1.0 + 1e-12),
-            uncertainty: pair.loss_uncertainty(range.low.abs().max(range.high.abs()) + interval),
-            steps: steps as f64,
+            uncertainty: pair.loss_uncertainty(range.magnitude() + interval),
         }
     }
 
@@ -88,9 +90,7 @@ impl LossDistribution {
 
     /// `ln E[e^(tilt L); L finite]` of one step, NaN where it underflows.
     pub(super) fn log_moment(&self, tilt: f64) -> f64 {
-        let decay = (-tilt * self.interval).exp();
-        // Horner's scheme from the least loss upwards, scaled by the largest power.
-        let scaled = self.probabilities.iter().fold(0.0, |sum, &p| sum * decay + p);
+        let scaled = polynomial(&self.probabilities, (-tilt * self.interval).exp());
         let log_scaled = if scaled >= f64::MIN_POSITIVE { scaled.ln() } else { f64::NAN };
         log_scaled + tilt * self.last() as f64 * self.interval
     }
@@ -102,6 +102,21 @@ impl LossDistribution {
             (index, p * (tilt * (index as f64 * self.interval) - log_moment).exp())
         })
     }
+}
+
+/// `Σ p_i decay^(n-1-i)`: the sum of weighted powers, scaled by the largest one, as several Horner schemes side by side.
+fn polynomial(probabilities: &[f64], decay: f64) -> f64 {
+    const LANES: usize = 8;
+    let (first, rest) = probabilities.split_at(probabilities.len() % LANES);
+    let mut sums = [0.0; LANES];
+    sums[LANES - first.len()..].copy_from_slice(first);
+    let decays = decay.powi(LANES as i32);
+    for chunk in rest.chunks_exact(LANES) {
+        for (sum, &p) in sums.iter_mut().zip(chunk) {
+            *sum = *sum * decays + p;
+        }
+    }
+    sums.iter().fold(0.0, |sum, &lane| sum * decay + lane)
 }
 
 /// Divides the mass of the cell `(loss, loss + interval]` over its ends.
@@ -140,7 +155,7 @@ mod tests {
         for direction in [Direction::Remove, Direction::Add, Direction::Replace] {
             let pair = DominatingPair::new(&Part { shift: 0.8, probability: 0.1, steps: 1 }, direction);
             let range = LossRange::of(&pair, 1e-12);
-            let coarse = LossDistribution::of(&pair, 1, range, 0.05);
+            let coarse = LossDistribution::above(&pair, range, 0.05);
             for step in -8..40 {
                 let epsilon = f64::from(step) * 0.025;
                 let edge = pair.edge(pair.value_at(epsilon));
@@ -161,7 +176,7 @@ mod tests {
         let moments: Vec<f64> = [0.2, 0.1, 0.05, 0.025]
             .into_iter()
             .map(|interval| {
-                let losses = LossDistribution::of(&pair, 1, range, interval);
+                let losses = LossDistribution::above(&pair, range, interval);
                 let total: f64 = losses.probabilities.iter().sum::<f64>() + losses.at_infinity;
                 assert!((total - 1.0).abs() < 1e-11, "{total}");
                 losses.log_moment(3.0)

@@ -7,6 +7,8 @@
 //! 3. `convolution`: all steps composed by Fourier transform, with a bound on its rounding;
 //! 4. `curve`: the epsilon at which the composed curve meets what is left of delta.
 //!
+//! `grid` joins them, `cache` keeps grids, and `merged` discretizes from below, for lower bounds to check with.
+//!
 //! Delta pays for everything left out: probability truncated into an infinite loss, losses beyond the window (Chernoff),
 //! rounding of the transforms. Epsilon pays for the rounding of losses.
 //!
@@ -14,21 +16,29 @@
 //!
 //! Dividing a cell's mass over its ends keeps mass and mean of `e^-L` and raises `E[e^(λL)]` by a factor of at most
 //! `1 + λ(λ+1) h²/8`, so `T` steps raise epsilon by about `T (λ+1) h²/8` or less. The interval `h` makes that 0.01 %.
+//!
+//! # Same steps, same figure
+//!
+//! Coordinator and sites compare epsilons, so a figure must not depend on what was computed before. A grid is therefore
+//! chosen for counts rounded up to four significant bits, whatever the counts are, and then composes the true ones.
 
+mod cache;
 mod convolution;
 mod curve;
+mod grid;
 mod losses;
+mod merged;
 pub(in crate::accountant) mod pair;
 mod tilt;
 
+pub(in crate::accountant) use self::cache::GridCache;
 use self::{
-    curve::{Crossing, DeltaCurve},
-    losses::{LossDistribution, LossRange, MOST_CELLS},
+    grid::{Grid, RangedPair, longest_range},
+    losses::LossRange,
     pair::{Direction, DominatingPair},
-    tilt::Tilt,
 };
 use super::{
-    AccountantError, PrivacyAccountant,
+    AccountantError, EpsilonBounds, PrivacyAccountant,
     composition::{Composition, Part},
 };
 use crate::{
@@ -36,20 +46,23 @@ use crate::{
     steps::StepCounts,
 };
 
-/// Relative error of epsilon that the adaptive interval permits.
-const ACCURACY: f64 = 1e-4;
 /// Epsilons below this are computed with the absolute error of this one.
 const LEAST_RESOLVED: f64 = 1e-4;
-/// Grid cells of one step in the first attempt.
-const FIRST_CELLS: f64 = 2048.0;
-/// Most times that the interval is changed, before composing and again after.
-const MOST_REFINEMENTS: usize = 6;
 /// Most points of the composed grid: adaptive, and with a fixed interval.
 const MOST_POINTS: (usize, usize) = (1 << 20, 1 << 23);
 /// Fraction of delta that truncating the steps' upper tails may cost.
 const TRUNCATION: f64 = 1e-5;
 /// Deltas below this are not resolved in double precision.
 const LEAST_DELTA: f64 = 1e-200;
+
+/// On which side of the truth a computation errs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    /// Upper bounds, the only ones that are reported as privacy.
+    Above,
+    /// Lower bounds, to check the others with.
+    Below,
+}
 
 /// Composes discretized privacy loss distributions: an upper bound on epsilon, tight to about 0.01 %.
 #[derive(Debug, Clone, Copy, Default)]
@@ -72,6 +85,43 @@ impl PldAccountant {
             Err(AccountantError::Interval { interval })
         }
     }
+
+    /// A lower and an upper bound on the true epsilon of `steps`: what no correct accountant can go below, and what
+    /// [`PrivacyAccountant::epsilon_of_steps`] reports.
+    ///
+    /// The lower bound is zero where none could be established; it is for checking, never for a budget.
+    ///
+    /// # Errors
+    /// As [`PrivacyAccountant::epsilon`].
+    pub fn bounds(
+        &self,
+        steps: &StepCounts,
+        delta: Delta,
+        relation: NeighboringRelation,
+    ) -> Result<EpsilonBounds, AccountantError> {
+        let composition = Composition::of(steps)?;
+        let mut lower = Epsilon::ZERO;
+        for &direction in Direction::all(relation) {
+            lower = lower.max(Steps::of(&composition, direction, delta.get()).lower(self.interval)?);
+        }
+        Ok(EpsilonBounds { lower, upper: self.epsilon_of_steps(steps, delta, relation)? })
+    }
+
+    /// The bound, with grids from `cache`.
+    pub(in crate::accountant) fn epsilon_with(
+        &self,
+        cache: &mut GridCache,
+        composition: &Composition,
+        delta: Delta,
+        relation: NeighboringRelation,
+    ) -> Result<Epsilon, AccountantError> {
+        let mut largest = Epsilon::ZERO;
+        for &direction in Direction::all(relation) {
+            let steps = Steps::of(composition, direction, delta.get());
+            largest = largest.max(steps.upper(self.interval, cache)?);
+        }
+        Ok(largest.coarsened())
+    }
 }
 
 impl PrivacyAccountant for PldAccountant {
@@ -81,188 +131,89 @@ impl PrivacyAccountant for PldAccountant {
         delta: Delta,
         relation: NeighboringRelation,
     ) -> Result<Epsilon, AccountantError> {
-        let composition = Composition::of(steps)?;
-        let directions: &[Direction] = match relation {
-            NeighboringRelation::Replace => &[Direction::Replace],
-            NeighboringRelation::ZeroOut => &[Direction::Remove, Direction::Add],
-        };
-        let mut largest = Epsilon::ZERO;
-        for &direction in directions {
-            let steps = Steps::of(&composition, direction, delta.get());
-            largest = largest.max(steps.epsilon(self.interval, largest)?);
-        }
-        Ok(largest.coarsened())
+        self.epsilon_with(&mut GridCache::default(), &Composition::of(steps)?, delta, relation)
     }
 }
 
 /// The steps of a composition in one direction.
-struct Steps {
-    /// Pair, multiplicity and discretized range of each kind of step.
-    kinds: Vec<(DominatingPair, u64, LossRange)>,
-    /// Number of all steps.
-    total: f64,
+struct Steps<'a> {
+    parts: &'a [Part],
+    direction: Direction,
+    counts: Vec<u64>,
     delta: f64,
 }
 
-impl Steps {
-    fn of(composition: &Composition, direction: Direction, delta: f64) -> Self {
-        let total = composition.steps as f64;
-        let tail = TRUNCATION * delta / total.max(1.0);
-        let kind = |part: &Part| {
-            let pair = DominatingPair::new(part, direction);
-            (pair, part.steps, LossRange::of(&pair, tail))
-        };
-        Self { kinds: composition.parts.iter().map(kind).collect(), total, delta }
+impl<'a> Steps<'a> {
+    fn of(composition: &'a Composition, direction: Direction, delta: f64) -> Self {
+        let counts = composition.parts.iter().map(|part| part.steps).collect();
+        Self { parts: &composition.parts, direction, counts, delta }
     }
 
-    /// The bound for one direction; it need not be tightened once it is at most `enough`.
-    fn epsilon(&self, fixed: Option<f64>, enough: Epsilon) -> Result<Epsilon, AccountantError> {
-        let variation: f64 =
-            self.kinds.iter().map(|(pair, steps, _)| *steps as f64 * pair.total_variation()).sum();
+    fn pairs(&self) -> impl Iterator<Item = DominatingPair> + '_ {
+        self.parts.iter().map(|part| DominatingPair::new(part, self.direction))
+    }
+
+    /// Each kind of step with the range of losses to discretize if there are `counts` of them.
+    fn ranged(&self, counts: &[u64]) -> Vec<RangedPair> {
+        let total: f64 = counts.iter().map(|&count| count as f64).sum();
+        let tail = TRUNCATION * self.delta / total.max(1.0);
+        self.pairs().map(|pair| (pair, LossRange::of(&pair, tail))).collect()
+    }
+
+    /// Epsilon where it needs no composition: zero if delta pays for everything, infinite if nothing can be resolved.
+    fn trivial(&self) -> Option<Epsilon> {
+        let steps = self.pairs().zip(&self.counts);
+        let variation: f64 = steps.map(|(pair, &count)| count as f64 * pair.total_variation()).sum();
         if variation <= self.delta {
-            return Ok(Epsilon::ZERO);
+            return Some(Epsilon::ZERO);
         }
-        if self.delta < LEAST_DELTA || !self.kinds.iter().all(|(_, _, range)| range.is_resolved()) {
-            return Ok(Epsilon::INFINITE);
+        let resolved = self.ranged(&self.counts).iter().all(|(_, range)| range.is_resolved());
+        (self.delta < LEAST_DELTA || !resolved).then_some(Epsilon::INFINITE)
+    }
+
+    fn upper(&self, fixed: Option<f64>, cache: &mut GridCache) -> Result<Epsilon, AccountantError> {
+        if let Some(known) = self.trivial() {
+            return Ok(known);
         }
         match fixed {
-            Some(interval) => self.epsilon_with_fixed(interval),
-            None => Ok(self.epsilon_adaptive(enough).0),
+            Some(interval) => Ok(self.fixed_grid(interval)?.bound(&self.counts, MOST_POINTS.1)),
+            None => Ok(self.adaptive_upper(cache)),
         }
     }
 
-    fn longest_range(&self) -> f64 {
-        self.kinds.iter().map(|(_, _, range)| range.length()).fold(0.0, f64::max)
+    fn adaptive_upper(&self, cache: &mut GridCache) -> Epsilon {
+        let rounded: Vec<u64> = self.counts.iter().map(|&count| cache::rounded_up(count)).collect();
+        for planned in [&rounded, &self.counts] {
+            let bound = cache.grid(self, planned).bound(&self.counts, MOST_POINTS.0);
+            if bound.is_finite() {
+                return bound;
+            }
+        }
+        Epsilon::INFINITE
     }
 
-    fn epsilon_with_fixed(&self, interval: f64) -> Result<Epsilon, AccountantError> {
+    fn lower(&self, fixed: Option<f64>) -> Result<Epsilon, AccountantError> {
+        if self.trivial().is_some() {
+            return Ok(Epsilon::ZERO);
+        }
+        let kinds = self.ranged(&self.counts);
+        let above = match fixed {
+            Some(interval) => self.fixed_grid(interval)?,
+            None => Grid::adaptive(&kinds, &self.counts, self.delta),
+        };
+        Ok(above.from_below(&kinds).bound(&self.counts, MOST_POINTS.1))
+    }
+
+    fn fixed_grid(&self, interval: f64) -> Result<Grid, AccountantError> {
         let too_large = || AccountantError::GridTooLarge { interval, limit: MOST_POINTS.1 };
-        if self.longest_range() / interval > MOST_POINTS.1 as f64 {
+        let kinds = self.ranged(&self.counts);
+        if longest_range(&kinds) / interval > MOST_POINTS.1 as f64 {
             return Err(too_large());
         }
-        let grid = TiltedGrid::new(self, interval);
-        grid.window(grid.tilt.lower_guess(), MOST_POINTS.1).ok_or_else(too_large)?;
-        Ok(grid.epsilon(MOST_POINTS.1))
-    }
-
-    /// Refines the interval until it is fine enough for the epsilon that comes out of it; also returns the last one.
-    fn epsilon_adaptive(&self, enough: Epsilon) -> (Epsilon, f64) {
-        let mut grid = self.settled_grid(enough);
-        let mut best = grid.epsilon(MOST_POINTS.0);
-        for _ in 0..MOST_REFINEMENTS {
-            let wanted = self.wanted_interval(grid.tilt.value, best.get());
-            // Half as much again in error is not worth another composition.
-            if !best.is_finite() || best <= enough || grid.interval <= 1.25 * wanted {
-                break;
-            }
-            grid = TiltedGrid::new(self, wanted);
-            best = best.min(grid.epsilon(MOST_POINTS.0));
-        }
-        (best, grid.interval)
-    }
-
-    /// A grid whose interval suits the moment bound that it gives; costs no transform.
-    fn settled_grid(&self, enough: Epsilon) -> TiltedGrid<'_> {
-        let mut grid = TiltedGrid::new(self, self.longest_range() / FIRST_CELLS);
-        for _ in 0..MOST_REFINEMENTS {
-            let wanted = self.wanted_interval(grid.tilt.value, grid.tilt.epsilon);
-            if grid.tilt.epsilon <= enough.get() || (0.8..1.25).contains(&(grid.interval / wanted)) {
-                break;
-            }
-            grid = TiltedGrid::new(self, wanted);
-        }
-        grid
-    }
-
-    /// The interval with a relative error of [`ACCURACY`] at this tilt and epsilon.
-    fn wanted_interval(&self, tilt: f64, epsilon: f64) -> f64 {
-        let permitted = ACCURACY * epsilon.max(LEAST_RESOLVED);
-        let interval = (8.0 * permitted / (self.total * (tilt + 1.0))).sqrt();
-        interval.max(self.longest_range() / MOST_CELLS)
-    }
-}
-
-/// All steps discretized on one grid, and the tilt that suits them.
-struct TiltedGrid<'a> {
-    steps: &'a Steps,
-    interval: f64,
-    losses: Vec<LossDistribution>,
-    tilt: Tilt,
-}
-
-/// A cyclic range of grid indices.
-#[derive(Debug, Clone, Copy)]
-struct Window {
-    first: i64,
-    length: usize,
-}
-
-impl<'a> TiltedGrid<'a> {
-    fn new(steps: &'a Steps, interval: f64) -> Self {
-        let losses: Vec<LossDistribution> = steps
-            .kinds
-            .iter()
-            .map(|(pair, count, range)| LossDistribution::of(pair, *count, *range, interval))
-            .collect();
-        let tilt = Tilt::best(&losses, steps.delta);
-        Self { steps, interval, losses, tilt }
-    }
-
-    /// The window that starts at loss `low`, or nothing if it needs more than `most` points.
-    fn window(&self, low: f64, most: usize) -> Option<Window> {
-        let span = (self.tilt.epsilon - low) + self.tilt.span(&self.losses, self.steps.delta);
-        let points = (span / self.interval).ceil() + 2.0;
-        if points.is_nan() || points > most as f64 {
-            return None;
-        }
-        Some(Window {
-            first: (low / self.interval).floor() as i64,
-            length: (points as usize).next_power_of_two(),
-        })
-    }
-
-    /// The bound on this grid, infinite if there is none with at most `most` points.
-    fn epsilon(&self, most: usize) -> Epsilon {
-        let mut best = Epsilon::INFINITE;
-        for low in [self.tilt.lower_guess(), 0.0] {
-            let crossing = self.window(low, most).and_then(|window| self.crossing(window));
-            match crossing {
-                // A lower window may hold a better bound, unless this one began at zero.
-                Some(Crossing::Below(loss)) if loss > 0.0 => best = best.min(self.outward(loss)),
-                Some(Crossing::At(loss) | Crossing::Below(loss)) => return best.min(self.outward(loss)),
-                Some(Crossing::Above) | None => return best,
-            }
-        }
-        best
-    }
-
-    /// Composes within a window and looks up what is left of delta.
-    fn crossing(&self, window: Window) -> Option<Crossing> {
-        let composed = convolution::compose(&self.losses, &self.tilt, window.length)?;
-        let top = (window.first + window.length as i64) as f64 * self.interval;
-        let infinite: f64 = self.losses.iter().map(|losses| losses.steps * losses.at_infinity).sum();
-        let left = self.steps.delta - infinite - self.tilt.probability_above(&self.losses, top);
-        let curve = DeltaCurve::new(&composed, &self.tilt, self.interval, window.first);
-        // The logarithm of a negative rest is NaN, which no place of the curve meets.
-        Some(curve.crossing(left.ln() - self.relative_rounding(window)))
-    }
-
-    /// Bound on the relative rounding of delta by tilting, composing sums and undoing the tilt.
-    fn relative_rounding(&self, window: Window) -> f64 {
-        let exponent = |losses: &LossDistribution| {
-            let largest = losses.first.abs().max(losses.last().abs()) as f64 * self.interval;
-            losses.steps * (2.0 + self.tilt.value * largest)
-        };
-        let tilting: f64 = self.losses.iter().map(exponent).sum();
-        let undoing = self.tilt.log_moment.abs() + self.tilt.value * self.tilt.epsilon + window.length as f64;
-        4.0 * f64::EPSILON * (tilting + undoing)
-    }
-
-    /// Adds the rounding of the steps' losses; what is not a number is no bound.
-    fn outward(&self, loss: f64) -> Epsilon {
-        let rounding: f64 = self.losses.iter().map(|losses| losses.steps * losses.uncertainty).sum();
-        let epsilon = if loss <= 0.0 { rounding } else { (loss + rounding) * (1.0 + 1e-14) };
-        Epsilon::new(epsilon).unwrap_or(Epsilon::INFINITE)
+        let grid = Grid::new(&kinds, &self.counts, self.delta, interval);
+        let sum = grid.sum(&self.counts);
+        grid.window(&sum, sum.lower_guess(), MOST_POINTS.1).ok_or_else(too_large)?;
+        Ok(grid)
     }
 }
 

@@ -11,7 +11,7 @@
 //!
 //! with `r(y) = ln(1 - q + q e^(my - m²/2))`.
 
-use crate::{accountant::composition::Part, normal::Tail};
+use crate::{accountant::composition::Part, normal::Tail, params::NeighboringRelation};
 
 /// `ln(1 - q + q e^x)` with `x = my - m²/2` for shift `m`: log-density of the sampled mixture over that of pure noise.
 ///
@@ -35,7 +35,7 @@ pub(in crate::accountant) fn log_ratio(shift: f64, probability: f64, y: f64) -> 
 }
 
 /// Which distribution of the dominating pair is the true one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Direction {
     /// The unit is present, the alternative is that it is absent.
     Remove,
@@ -43,6 +43,16 @@ pub(super) enum Direction {
     Add,
     /// The unit has one value, the alternative is the opposite one.
     Replace,
+}
+
+impl Direction {
+    /// The directions whose larger epsilon is that of a relation.
+    pub(super) fn all(relation: NeighboringRelation) -> &'static [Self] {
+        match relation {
+            NeighboringRelation::Replace => &[Self::Replace],
+            NeighboringRelation::ZeroOut => &[Self::Remove, Self::Add],
+        }
+    }
 }
 
 /// The dominating pair of one step.

@@ -117,7 +117,8 @@ fn one_sampled_step_is_tight_and_never_below_the_truth() {
         for direction in [Direction::Remove, Direction::Add, Direction::Replace] {
             let composition = Composition::of(&StepCounts::of(&[event(noise, q, 1)])).unwrap();
             let pair = DominatingPair::new(&composition.parts[0], direction);
-            let bound = Steps::of(&composition, direction, delta).epsilon(None, Epsilon::ZERO).unwrap().get();
+            let steps = Steps::of(&composition, direction, delta);
+            let bound = steps.upper(None, &mut GridCache::default()).unwrap().get();
             assert!(
                 delta_of_one_step(&pair, bound) <= delta * (1.0 + 1e-12),
                 "{noise} {q} {direction:?}: {bound} is too low"
@@ -147,8 +148,11 @@ fn the_adaptive_bound_is_close_above_that_of_a_four_times_finer_grid() {
         let composition = Composition::of(&StepCounts::of(&events)).unwrap();
         for direction in [Direction::Remove, Direction::Add, Direction::Replace] {
             let steps = Steps::of(&composition, direction, delta);
-            let (bound, interval) = steps.epsilon_adaptive(Epsilon::ZERO);
-            let finer = TiltedGrid::new(&steps, interval / 4.0).epsilon(MOST_POINTS.1);
+            let kinds = steps.ranged(&steps.counts);
+            let mut grid = Grid::adaptive(&kinds, &steps.counts, delta);
+            let bound = grid.bound(&steps.counts, MOST_POINTS.0);
+            let mut finer = Grid::new(&kinds, &steps.counts, delta, grid.interval / 4.0);
+            let finer = finer.bound(&steps.counts, MOST_POINTS.1);
             let gap = bound.get() - finer.get();
             assert!(gap >= -1e-9, "{events:?} {direction:?}: {bound} below {finer}");
             assert!(gap <= 1e-3 * bound.get(), "{events:?} {direction:?}: {bound} far above {finer}");
@@ -255,19 +259,21 @@ fn three_steps_with_hardly_any_noise_cost_more_than_one() {
 fn what_is_not_a_number_is_no_bound() {
     let composition = Composition::of(&StepCounts::of(&[event(1.0, 0.5, 3)])).unwrap();
     let steps = Steps::of(&composition, Direction::Replace, 1e-5);
-    let grid = TiltedGrid::new(&steps, 0.01);
-    assert_eq!(grid.outward(f64::NAN), Epsilon::INFINITE);
-    let window = grid.window(0.0, MOST_POINTS.0).unwrap();
-    let mut composed = convolution::compose(&grid.losses, &grid.tilt, window.length).unwrap();
-    composed.probabilities.fill(f64::NAN);
-    let curve = DeltaCurve::new(&composed, &grid.tilt, grid.interval, window.first);
+    let grid = Grid::new(&steps.ranged(&steps.counts), &steps.counts, 1e-5, 0.01);
+    assert_eq!(grid.outward(&steps.counts, f64::NAN), Epsilon::INFINITE);
+    let below = grid.from_below(&steps.ranged(&steps.counts));
+    assert_eq!(below.outward(&steps.counts, f64::NAN), Epsilon::ZERO);
+    let sum = grid.sum(&steps.counts);
+    let window = grid.window(&sum, 0.0, MOST_POINTS.0).unwrap();
+    let composed = convolution::Composed { probabilities: vec![f64::NAN; window.length], error: 0.0 };
+    let curve = curve::DeltaCurve::new(&composed, &sum, (grid.interval, window.first), Side::Above);
     // Without a composed distribution, only the bound on what lies above the window is left.
     let top = (window.first + window.length as i64 - 1) as f64 * grid.interval;
-    assert_eq!(curve.crossing(0.0), Crossing::At(top));
+    assert_eq!(curve.crossing(0.0), curve::Crossing::At(top));
     let broken = Part { shift: f64::NAN, probability: 0.5, steps: 1 };
     let composition = Composition { parts: vec![broken], steps: 1 };
-    let bound = Steps::of(&composition, Direction::Replace, 1e-5).epsilon(None, Epsilon::ZERO).unwrap();
-    assert_eq!(bound, Epsilon::INFINITE);
+    let steps = Steps::of(&composition, Direction::Replace, 1e-5);
+    assert_eq!(steps.upper(None, &mut GridCache::default()).unwrap(), Epsilon::INFINITE);
 }
 
 #[test]
@@ -300,4 +306,84 @@ fn parameters_chosen_by_earlier_outcomes_cost_more_than_any_chosen_before() {
     }
     assert!(fixed.iter().all(|delta| (delta - 0.0884).abs() < 1e-4), "{fixed:?}");
     assert!((chosen - 0.1144).abs() < 1e-4, "{chosen}");
+}
+
+fn bounds(events: &[DpEvent], delta: f64, relation: NeighboringRelation) -> EpsilonBounds {
+    let delta = Delta::new(delta).unwrap();
+    PldAccountant::default().bounds(&StepCounts::of(events), delta, relation).unwrap()
+}
+
+#[test]
+fn both_bounds_enclose_the_gaussian_mechanism() {
+    for (noise, steps, delta) in
+        [(1.0, 1, 1e-5), (5.0, 100, 1e-6), (0.3, 1, 1e-8), (40.0, 3, 1e-5), (2.0, 4000, 1e-9)]
+    {
+        for (relation, sensitivity) in
+            [(NeighboringRelation::ZeroOut, 1.0), (NeighboringRelation::Replace, 2.0)]
+        {
+            let truth = analytic_gaussian(sensitivity * f64::from(steps).sqrt() / noise, delta);
+            let bounds = bounds(&[event(noise, 1.0, steps)], delta, relation);
+            let label = format!("{noise} {steps} {relation}: {bounds:?}, truth {truth}");
+            assert!(bounds.lower.get() <= truth + 1e-9 && truth - 1e-9 <= bounds.upper.get(), "{label}");
+            assert!(bounds.gap() < 0.005, "{label}");
+        }
+    }
+}
+
+/// One sampled step has a closed curve, from below as from above.
+#[test]
+fn a_lower_bound_of_one_sampled_step_is_not_above_the_truth() {
+    for (noise, q, delta) in
+        [(19.9, 0.056, 1e-6), (0.65, 0.049, 1e-8), (8.5, 0.23, 1e-5), (1.98, 0.01, 1e-5), (1.0, 0.5, 1e-3)]
+    {
+        for direction in [Direction::Remove, Direction::Add, Direction::Replace] {
+            let composition = Composition::of(&StepCounts::of(&[event(noise, q, 1)])).unwrap();
+            let pair = DominatingPair::new(&composition.parts[0], direction);
+            let lower = Steps::of(&composition, direction, delta).lower(None).unwrap().get();
+            assert!(
+                delta_of_one_step(&pair, lower) >= delta * (1.0 - 1e-12),
+                "{noise} {q} {direction:?}: {lower} is too high"
+            );
+            assert!(
+                delta_of_one_step(&pair, lower * 1.003 + 1e-6) < delta,
+                "{noise} {q} {direction:?}: {lower} is not tight"
+            );
+        }
+    }
+}
+
+/// Whatever was asked before, a figure has the same bits.
+#[test]
+fn grids_that_were_kept_change_no_figure() {
+    let delta = Delta::new(1e-5).unwrap();
+    let mut kept = crate::Accountant::default();
+    for steps in [1, 900, 17, 901, 1_000, 1_023, 1_025, 899] {
+        for relation in NeighboringRelation::ALL {
+            for events in [vec![event(1.1, 0.01, steps)], vec![event(1.1, 0.01, steps), event(3.0, 0.2, 7)]] {
+                let counts = StepCounts::of(&events);
+                let fresh = crate::epsilon_of_steps(&counts, delta, relation).unwrap();
+                assert_eq!(
+                    kept.epsilon_of_steps(&counts, delta, relation).unwrap(),
+                    fresh,
+                    "{steps} {relation}"
+                );
+            }
+        }
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(48))]
+    #[test]
+    fn no_figure_is_below_a_certified_lower_bound(
+        noise in 0.5..20.0_f64, q in 1e-3..1.0_f64, steps in 1_u32..3_000, log_delta in -20.0..-3.0_f64,
+        other in 0.5..20.0_f64, more in 1_u32..40,
+    ) {
+        let events = [event(noise, q, steps), event(other, 0.3, more)];
+        for relation in NeighboringRelation::ALL {
+            let bounds = bounds(&events, log_delta.exp(), relation);
+            proptest::prop_assert!(bounds.lower <= bounds.upper, "{:?} {} {:?}", events, relation, bounds);
+            proptest::prop_assert!(bounds.gap() < 0.005, "{:?} {} {:?} {}", events, relation, bounds, log_delta.exp());
+        }
+    }
 }
