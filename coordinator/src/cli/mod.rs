@@ -9,10 +9,12 @@
 //! | `study export` | `export` | an admin kit |
 //! | `study check` | `check` | nothing but the study document |
 //! | `sites` | `sites` | an admin kit |
+//! | `accountant epsilon, calibrate, curve` | `accountant/` | nothing |
 //! | `imputer fit` | `imputer` | a study document and support data |
 //!
 //! Exit codes: 0 done, 1 not done (with one line that says why and what to do), 2 wrong usage.
 
+mod accountant;
 mod admin;
 mod check;
 mod export;
@@ -60,6 +62,11 @@ enum Command {
     },
     /// List the consortium's sites and which are connected.
     Sites(sites::Sites),
+    /// What releases cost: epsilon, calibration and the whole privacy curve.
+    Accountant {
+        #[command(subcommand)]
+        command: accountant::AccountantCommand,
+    },
     /// Fit imputers for sensitive features.
     Imputer {
         #[command(subcommand)]
@@ -89,6 +96,7 @@ fn execute(cli: Cli) -> anyhow::Result<()> {
         Command::Provision(command) => command.run(),
         Command::Study { command } => command.run(),
         Command::Sites(command) => command.run(),
+        Command::Accountant { command } => command.run(),
         Command::Imputer { command } => command.run(),
     }
 }

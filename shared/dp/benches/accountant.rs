@@ -7,8 +7,8 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use fusiondp_dp::{
-    Accountant, Delta, DpEvent, Epsilon, NeighboringRelation, NoiseMultiplier, PldAccountant, PrivacyAccountant,
-    RdpAccountant, SamplingProbability, StepCounts, calibrate_noise,
+    Accountant, Delta, DpEvent, Epsilon, NeighboringRelation, NoiseMultiplier, PldAccountant,
+    PrivacyAccountant, RdpAccountant, SamplingProbability, StepCounts, calibrate_noise,
 };
 
 /// Steps of the long study.

@@ -64,8 +64,9 @@ pub mod step;
 pub mod steps;
 
 pub use accountant::{
-    Accountant, AccountantError, EpsilonBounds, PldAccountant, PrivacyAccountant, RdpAccountant,
-    calibrate_noise, epsilon, epsilon_of_steps,
+    Accountant, AccountantError, EpsilonBounds, PldAccountant, PrivacyAccountant, PrivacyProfile,
+    ProfilePoint, RdpAccountant, calibrate_noise, calibrate_rate, calibrate_steps, epsilon, epsilon_of_steps,
+    gaussian_mu, largest_odds_factor, largest_posterior,
 };
 pub use event::DpEvent;
 pub use ledger::{

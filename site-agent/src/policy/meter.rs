@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use fusiondp_dp::StepCounts;
-use fusiondp_dp::{AccountantError, Delta, Epsilon, NeighboringRelation, epsilon_of_steps};
+use fusiondp_dp::{Accountant, AccountantError, Delta, Epsilon, NeighboringRelation};
 
 /// Figures kept; beyond it the meter starts over.
 const MAX_FIGURES: usize = 65_536;
@@ -28,6 +28,8 @@ type Figure = Arc<Mutex<Option<Epsilon>>>;
 #[derive(Debug, Default)]
 pub struct EpsilonMeter {
     figures: Mutex<HashMap<(StepCounts, u64, NeighboringRelation), Figure>>,
+    /// Knows the kinds of steps of earlier figures.
+    accountant: Mutex<Accountant>,
 }
 
 impl EpsilonMeter {
@@ -48,7 +50,11 @@ impl EpsilonMeter {
         if let Some(known) = *figure {
             return Ok(known);
         }
-        let computed = epsilon_of_steps(steps, delta, relation)?;
+        let computed = self
+            .accountant
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .epsilon_of_steps(steps, delta, relation)?;
         *figure = Some(computed);
         Ok(computed)
     }

@@ -1,22 +1,25 @@
-//! The least noise for a target epsilon.
+//! The least noise, the largest sampling probability and the most steps for a target epsilon.
 
 use std::num::NonZeroU32;
 
-use super::{AccountantError, epsilon};
+use super::{Accountant, AccountantError};
 use crate::{
     event::DpEvent,
     params::{Delta, Epsilon, NeighboringRelation, NoiseMultiplier, SamplingProbability},
+    steps::StepCounts,
 };
 
 /// Logarithms of the least and greatest multiplier that a private step accepts, 2^-10 and 2^12.
 const LOG_MULTIPLIERS: (f64, f64) = (-10.0 * std::f64::consts::LN_2, 12.0 * std::f64::consts::LN_2);
-/// Relative tolerance of the multiplier.
+/// Logarithms of one over the greatest and least sampling probability that are tried, 1 and 2^-40.
+const LOG_PERIODS: (f64, f64) = (0.0, 40.0 * std::f64::consts::LN_2);
+/// Relative tolerance of noise multiplier and sampling probability.
 const TOLERANCE: f64 = 1e-4;
 /// How far inside the bracket every trial lies, so that both of its ends move.
 const MARGIN: f64 = 0.4 * TOLERANCE;
 
 /// The smallest noise multiplier, to a relative 1e-4, with which `steps` releases at probability `q` cost at most
-/// `target` by [`epsilon`].
+/// `target` by [`epsilon`](super::epsilon).
 ///
 /// The bound of the returned multiplier itself has been computed and is at most `target`.
 ///
@@ -30,113 +33,199 @@ pub fn calibrate_noise(
     q: SamplingProbability,
     steps: NonZeroU32,
 ) -> Result<NoiseMultiplier, AccountantError> {
-    if !target.is_finite() {
-        return Err(AccountantError::UnboundedTarget);
-    }
-    Calibration { target, delta, relation, q, steps }.solve()
+    let event = |log: f64| {
+        let noise_multiplier = NoiseMultiplier::new(log.exp())?;
+        let event = DpEvent::PoissonSampledGaussian { noise_multiplier, sampling_probability: q, steps };
+        Ok((noise_multiplier, event))
+    };
+    let mut calibration = Calibration::new((target, delta, relation), LOG_MULTIPLIERS, event)?;
+    calibration.solve()?.ok_or_else(|| AccountantError::UnreachableTarget {
+        target: target.get(),
+        largest: LOG_MULTIPLIERS.1.exp().round(),
+    })
 }
 
-struct Calibration {
+/// The largest sampling probability, to a relative 1e-4, at which `steps` releases with this noise multiplier cost at most
+/// `target`.
+///
+/// The bound of the returned probability itself has been computed and is at most `target`.
+///
+/// # Errors
+/// [`AccountantError::UnboundedTarget`] for an infinite target, [`AccountantError::UnreachableByRate`] if 2^-40 costs
+/// more.
+pub fn calibrate_rate(
     target: Epsilon,
     delta: Delta,
     relation: NeighboringRelation,
-    q: SamplingProbability,
+    noise_multiplier: NoiseMultiplier,
     steps: NonZeroU32,
+) -> Result<SamplingProbability, AccountantError> {
+    let event = |log: f64| {
+        let sampling_probability = SamplingProbability::new((-log).exp())?;
+        let event = DpEvent::PoissonSampledGaussian { noise_multiplier, sampling_probability, steps };
+        Ok((sampling_probability, event))
+    };
+    let mut calibration = Calibration::new((target, delta, relation), LOG_PERIODS, event)?;
+    calibration.solve()?.ok_or(AccountantError::UnreachableByRate { target: target.get() })
 }
 
-/// A tried multiplier.
+/// The most steps with this noise multiplier and sampling probability that cost at most `target`, up to `u32::MAX`.
+///
+/// # Errors
+/// [`AccountantError::UnboundedTarget`] for an infinite target, [`AccountantError::UnreachableBySteps`] if one step costs
+/// more.
+pub fn calibrate_steps(
+    target: Epsilon,
+    delta: Delta,
+    relation: NeighboringRelation,
+    noise_multiplier: NoiseMultiplier,
+    q: SamplingProbability,
+) -> Result<NonZeroU32, AccountantError> {
+    if !target.is_finite() {
+        return Err(AccountantError::UnboundedTarget);
+    }
+    let mut accountant = Accountant::default();
+    let mut meets = |steps: NonZeroU32| {
+        let event = DpEvent::PoissonSampledGaussian { noise_multiplier, sampling_probability: q, steps };
+        accountant.epsilon_of_steps(&StepCounts::of(&[event]), delta, relation).map(|spent| spent <= target)
+    };
+    let (mut enough, mut too_many) = (NonZeroU32::MIN, None);
+    if !meets(enough)? {
+        return Err(AccountantError::UnreachableBySteps { target: target.get() });
+    }
+    while let Some(next) = between(enough, too_many) {
+        if meets(next)? {
+            enough = next;
+        } else {
+            too_many = Some(next);
+        }
+    }
+    Ok(enough)
+}
+
+/// The next number of steps to try: twice as many until there are too many, then the middle.
+fn between(enough: NonZeroU32, too_many: Option<NonZeroU32>) -> Option<NonZeroU32> {
+    let next = match too_many {
+        None => enough.saturating_mul(NonZeroU32::MIN.saturating_add(1)),
+        Some(too_many) => enough.saturating_add((too_many.get() - enough.get()) / 2),
+    };
+    (next != enough).then_some(next)
+}
+
+/// The search for the least logarithm that meets a target: privacy grows with it.
+struct Calibration<F> {
+    accountant: Accountant,
+    target: Epsilon,
+    delta: Delta,
+    relation: NeighboringRelation,
+    /// Least and greatest logarithm.
+    range: (f64, f64),
+    /// The parameter at a logarithm, and what is released with it.
+    event: F,
+}
+
+/// A tried parameter.
 #[derive(Debug, Clone, Copy)]
-struct Trial {
-    log_multiplier: f64,
-    multiplier: NoiseMultiplier,
+struct Trial<P> {
+    at: f64,
+    parameter: P,
     /// `ln(epsilon / target)`, not above zero if the target is met.
     excess: f64,
 }
 
-impl Trial {
+impl<P> Trial<P> {
     fn meets(&self) -> bool {
         self.excess <= 0.0
     }
 }
 
-impl Calibration {
-    fn solve(&self) -> Result<NoiseMultiplier, AccountantError> {
-        let mut bracket = match self.bracket()? {
-            Ok((fails, meets)) => Bracket::new(fails, meets),
-            Err(least) => return Ok(least),
+/// What the first trials found.
+enum Start<P> {
+    Between(Bracket<P>),
+    /// Even the least logarithm meets the target.
+    Least(P),
+    /// Not even the greatest does.
+    Nowhere,
+}
+
+impl<P: Copy, F: Fn(f64) -> Result<(P, DpEvent), AccountantError>> Calibration<F> {
+    fn new(
+        (target, delta, relation): (Epsilon, Delta, NeighboringRelation),
+        range: (f64, f64),
+        event: F,
+    ) -> Result<Self, AccountantError> {
+        if !target.is_finite() {
+            return Err(AccountantError::UnboundedTarget);
+        }
+        Ok(Self { accountant: Accountant::default(), target, delta, relation, range, event })
+    }
+
+    /// The parameter of the least logarithm that meets the target; none if not even the greatest does.
+    fn solve(&mut self) -> Result<Option<P>, AccountantError> {
+        let mut bracket = match self.start()? {
+            Start::Between(bracket) => bracket,
+            Start::Least(parameter) => return Ok(Some(parameter)),
+            Start::Nowhere => return Ok(None),
         };
         while bracket.width() > TOLERANCE {
             bracket.narrow(self.trial(bracket.next_guess())?);
         }
-        Ok(bracket.meets.multiplier)
+        Ok(Some(bracket.meets.parameter))
     }
 
-    /// A failing multiplier and one that meets the target, found by doubling from 1; or the least permitted multiplier
-    /// if even that meets it.
-    fn bracket(&self) -> Result<Result<(Trial, Trial), NoiseMultiplier>, AccountantError> {
-        let (least, greatest) = LOG_MULTIPLIERS;
+    /// A failing trial and one that meets the target, found by steps of a factor of two from zero.
+    fn start(&mut self) -> Result<Start<P>, AccountantError> {
+        let (least, greatest) = self.range;
         let mut last = self.trial(0.0)?;
         let (direction, end) = if last.meets() { (-1.0, least) } else { (1.0, greatest) };
         loop {
-            let log_multiplier = last.log_multiplier + direction * std::f64::consts::LN_2;
-            let next = self.trial(log_multiplier.clamp(least, greatest))?;
+            let at = (last.at + direction * std::f64::consts::LN_2).clamp(least, greatest);
+            let next = self.trial(at)?;
             match (last.meets(), next.meets()) {
-                (false, true) => return Ok(Ok((last, next))),
-                (true, false) => return Ok(Ok((next, last))),
-                _ if next.log_multiplier != end => last = next,
-                (true, true) => return Ok(Err(next.multiplier)),
-                (false, false) => return Err(self.unreachable(next.multiplier)),
+                (false, true) => return Ok(Start::Between(Bracket::new(last, next))),
+                (true, false) => return Ok(Start::Between(Bracket::new(next, last))),
+                _ if next.at != end => last = next,
+                (true, true) => return Ok(Start::Least(next.parameter)),
+                (false, false) => return Ok(Start::Nowhere),
             }
         }
     }
 
-    fn unreachable(&self, largest: NoiseMultiplier) -> AccountantError {
-        AccountantError::UnreachableTarget { target: self.target.get(), largest: largest.get() }
-    }
-
-    fn trial(&self, log_multiplier: f64) -> Result<Trial, AccountantError> {
-        // The bracket is inside the range of multipliers, so this fails for NaN only.
-        let multiplier = NoiseMultiplier::new(log_multiplier.exp()).map_err(|_| {
-            AccountantError::UnreachableTarget { target: self.target.get(), largest: f64::NAN }
-        })?;
-        let event = DpEvent::PoissonSampledGaussian {
-            noise_multiplier: multiplier,
-            sampling_probability: self.q,
-            steps: self.steps,
-        };
-        let spent = epsilon(&[event], self.delta, self.relation)?;
+    fn trial(&mut self, at: f64) -> Result<Trial<P>, AccountantError> {
+        let (parameter, event) = (self.event)(at)?;
+        let spent = self.accountant.epsilon_of_steps(&StepCounts::of(&[event]), self.delta, self.relation)?;
         // Comparing first keeps a target of zero exact.
         let excess = if spent <= self.target {
             (spent.get() / self.target.get()).ln().min(0.0)
         } else {
             (spent.get() / self.target.get()).ln().max(f64::MIN_POSITIVE)
         };
-        Ok(Trial { log_multiplier, multiplier, excess })
+        Ok(Trial { at, parameter, excess })
     }
 }
 
 /// A failing trial and one that meets the target, between which the answer lies.
-struct Bracket {
-    fails: Trial,
-    meets: Trial,
+struct Bracket<P> {
+    fails: Trial<P>,
+    meets: Trial<P>,
     /// How many trials in a row replaced the same end, and which.
     repeats: u32,
     last_met: bool,
 }
 
-impl Bracket {
-    fn new(fails: Trial, meets: Trial) -> Self {
+impl<P> Bracket<P> {
+    fn new(fails: Trial<P>, meets: Trial<P>) -> Self {
         Self { fails, meets, repeats: 0, last_met: false }
     }
 
     fn width(&self) -> f64 {
-        self.meets.log_multiplier - self.fails.log_multiplier
+        self.meets.at - self.fails.at
     }
 
     /// Where the line through both trials meets the target, kept inside the bracket; its middle if there is no such
     /// line, or if two trials have left the same end where it was.
     fn next_guess(&self) -> f64 {
-        let (low, high) = (self.fails.log_multiplier, self.meets.log_multiplier);
+        let (low, high) = (self.fails.at, self.meets.at);
         let (above, below) = (self.fails.excess, self.meets.excess);
         let is_line = above.is_finite() && below.is_finite() && self.width() > 2.0 * MARGIN;
         if !is_line || self.repeats >= 2 {
@@ -147,11 +236,12 @@ impl Bracket {
         (secant - 0.5 * MARGIN).clamp(low + MARGIN, high - MARGIN)
     }
 
-    fn narrow(&mut self, trial: Trial) {
-        let end = if trial.meets() { &mut self.meets } else { &mut self.fails };
+    fn narrow(&mut self, trial: Trial<P>) {
+        let met = trial.meets();
+        let end = if met { &mut self.meets } else { &mut self.fails };
         *end = trial;
-        self.repeats = if self.last_met == trial.meets() { self.repeats + 1 } else { 1 };
-        self.last_met = trial.meets();
+        self.repeats = if self.last_met == met { self.repeats + 1 } else { 1 };
+        self.last_met = met;
     }
 }
 
@@ -161,19 +251,19 @@ mod tests {
 
     use super::*;
 
-    fn calibration(target: f64, delta: f64, q: f64, steps: u32) -> Calibration {
-        Calibration {
-            target: Epsilon::new(target).unwrap(),
-            delta: Delta::new(delta).unwrap(),
-            relation: NeighboringRelation::Replace,
-            q: SamplingProbability::new(q).unwrap(),
-            steps: NonZeroU32::new(steps).unwrap(),
-        }
+    const RELATION: NeighboringRelation = NeighboringRelation::Replace;
+
+    fn goal(target: f64, delta: f64) -> (Epsilon, Delta) {
+        (Epsilon::new(target).unwrap(), Delta::new(delta).unwrap())
+    }
+
+    fn rate(q: f64) -> SamplingProbability {
+        SamplingProbability::new(q).unwrap()
     }
 
     fn calibrate(target: f64, delta: f64, q: f64, steps: u32) -> Result<NoiseMultiplier, AccountantError> {
-        let Calibration { target, delta, relation, q, steps } = calibration(target, delta, q, steps);
-        calibrate_noise(target, delta, relation, q, steps)
+        let (target, delta) = goal(target, delta);
+        calibrate_noise(target, delta, RELATION, rate(q), NonZeroU32::new(steps).unwrap())
     }
 
     fn spent(noise: f64, delta: f64, q: f64, steps: u32) -> f64 {
@@ -182,7 +272,7 @@ mod tests {
             sampling_probability: SamplingProbability::new(q).unwrap(),
             steps: NonZeroU32::new(steps).unwrap(),
         };
-        epsilon(&[event], Delta::new(delta).unwrap(), NeighboringRelation::Replace).unwrap().get()
+        crate::epsilon(&[event], Delta::new(delta).unwrap(), RELATION).unwrap().get()
     }
 
     #[test]
@@ -198,7 +288,7 @@ mod tests {
     }
 
     /// Trials until the bracket is narrow.
-    fn trials(mut bracket: Bracket, mut trial: impl FnMut(f64) -> Trial) -> u32 {
+    fn trials<P>(mut bracket: Bracket<P>, mut trial: impl FnMut(f64) -> Trial<P>) -> u32 {
         let mut count = 0;
         while bracket.width() > TOLERANCE && count < 100 {
             bracket.narrow(trial(bracket.next_guess()));
@@ -213,9 +303,17 @@ mod tests {
         for (target, delta, q, steps) in
             [(0.01, 0.2, 0.5, 1), (0.01, 0.1, 1.0, 1), (1.0, 1e-5, 0.07, 400), (30.0, 1e-6, 1.0, 100)]
         {
-            let calibration = calibration(target, delta, q, steps);
-            let (fails, meets) = calibration.bracket().unwrap().unwrap();
-            let count = trials(Bracket::new(fails, meets), |at| calibration.trial(at).unwrap());
+            let event = |log: f64| {
+                let noise_multiplier = NoiseMultiplier::new(log.exp()).unwrap();
+                let steps = NonZeroU32::new(steps).unwrap();
+                let sampling_probability = rate(q);
+                Ok(((), DpEvent::PoissonSampledGaussian { noise_multiplier, sampling_probability, steps }))
+            };
+            let (target_epsilon, delta) = goal(target, delta);
+            let mut calibration =
+                Calibration::new((target_epsilon, delta, RELATION), LOG_MULTIPLIERS, event).unwrap();
+            let Start::Between(bracket) = calibration.start().unwrap() else { panic!("no bracket") };
+            let count = trials(bracket, |at| calibration.trial(at).unwrap());
             assert!(count <= 20, "{target} {delta} {q} {steps}: {count} trials");
         }
     }
@@ -225,11 +323,8 @@ mod tests {
     fn every_third_trial_at_least_halves_the_bracket() {
         for (above, below) in [(1e-3, -1e3), (1e3, -1e-3), (1.0, -1.0), (f64::INFINITY, -1.0)] {
             for cliff in [0.01, 0.3, 0.68] {
-                let trial = |log_multiplier: f64| Trial {
-                    log_multiplier,
-                    multiplier: NoiseMultiplier::new(log_multiplier.exp()).unwrap(),
-                    excess: if log_multiplier < cliff { above } else { below },
-                };
+                let trial =
+                    |at: f64| Trial { at, parameter: (), excess: if at < cliff { above } else { below } };
                 let bracket = Bracket::new(trial(0.0), trial(std::f64::consts::LN_2));
                 let count = trials(bracket, trial);
                 assert!(count <= 3 * 13, "{above} {below} {cliff}: {count} trials");
@@ -247,5 +342,38 @@ mod tests {
     #[test]
     fn a_loose_target_takes_the_least_noise_that_a_step_accepts() {
         assert_eq!(calibrate(1.0, 0.5, 1e-6, 1).unwrap().get(), 1.0 / 1024.0);
+    }
+
+    #[test]
+    fn the_largest_rate_meets_the_target_and_a_larger_one_does_not() {
+        for (target, delta, noise, steps) in
+            [(1.0, 1e-5, 1.5, 400), (0.2, 1e-7, 5.0, 30), (8.0, 1e-6, 0.8, 100)]
+        {
+            let (epsilon, bound) = goal(target, delta);
+            let (multiplier, count) = (NoiseMultiplier::new(noise).unwrap(), NonZeroU32::new(steps).unwrap());
+            let q = calibrate_rate(epsilon, bound, RELATION, multiplier, count).unwrap().get();
+            assert!(spent(noise, delta, q, steps) <= target);
+            assert!(spent(noise, delta, (q * (1.0 + 1e-3)).min(1.0), steps) > target, "{target} {q}");
+        }
+        let (epsilon, bound) = goal(50.0, 1e-5);
+        let (multiplier, count) = (NoiseMultiplier::new(10.0).unwrap(), NonZeroU32::MIN);
+        assert_eq!(calibrate_rate(epsilon, bound, RELATION, multiplier, count).unwrap().get(), 1.0);
+    }
+
+    #[test]
+    fn one_step_more_than_the_most_is_too_many() {
+        for (target, delta, noise, q) in
+            [(1.0, 1e-5, 1.5, 0.01), (0.5, 1e-7, 8.0, 0.2), (3.0, 1e-6, 20.0, 1.0)]
+        {
+            let (epsilon, bound) = goal(target, delta);
+            let multiplier = NoiseMultiplier::new(noise).unwrap();
+            let steps = calibrate_steps(epsilon, bound, RELATION, multiplier, rate(q)).unwrap().get();
+            assert!(spent(noise, delta, q, steps) <= target, "{target} {steps}");
+            assert!(spent(noise, delta, q, steps + 1) > target, "{target} {steps}");
+        }
+        let (epsilon, bound) = goal(0.01, 1e-5);
+        let refused =
+            calibrate_steps(epsilon, bound, RELATION, NoiseMultiplier::new(1.0).unwrap(), rate(1.0));
+        assert_eq!(refused, Err(AccountantError::UnreachableBySteps { target: 0.01 }));
     }
 }

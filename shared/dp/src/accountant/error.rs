@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use crate::params::ParameterError;
+
 /// Why no epsilon or noise multiplier could be given.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum AccountantError {
@@ -26,7 +28,7 @@ pub enum AccountantError {
         limit: usize,
     },
     /// Calibration to no bound at all.
-    #[error("target epsilon is infinite, which every noise multiplier meets; give a finite target")]
+    #[error("target epsilon is infinite, which everything meets; give a finite target")]
     UnboundedTarget,
     /// No permitted noise multiplier reaches the target.
     #[error(
@@ -38,4 +40,21 @@ pub enum AccountantError {
         /// The largest multiplier tried.
         largest: f64,
     },
+    /// No sampling probability that is tried reaches the target.
+    #[error(
+        "target epsilon {target} is not reached even at sampling probability 2^-40; raise it, the noise or take fewer steps"
+    )]
+    UnreachableByRate {
+        /// The target epsilon.
+        target: f64,
+    },
+    /// One step costs more than the target.
+    #[error("one step alone costs more than target epsilon {target}; raise the noise, or the target")]
+    UnreachableBySteps {
+        /// The target epsilon.
+        target: f64,
+    },
+    /// A search left the range of its parameter.
+    #[error(transparent)]
+    Parameter(#[from] ParameterError),
 }

@@ -5,9 +5,10 @@
 //! * [`PldAccountant`] composes discretized privacy loss distributions and is tight to about 0.01 %;
 //! * [`RdpAccountant`] composes Rényi divergences and is looser, at times better for tiny losses.
 //!
-//! [`epsilon`] reports the smaller of the two valid bounds, [`calibrate_noise`] inverts it. An [`Accountant`] gives the same
-//! figures and remembers what it can, so that one more step costs a fraction of the first computation. [`EpsilonBounds`]
-//! encloses the truth from both sides, for checking.
+//! [`epsilon`] reports the smaller of the two valid bounds; [`calibrate_noise`], [`calibrate_rate`] and [`calibrate_steps`]
+//! invert it. An [`Accountant`] gives the same figures and remembers what it can, so that one more step costs a fraction of
+//! the first computation. [`EpsilonBounds`] encloses the truth from both sides, for checking, and a
+//! [`PrivacyProfile`] reads the whole curve.
 //!
 //! # Dominating pairs of one step
 //!
@@ -54,14 +55,16 @@ mod calibration;
 mod composition;
 mod error;
 mod pld;
+mod profile;
 mod rdp;
 mod search;
 
 pub use again::Accountant;
 pub use bounds::EpsilonBounds;
-pub use calibration::calibrate_noise;
+pub use calibration::{calibrate_noise, calibrate_rate, calibrate_steps};
 pub use error::AccountantError;
 pub use pld::PldAccountant;
+pub use profile::{PrivacyProfile, ProfilePoint, gaussian_mu, largest_odds_factor, largest_posterior};
 pub use rdp::RdpAccountant;
 
 use crate::{

@@ -4,6 +4,8 @@ use super::{Direction, Steps, grid::Grid};
 
 /// Most grids kept. A budget is asked for both relations, which have three directions, at one or two deltas.
 const MOST_GRIDS: usize = 12;
+/// Most numbers kept in all grids but the last one used: 64 MiB.
+const MOST_NUMBERS: usize = 1 << 23;
 
 /// Grids of former computations, most recently used last.
 #[derive(Default)]
@@ -28,12 +30,18 @@ impl GridCache {
             let grid = Grid::adaptive(&steps.ranged(planned), planned, steps.delta);
             (key, grid)
         });
-        if self.0.len() >= MOST_GRIDS {
-            self.0.remove(0);
-        }
+        self.make_room();
         let place = self.0.len();
         self.0.push(entry);
         &mut self.0[place].1
+    }
+
+    /// Forgets the grids used longest ago.
+    fn make_room(&mut self) {
+        let mut size: usize = self.0.iter().map(|(_, grid)| grid.size()).sum();
+        while !self.0.is_empty() && (self.0.len() >= MOST_GRIDS || size > MOST_NUMBERS) {
+            size -= self.0.remove(0).1.size();
+        }
     }
 }
 

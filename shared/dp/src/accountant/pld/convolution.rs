@@ -1,6 +1,6 @@
 //! Composition of tilted loss distributions by Fourier transform, with a bound on its rounding.
 
-use std::sync::Arc;
+use std::{cell::RefCell, sync::Arc};
 
 use realfft::{ComplexToReal, RealFftPlanner, num_complex::Complex64};
 
@@ -10,6 +10,11 @@ use super::tilt::TiltedStep;
 const ROUNDOFF: f64 = 0.5 * f64::EPSILON;
 /// Frequencies whose modulus is below `e^` this count as error alone.
 const LEAST_LOG_MODULUS: f64 = -90.0;
+
+thread_local! {
+    /// Keeps the factors of transforms, which cost more than a transform.
+    static PLANNER: RefCell<RealFftPlanner<f64>> = RefCell::new(RealFftPlanner::new());
+}
 
 /// Probabilities of the composed, tilted loss modulo the length of the window.
 #[derive(Debug, Clone)]
@@ -40,13 +45,13 @@ pub(super) struct Transforms {
     kinds: Vec<Transform>,
 }
 
-/// The transform of one kind of step, with what its error bound needs.
+/// The transform of one kind of step.
 struct Transform {
     values: Vec<Complex64>,
     /// `ln(|z| + γ)`.
     log_moduli: Vec<f64>,
-    /// `γ/(|z|+γ) + 5u`.
-    relative_errors: Vec<f64>,
+    /// `γ` of this transform, its folding included.
+    gamma: f64,
 }
 
 impl Transforms {
@@ -54,8 +59,8 @@ impl Transforms {
     ///
     /// Returns `None` if the transform refuses its buffers, which a caller reports as no bound.
     pub(super) fn new(steps: &[TiltedStep], tilt: f64, length: usize) -> Option<Self> {
-        let mut planner = RealFftPlanner::<f64>::new();
-        let forward = planner.plan_fft_forward(length);
+        let (forward, inverse) = PLANNER
+            .with_borrow_mut(|planner| (planner.plan_fft_forward(length), planner.plan_fft_inverse(length)));
         let gamma = 16.0 * ROUNDOFF * (length as f64).log2().max(1.0);
         let mut signal = forward.make_input_vec();
         let kind = |step: &TiltedStep| {
@@ -65,12 +70,17 @@ impl Transforms {
             Some(Transform::new(values, gamma + folding_error(step.losses.probabilities.len(), length)))
         };
         let kinds = steps.iter().map(kind).collect::<Option<_>>()?;
-        Some(Self { length, gamma, inverse: planner.plan_fft_inverse(length), kinds })
+        Some(Self { length, gamma, inverse, kinds })
     }
 
     /// Number of points.
     pub(super) fn length(&self) -> usize {
         self.length
+    }
+
+    /// Numbers kept.
+    pub(super) fn size(&self) -> usize {
+        3 * self.kinds.len() * (self.length / 2 + 1)
     }
 
     /// Composes `counts[k]` steps of each kind `k`; `None` if the transform refuses its buffers.
@@ -118,7 +128,7 @@ impl Transforms {
                 let (mut value, mut relative) = (Complex64::new(1.0, 0.0), self.gamma);
                 for (kind, &count) in self.kinds.iter().zip(counts) {
                     value *= power(kind.values[frequency], count);
-                    relative += count as f64 * kind.relative_errors[frequency];
+                    relative += count as f64 * kind.relative_error(frequency);
                 }
                 sum += bound.exp() * relative;
                 value
@@ -131,13 +141,19 @@ impl Transforms {
 
 impl Transform {
     fn new(values: Vec<Complex64>, gamma: f64) -> Self {
-        let moduli: Vec<f64> = values.iter().map(|z| (z.re * z.re + z.im * z.im).sqrt() + gamma).collect();
-        Self {
-            values,
-            log_moduli: moduli.iter().map(|modulus| modulus.ln()).collect(),
-            relative_errors: moduli.iter().map(|modulus| gamma / modulus + 5.0 * ROUNDOFF).collect(),
-        }
+        let log_moduli = values.iter().map(|&z| (modulus(z) + gamma).ln()).collect();
+        Self { values, log_moduli, gamma }
     }
+
+    /// `γ/(|z|+γ) + 5u`.
+    fn relative_error(&self, frequency: usize) -> f64 {
+        self.gamma / (modulus(self.values[frequency]) + self.gamma) + 5.0 * ROUNDOFF
+    }
+}
+
+/// Probabilities have transforms of modulus one at most, so squares do not overflow.
+fn modulus(z: Complex64) -> f64 {
+    (z.re * z.re + z.im * z.im).sqrt()
 }
 
 /// Writes one tilted step onto the cyclic grid.

@@ -47,8 +47,15 @@ impl Grid {
     pub(super) fn new(kinds: &[RangedPair], counts: &[u64], delta: f64, interval: f64) -> Self {
         let losses: Vec<LossDistribution> =
             kinds.iter().map(|(pair, range)| LossDistribution::above(pair, *range, interval)).collect();
-        let tilt = best_tilt(&losses, counts, delta);
-        Self::of(losses, Side::Above, (delta, interval, tilt))
+        let best = best_tilt(&losses, counts, delta);
+        let grid = Self::of(losses, Side::Above, (delta, interval, best));
+        // Where delta is large the best tilt may be near zero, and the window would have to hold every loss.
+        let least = grid.sum(counts).deviation().recip();
+        if best >= least || !least.is_finite() {
+            return grid;
+        }
+        let losses = grid.steps.into_iter().map(|step| step.losses).collect();
+        Self::of(losses, Side::Above, (delta, interval, least))
     }
 
     /// A grid whose interval suits `counts` steps of each kind: refined until it is fine enough for the epsilon that
@@ -83,7 +90,7 @@ impl Grid {
     }
 
     /// The grid of the same interval and tilt whose compositions are dominated by the true ones.
-    pub(super) fn from_below(&self, kinds: &[RangedPair]) -> Self {
+    pub(super) fn mirrored_below(&self, kinds: &[RangedPair]) -> Self {
         let losses =
             kinds.iter().map(|(pair, range)| LossDistribution::below(pair, *range, self.interval)).collect();
         Self::of(losses, Side::Below, (self.delta, self.interval, self.tilt))
@@ -92,6 +99,11 @@ impl Grid {
     fn of(losses: Vec<LossDistribution>, side: Side, (delta, interval, tilt): (f64, f64, f64)) -> Self {
         let steps = losses.into_iter().map(|losses| TiltedStep::new(losses, tilt)).collect();
         Self { side, delta, interval, tilt, steps, transforms: Vec::new() }
+    }
+
+    /// Numbers kept.
+    pub(super) fn size(&self) -> usize {
+        self.transforms.iter().map(Transforms::size).sum()
     }
 
     /// What is known about `counts` steps of each kind without composing them.
@@ -117,7 +129,12 @@ impl Grid {
     pub(super) fn bound(&mut self, counts: &[u64], most: usize) -> Epsilon {
         let sum = self.sum(counts);
         let mut best = if self.side == Side::Above { Epsilon::INFINITE } else { Epsilon::ZERO };
-        for low in [sum.lower_guess(), 0.0] {
+        let guess = match self.side {
+            Side::Above => sum.lower_guess(),
+            // What is folded into this window counts against the bound, so it reaches further.
+            Side::Below => sum.least_expected(),
+        };
+        for low in [guess, 0.0] {
             let window = self.window(&sum, low, most);
             let crossing = window.and_then(|window| self.crossing(&sum, counts, window));
             match (self.side, crossing) {
@@ -153,23 +170,22 @@ impl Grid {
                 // The logarithm of a negative rest is NaN, which no place of the curve meets.
                 Some(curve.crossing(left.ln() - rounding))
             }
-            Side::Below => Some(self.crossing_from_below(sum, &curve, (window, rounding))),
+            Side::Below => Some(self.crossing_below(sum, &curve, (window, rounding))),
         }
     }
 
     /// Where the curve, less the losses below the window that the grid folded into it, meets delta.
-    fn crossing_from_below(
+    fn crossing_below(
         &self,
         sum: &TiltedSum,
         curve: &DeltaCurve<'_>,
         (window, rounding): (Window, f64),
     ) -> Crossing {
-        let Crossing::At(first) = curve.crossing(self.delta.ln() + rounding) else {
-            return curve.crossing(self.delta.ln() + rounding);
-        };
+        let met = curve.crossing(self.delta.ln() + rounding);
+        let Crossing::At(first) = met else { return met };
         // The bound on what was folded in falls with epsilon, so one a little below the crossing serves above it.
         let at = first * (1.0 - 1e-4) - self.interval;
-        let folded = self.folded_from_below(sum, window, at);
+        let folded = self.folded_below(sum, window, at);
         match curve.crossing((self.delta + folded).ln() + rounding) {
             Crossing::At(loss) if loss >= at => Crossing::At(loss),
             _ => Crossing::Below(0.0),
@@ -180,7 +196,7 @@ impl Grid {
     ///
     /// Those of the half below the window reappear in its upper half, those further below anywhere above epsilon; a tilted
     /// probability `r` adds at most `e^(K - λ L) r` at loss `L`.
-    fn folded_from_below(&self, sum: &TiltedSum, window: Window, epsilon: f64) -> f64 {
+    fn folded_below(&self, sum: &TiltedSum, window: Window, epsilon: f64) -> f64 {
         let low = window.first as f64 * self.interval;
         let half = 0.5 * window.length as f64 * self.interval;
         let far = (sum.log_tilted_mass_below(low - half) - self.tilt * epsilon).exp();

@@ -12,6 +12,8 @@ use super::{
 
 /// Fine cells per interval that are merged into cells with a loss on the grid.
 const FINER: i64 = 8;
+/// Fraction of the interval by which the loss of a cell may lie below the grid; its rounding covers it.
+const SLACK: f64 = 1e-6;
 
 /// Masses of both distributions: the first at most, the second at least, the true one.
 #[derive(Debug, Clone, Copy)]
@@ -54,12 +56,13 @@ impl LossDistribution {
             });
             low = high;
         }
+        let rounding = pair.loss_uncertainty(range.magnitude() + interval);
         Self {
             interval,
             first,
-            probabilities: merger.probabilities,
+            probabilities: merger.finish(),
             at_infinity: 0.0,
-            uncertainty: pair.loss_uncertainty(range.magnitude() + interval),
+            uncertainty: rounding + SLACK * interval,
         }
     }
 }
@@ -93,6 +96,18 @@ impl Merger {
             self.target = (self.target + 1).max((loss / self.interval).ceil() as i64);
         }
         self.cell = self.cell.plus(fine);
+    }
+
+    /// The probabilities; a last cell that did not reach its target goes to the grid loss below its own.
+    fn finish(mut self) -> Vec<f64> {
+        let loss = (self.cell.first / self.cell.second).ln();
+        let index = (loss / self.interval + SLACK).floor() as i64 - self.first;
+        // Nothing is left if the cell is empty: its loss is not a number, and the index becomes that of loss zero.
+        let place = usize::try_from(index).ok().and_then(|index| self.probabilities.get_mut(index));
+        if let Some(place) = place {
+            *place += self.cell.first;
+        }
+        self.probabilities
     }
 
     /// If the fine cell lifts the cell to its target: gives out what reaches it, and returns what is left.

@@ -201,7 +201,7 @@ impl<'a> Steps<'a> {
             Some(interval) => self.fixed_grid(interval)?,
             None => Grid::adaptive(&kinds, &self.counts, self.delta),
         };
-        Ok(above.from_below(&kinds).bound(&self.counts, MOST_POINTS.1))
+        Ok(above.mirrored_below(&kinds).bound(&self.counts, MOST_POINTS.1))
     }
 
     fn fixed_grid(&self, interval: f64) -> Result<Grid, AccountantError> {

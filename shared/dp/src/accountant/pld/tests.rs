@@ -261,7 +261,7 @@ fn what_is_not_a_number_is_no_bound() {
     let steps = Steps::of(&composition, Direction::Replace, 1e-5);
     let grid = Grid::new(&steps.ranged(&steps.counts), &steps.counts, 1e-5, 0.01);
     assert_eq!(grid.outward(&steps.counts, f64::NAN), Epsilon::INFINITE);
-    let below = grid.from_below(&steps.ranged(&steps.counts));
+    let below = grid.mirrored_below(&steps.ranged(&steps.counts));
     assert_eq!(below.outward(&steps.counts, f64::NAN), Epsilon::ZERO);
     let sum = grid.sum(&steps.counts);
     let window = grid.window(&sum, 0.0, MOST_POINTS.0).unwrap();
@@ -369,6 +369,22 @@ fn grids_that_were_kept_change_no_figure() {
                 );
             }
         }
+    }
+}
+
+/// A study's curve over all deltas, also where the tilt that decides is near zero.
+#[test]
+fn epsilon_falls_with_delta_down_to_zero_and_is_tight_all_the_way() {
+    for relation in NeighboringRelation::ALL {
+        let mut last = f64::INFINITY;
+        for delta in [1e-12, 1e-6, 1e-3, 0.03, 0.1, 0.2, 0.25, 0.3, 0.4, 0.7, 0.99] {
+            let found = bounds(&[event(1.0474, 128.0 / 14_293.0, 1443)], delta, relation);
+            let label = format!("{relation} {delta}: {found:?}");
+            assert!(found.upper.get() <= last && found.lower <= found.upper, "{label}");
+            assert!(found.gap() < 0.005 || found.upper.get() < 0.01, "{label}");
+            last = found.upper.get();
+        }
+        assert!(last < 1e-9, "{relation}: {last}");
     }
 }
 

@@ -103,9 +103,19 @@ impl TiltedSum {
         self.log_moments[SELF]
     }
 
+    /// Standard deviation of the tilted loss.
+    pub(super) fn deviation(&self) -> f64 {
+        self.variance.sqrt()
+    }
+
     /// A loss below which epsilon is not expected.
     pub(super) fn lower_guess(&self) -> f64 {
-        (self.mean - 8.0 * self.variance.sqrt()).min(self.epsilon).max(0.0)
+        (self.mean - 8.0 * self.deviation()).min(self.epsilon).max(0.0)
+    }
+
+    /// A loss below which the tilted loss is not expected, which may be negative.
+    pub(super) fn least_expected(&self) -> f64 {
+        self.mean - 12.0 * self.deviation()
     }
 
     /// How far above epsilon a window must reach so that neither tail, folded back into it, adds more than a fraction

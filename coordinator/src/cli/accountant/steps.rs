@@ -1,0 +1,114 @@
+//! The releases that a command is about: from flags, or from a file of events.
+
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail, ensure};
+use clap::Args;
+use fusiondp_dp::{Delta, DpEvent, NeighboringRelation, NoiseMultiplier, SamplingProbability, StepCounts};
+use serde::Deserialize;
+
+use super::super::admin;
+
+/// Largest file of events that is read.
+const MAX_EVENTS_BYTES: u64 = 16 << 20;
+
+/// Equal releases by flags, or unlike ones from a file.
+#[derive(Debug, Args)]
+pub(super) struct StepFlags {
+    /// Deviation of the noise on a sum, in clip norms.
+    #[arg(long, value_name = "S")]
+    noise_multiplier: Option<f64>,
+    /// Probability with which a unit is in a sum, in (0, 1].
+    #[arg(long, value_name = "Q")]
+    sampling_probability: Option<f64>,
+    /// How many noised sums are released.
+    #[arg(long, value_name = "T")]
+    steps: Option<NonZeroU32>,
+    /// Read releases from a JSON file: {"parts": [{"noise_multiplier", "sampling_rate", "steps"}, …], "delta"}.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["noise_multiplier", "sampling_probability", "steps"])]
+    events: Option<PathBuf>,
+    /// Probability with which epsilon may be exceeded, in (0, 1); replaces that of the file.
+    #[arg(long, value_name = "D")]
+    delta: Option<f64>,
+}
+
+/// Releases and the delta to account them at.
+pub(super) struct Releases {
+    pub(super) steps: StepCounts,
+    pub(super) delta: Delta,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EventsFile {
+    parts: Vec<Part>,
+    delta: Option<Delta>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Part {
+    noise_multiplier: NoiseMultiplier,
+    sampling_rate: SamplingProbability,
+    steps: NonZeroU32,
+}
+
+impl StepFlags {
+    /// The releases that the flags name.
+    pub(super) fn releases(&self) -> anyhow::Result<Releases> {
+        match &self.events {
+            Some(path) => self.read(path),
+            None => {
+                let delta = self.delta.context("give --delta, for example 1e-5")?;
+                Ok(Releases { steps: StepCounts::of(&[self.event()?]), delta: Delta::new(delta)? })
+            }
+        }
+    }
+
+    fn event(&self) -> anyhow::Result<DpEvent> {
+        let (Some(noise), Some(probability), Some(steps)) =
+            (self.noise_multiplier, self.sampling_probability, self.steps)
+        else {
+            bail!("give --noise-multiplier, --sampling-probability and --steps, or --events FILE");
+        };
+        Ok(DpEvent::PoissonSampledGaussian {
+            noise_multiplier: NoiseMultiplier::new(noise)?,
+            sampling_probability: SamplingProbability::new(probability)?,
+            steps,
+        })
+    }
+
+    fn read(&self, path: &Path) -> anyhow::Result<Releases> {
+        let name = || path.display().to_string();
+        let bytes = admin::read(path, MAX_EVENTS_BYTES)?;
+        let file: EventsFile = serde_json::from_slice(&bytes).with_context(name)?;
+        ensure!(!file.parts.is_empty(), "{}: parts is empty; name at least one kind of release", name());
+        let delta = match self.delta {
+            Some(delta) => Delta::new(delta)?,
+            None => {
+                file.delta.with_context(|| format!("{}: has no delta; add it or give --delta", name()))?
+            }
+        };
+        let events: Vec<DpEvent> = file.parts.iter().map(Part::event).collect();
+        Ok(Releases { steps: StepCounts::of(&events), delta })
+    }
+}
+
+impl Part {
+    fn event(&self) -> DpEvent {
+        DpEvent::PoissonSampledGaussian {
+            noise_multiplier: self.noise_multiplier,
+            sampling_probability: self.sampling_rate,
+            steps: self.steps,
+        }
+    }
+}
+
+/// What each relation means, as the tables name it.
+pub(super) fn meaning(relation: NeighboringRelation) -> &'static str {
+    match relation {
+        NeighboringRelation::Replace => "one unit's sensitive values change from anything to anything",
+        NeighboringRelation::ZeroOut => "one unit's private contribution is absent",
+    }
+}
