@@ -67,10 +67,13 @@ impl Grid {
             let epsilon = grid.bound(counts, MOST_POINTS.0);
             let wanted = wanted_interval(grid.tilt, epsilon.get(), counts, longest);
             // Half as much again in error is not worth another composition.
-            if !epsilon.is_finite() || grid.interval <= 1.25 * wanted {
+            if epsilon.get() <= LEAST_RESOLVED || !epsilon.is_finite() || grid.interval <= 1.25 * wanted {
                 break;
             }
-            grid = Self::new(kinds, counts, delta, wanted);
+            match Self::composable(kinds, counts, delta, wanted) {
+                Some(finer) => grid = finer,
+                None => break,
+            }
         }
         grid
     }
@@ -84,9 +87,19 @@ impl Grid {
             if (0.8..1.25).contains(&(grid.interval / wanted)) {
                 break;
             }
-            grid = Self::new(kinds, counts, delta, wanted);
+            match Self::composable(kinds, counts, delta, wanted) {
+                Some(other) => grid = other,
+                None => break,
+            }
         }
         grid
+    }
+
+    /// The grid of this interval, unless its window has too many points to be composed.
+    fn composable(kinds: &[RangedPair], counts: &[u64], delta: f64, interval: f64) -> Option<Self> {
+        let grid = Self::new(kinds, counts, delta, interval);
+        let sum = grid.sum(counts);
+        grid.window(&sum, sum.lower_guess(), MOST_POINTS.0).is_some().then_some(grid)
     }
 
     /// The grid of the same interval and tilt whose compositions are dominated by the true ones.
