@@ -254,6 +254,65 @@ fn a_study_is_checked_and_its_plan_previewed_without_a_coordinator() {
 }
 
 #[test]
+fn an_accountant_plans_and_checks_without_a_coordinator() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name);
+    let flags =
+        ["--noise-multiplier", "1.04736", "--sampling-probability", "0.0089554327", "--delta", "1e-5"];
+    let events = r#"{"parts": [{"noise_multiplier": 1.04736, "sampling_rate": 0.0089554327, "steps": 1451}], "delta": 1e-5}"#;
+    fs::write(file("events.json"), events).unwrap();
+    let json = |arguments: &[&str]| -> Value {
+        serde_json::from_str(&stdout(&[&["accountant"], arguments, &["--json"]].concat())).unwrap()
+    };
+    let by_flags = json(&[&["epsilon", "--steps", "1451"], &flags[..]].concat());
+    assert_eq!(by_flags, json(&["epsilon", "--events", text(&file("events.json"))]));
+    for (relation, epsilon) in [("replace", 2.8864), ("zero_out", 1.7759)] {
+        let row = &by_flags["relations"][relation];
+        let (upper, lower) =
+            (row["epsilon"].as_f64().unwrap(), row["certified_lower_bound"].as_f64().unwrap());
+        assert!((upper / epsilon - 1.0).abs() < 5e-4 && lower < upper && lower > 0.995 * upper, "{row}");
+        assert!((row["largest_odds_factor"].as_f64().unwrap() / upper.exp() - 1.0).abs() < 1e-9);
+    }
+    // What one calibrates, the other confirms.
+    let steps = json(&[&["calibrate", "--epsilon", "2.887"], &flags[..]].concat())["steps"].as_u64().unwrap();
+    assert!((1450..1455).contains(&steps), "{steps}");
+
+    let (plot, trade_off) = (file("profile.svg"), file("trade-off.svg"));
+    let drawings = ["--plot", text(&plot), "--trade-off", text(&trade_off)];
+    let said = stdout(&[&["accountant", "curve", "--steps", "1451"], &flags[..], &drawings[..]].concat());
+    assert!(said.contains("hits minus false alarms, at most") && said.contains("1.0e-5"), "{said}");
+    for drawing in [plot, trade_off] {
+        let svg = fs::read_to_string(drawing).unwrap();
+        assert!(svg.starts_with("<svg") && svg.contains(">replace<") && svg.contains(">zero_out<"), "{svg}");
+    }
+}
+
+#[test]
+fn an_accountant_refuses_what_it_cannot_account_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("events.json");
+    let part = |noise: &str, more: &str| {
+        format!(
+            r#"{{"parts": [{{"noise_multiplier": {noise}, "sampling_rate": 0.5, "steps": 3{more}}}], "delta": 1e-5}}"#
+        )
+    };
+    for (content, says) in [
+        (part("0", ""), "noise_multiplier is 0"),
+        (part("1", ", \"free\": true"), "unknown field `free`"),
+        (part("1", "").replace(", \"delta\": 1e-5", ""), "has no delta; add it or give --delta"),
+        (r#"{"parts": [], "delta": 1e-5}"#.to_owned(), "parts is empty"),
+    ] {
+        fs::write(&path, content).unwrap();
+        let said = stderr(1, &["accountant", "epsilon", "--events", text(&path)]);
+        assert!(said.contains("events.json") && said.contains(says), "{said}");
+    }
+    let said = stderr(1, &["accountant", "epsilon", "--steps", "3", "--delta", "1e-5"]);
+    assert!(said.contains("give --noise-multiplier, --sampling-probability and --steps"), "{said}");
+    let said = stderr(1, &["accountant", "calibrate", "--epsilon", "1", "--delta", "1e-5", "--steps", "3"]);
+    assert!(said.contains("give two of"), "{said}");
+}
+
+#[test]
 fn a_reader_that_has_seen_enough_is_no_failure() {
     let folder = tempfile::tempdir().unwrap();
     let document = folder.path().join("study.toml");

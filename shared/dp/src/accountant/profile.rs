@@ -12,8 +12,8 @@ use crate::{
     steps::StepCounts,
 };
 
-/// Decades of delta that a profile covers below 0.1.
-const DECADES: i32 = 12;
+/// Epsilons below this count as zero: bounds near zero have an absolute error.
+const RESOLVED: f64 = 1e-3;
 /// Epsilons above this have no equivalent Gaussian mechanism that doubles resolve.
 const MOST_EQUIVALENT: f64 = 300.0;
 
@@ -32,19 +32,17 @@ pub struct ProfilePoint {
 pub struct PrivacyProfile(Vec<ProfilePoint>);
 
 impl PrivacyProfile {
-    /// The profile of `steps`: two deltas in each decade from 1e-12 to 0.1, then every 0.1 up to 0.9.
+    /// The profile of `steps` at 32 deltas from 1e-12 to 0.9, denser where a trade-off curve bends.
     ///
     /// # Errors
     /// As [`PrivacyAccountant::epsilon`](super::PrivacyAccountant::epsilon).
     pub fn of_steps(steps: &StepCounts, relation: NeighboringRelation) -> Result<Self, AccountantError> {
         let mut accountant = Accountant::default();
-        let small = (2..=2 * DECADES).rev().map(|half| 10_f64.powf(-0.5 * f64::from(half)));
-        let large = (2..10).map(|tenths| 0.1 * f64::from(tenths));
         let point = |delta: f64| {
             let epsilon = accountant.epsilon_of_steps(steps, Delta::new(delta)?, relation)?;
             Ok(ProfilePoint { delta, epsilon })
         };
-        small.chain(large).map(point).collect::<Result<_, _>>().map(Self)
+        deltas().map(point).collect::<Result<_, _>>().map(Self)
     }
 
     /// The points, delta ascending.
@@ -77,17 +75,26 @@ impl PrivacyProfile {
             .min(1.0)
     }
 
-    /// The least `mu` whose Gaussian mechanism is at most as private at every point with an epsilon above zero; infinite if
-    /// there is none that doubles resolve. Where epsilon is zero everywhere, the least delta alone decides.
+    /// The least `mu` whose Gaussian mechanism is at most as private at every point with an epsilon of 0.001 or more;
+    /// infinite if there is none that doubles resolve. If no epsilon is that large, the least delta alone decides.
     #[must_use]
     pub fn equivalent_gaussian(&self) -> f64 {
-        let decides = self.0.iter().filter(|point| point.epsilon > Epsilon::ZERO);
+        let decides = self.0.iter().filter(|point| point.epsilon.get() >= RESOLVED);
         let largest = decides.map(|point| gaussian_mu(point.epsilon, point.delta)).fold(0.0, f64::max);
         match self.0.first() {
             Some(point) if largest == 0.0 => gaussian_mu(point.epsilon, point.delta),
             _ => largest,
         }
     }
+}
+
+/// The deltas of a profile, ascending: each decade, then half and quarter decades, then steps of 0.075.
+fn deltas() -> impl Iterator<Item = f64> {
+    let decades = (-12..-6).map(f64::from);
+    let halves = (-12..-6).map(|half| 0.5 * f64::from(half));
+    let quarters = (-12..=-4).map(|quarter| 0.25 * f64::from(quarter));
+    let large = (2..13).map(|step| 0.075 * f64::from(step));
+    decades.chain(halves).chain(quarters).map(|exponent| 10_f64.powf(exponent)).chain(large)
 }
 
 /// The sensitivity in noise deviations, `mu`, of the Gaussian mechanism without sampling whose epsilon at `delta` is
