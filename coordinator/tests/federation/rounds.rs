@@ -163,9 +163,6 @@ fn kind(status: &tonic::Status) -> ProblemType {
     Problem::from_status(status).unwrap_or_else(|| panic!("{status:?}")).kind
 }
 
-/// What a site falsifies in a charge.
-type Change = fn(&mut ChargeRequest);
-
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_and_repeated_updates_are_told_apart() {
     let folder = tempfile::tempdir().unwrap();
