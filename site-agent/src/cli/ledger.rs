@@ -117,7 +117,7 @@ fn lines(ledger: &Ledger, delta: Delta) -> Result<Vec<Line>, AccountantError> {
     let line = |data_set, study: Option<String>, events: Vec<DpEvent>| {
         let releases = events.iter().map(|event| u64::from(event.steps().get())).sum();
         let spent = meter.spent(&StepCounts::of(&events), delta)?;
-        Ok(Line { data_set, study, releases, spent })
+        Ok::<_, AccountantError>(Line { data_set, study, releases, spent })
     };
     let mut lines = Vec::new();
     for (data_set, names) in studies.into_values() {
