@@ -2,6 +2,7 @@
 //!
 //! | module | content |
 //! |---|---|
+//! | [`audit`] | what an attacker achieves against the private step, beside what is claimed |
 //! | [`cli`] | the commands of `fusiondp-simulate` |
 //! | [`cohort`] | a synthetic intensive-care cohort, for machines without real data |
 //! | [`reproduce`] | every mode over seeds, epsilons and data sets |
@@ -13,6 +14,7 @@
 //!
 //! May depend on every crate of the workspace; none depends on it. The integration tests are in `tests/`.
 
+pub mod audit;
 pub mod cli;
 pub mod cohort;
 pub mod harness;

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod audit;
 mod bench;
 mod check_vectors;
 mod demo;
@@ -24,6 +25,7 @@ enum Command {
     Run(run::Arguments),
     Demo(demo::Arguments),
     Reproduce(reproduce::Arguments),
+    Audit(audit::Arguments),
     Synthesize(synthesize::Arguments),
     CheckVectors(check_vectors::Arguments),
     Bench(bench::Arguments),
@@ -39,6 +41,7 @@ impl Cli {
             Command::Run(arguments) => arguments.run(),
             Command::Demo(arguments) => arguments.run(),
             Command::Reproduce(arguments) => arguments.run(),
+            Command::Audit(arguments) => arguments.run(),
             Command::Synthesize(arguments) => arguments.run(),
             Command::CheckVectors(arguments) => arguments.run(),
             Command::Bench(arguments) => arguments.run(),

@@ -1,0 +1,43 @@
+//! Bounds against claims, as the reports draw their curves.
+
+use fusiondp_coordinator::report::chart::{Below, Chart, Series};
+
+use super::{AuditResult, Fault};
+
+/// Lower bounds over the claimed epsilon: the honest code and each fault, with the claim itself as the line that honest code
+/// stays below. `None` without results.
+#[must_use]
+pub fn svg(results: &[AuditResult]) -> Option<String> {
+    let largest = results.iter().map(|result| result.claim.get()).fold(0.0, f64::max);
+    let mut series = vec![Series {
+        name: "claim".to_owned(),
+        color: 0,
+        dashed: true,
+        points: vec![(0.0, 0.0), (largest, largest)],
+    }];
+    let mut add = |name: String, fault: Option<Fault>, bound: fn(&AuditResult) -> f64| {
+        let of_fault = results.iter().filter(|result| result.fault == fault);
+        let mut points: Vec<(f64, f64)> =
+            of_fault.map(|result| (result.claim.get(), bound(result))).collect();
+        points.sort_by(|one, other| one.0.total_cmp(&other.0));
+        if !points.is_empty() {
+            series.push(Series { name, color: series.len(), dashed: false, points });
+        }
+    };
+    add("bound, any mechanism".to_owned(), None, |result| result.lower_bound);
+    add("bound, Gaussian".to_owned(), None, |result| result.gaussian_bound);
+    for fault in Fault::ALL {
+        add(format!("{fault}, Gaussian"), Some(fault), |result| {
+            result.gaussian_bound.min(3.0 * result.claim.get())
+        });
+    }
+    Chart {
+        title: "Proved by attack against claimed epsilon",
+        below: Below::Quantity("claimed epsilon"),
+        y_label: "lower bound",
+        from_zero: true,
+        series,
+    }
+    .file()
+    .filter(|_| !results.is_empty())
+}

@@ -1,0 +1,140 @@
+//! `fusiondp-simulate audit`.
+
+use std::fs;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, ensure};
+use clap::Args;
+use fusiondp_dp::Delta;
+use fusiondp_protocol::{Plan, SiteId, SiteSize, study::StudyDocument};
+use fusiondp_runtime::files::write_atomic;
+use fusiondp_runtime::{errln, outln};
+
+use crate::audit::{AuditResult, Fault, Setting, audit, svg};
+
+/// Claims of an audit without a study.
+const CLAIMS: [f64; 5] = [0.5, 1.0, 2.0, 4.0, 8.0];
+
+/// Attack the private step with canaries, and compare what the attacker proves with what is claimed.
+///
+/// Canaries go through real charges, sums and noise; the attacker sees every release. The lower bound on epsilon has a
+/// confidence of 99 %. Exit code 1 if it exceeds the claim of the code as it is.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  fusiondp-simulate audit --faults --plot audit.svg\n  \
+                        fusiondp-simulate audit study.toml --units 7299,6994")]
+pub(super) struct Arguments {
+    /// Attack the releases that this study plans, in place of claims from 0.5 to 8
+    #[arg(value_name = "STUDY.toml", requires = "units")]
+    study: Option<PathBuf>,
+    /// Privacy units of each site of the study
+    #[arg(long, value_name = "N,N,…", value_delimiter = ',')]
+    units: Vec<u64>,
+    /// Also plant every fault that the attack is meant to notice
+    #[arg(long)]
+    faults: bool,
+    /// Canaries are the entries of a square matrix with this many rows
+    #[arg(long, default_value_t = 128)]
+    rows: usize,
+    /// Decides bits and noise
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Draw bounds against claims into this SVG file
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Arguments {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let mut results = Vec::new();
+        for setting in self.settings()? {
+            for fault in
+                [None].into_iter().chain(self.faults.then_some(Fault::ALL.map(Some)).into_iter().flatten())
+            {
+                let result = audit(&setting, fault, self.seed)?;
+                if !self.json {
+                    errln!("claim {:.3}, {}: attacked", result.claim.get(), name(fault));
+                }
+                results.push(result);
+            }
+        }
+        if let Some(path) = &self.plot {
+            write_atomic(path, svg(&results).context("nothing to draw")?.as_bytes())?;
+        }
+        match self.json {
+            true => outln!("{}", serde_json::to_string_pretty(&results)?)?,
+            false => print(&results)?,
+        }
+        let refuted = results.iter().any(|result| result.fault.is_none() && result.refutes());
+        Ok(if refuted { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    }
+
+    fn settings(&self) -> anyhow::Result<Vec<Setting>> {
+        let Some(path) = &self.study else {
+            let (steps, delta) = (NonZeroU32::MIN.saturating_add(7), Delta::new(1e-5)?);
+            let calibrated = |claim| Setting::calibrated(claim, steps, delta, self.rows);
+            return CLAIMS.into_iter().map(calibrated).collect::<Result<_, _>>().map_err(Into::into);
+        };
+        let name = || path.display().to_string();
+        let document = StudyDocument::from_bytes(&fs::read(path).with_context(name)?).with_context(name)?;
+        let size = |(index, units): (usize, &u64)| -> anyhow::Result<SiteSize> {
+            Ok(SiteSize { site: SiteId::new(format!("site-{}", index + 1))?, units: *units, records: *units })
+        };
+        let sizes = self.units.iter().enumerate().map(size).collect::<anyhow::Result<Vec<_>>>()?;
+        let plan = Plan::derive(&document, &sizes)?;
+        let steps = plan.private_rounds().saturating_mul(plan.local_steps);
+        let noise =
+            plan.noise_multiplier.context("the study has no private part; there is nothing to attack")?;
+        ensure!(steps > 0, "the study has no private round; there is nothing to attack");
+        Ok(vec![Setting {
+            noise_multiplier: noise,
+            sampling_probability: plan.sampling_probability,
+            steps: NonZeroU32::new(steps).context("no step")?,
+            clip_norm: plan.clip_norm,
+            delta: plan.delta,
+            side: self.rows,
+        }])
+    }
+}
+
+fn name(fault: Option<Fault>) -> String {
+    fault.map_or_else(|| "code as it is".to_owned(), |fault| format!("planted {fault}"))
+}
+
+fn print(results: &[AuditResult]) -> anyhow::Result<()> {
+    outln!(
+        "{:<26} {:<9} {:>7} {:>14} {:>15} {:>16}  verdict",
+        "code",
+        "relation",
+        "claim",
+        "right guesses",
+        "any mechanism",
+        "Gaussian shape"
+    )?;
+    for result in results {
+        let verdict = match (result.fault, result.refutes(), result.alarms()) {
+            (_, true, _) => "CLAIM REFUTED",
+            (_, false, true) => "alarm",
+            (None, false, false) => "below the claim",
+            (Some(_), false, false) => "NOT NOTICED",
+        };
+        outln!(
+            "{:<26} {:<9} {:>7.3} {:>6} of {:>4} {:>15.3} {:>16.3}  {verdict}",
+            name(result.fault),
+            result.relation.to_string(),
+            result.claim.get(),
+            result.right,
+            result.guesses,
+            result.lower_bound,
+            result.gaussian_bound,
+        )?;
+    }
+    outln!(
+        "bounds: epsilon is at least this, with a confidence of 99 %; right guesses are of the surest 2 %"
+    )?;
+    Ok(())
+}
