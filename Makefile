@@ -44,7 +44,9 @@ demo: build onnxruntime ## Set up a consortium on this machine, train a federate
 	    $(if $(DATA),--data "$(DATA)") $(if $(PORT),--port $(PORT))
 
 .PHONY: test
-test: build onnxruntime ## Everything that proves the claims: unit, property, statistical and end-to-end tests
+test: onnxruntime ## Everything that proves the claims: unit, property, statistical and end-to-end tests
+	@# Builds the three binaries too, since each of their packages has integration tests; building them alone beforehand
+	@# would compile everything twice, as tests turn on features of their own in shared dependencies.
 	$(CARGO) test --release --locked --workspace
 
 # Kept outside the build output: PyTorch is large, and `make clean` need not cost its download.
