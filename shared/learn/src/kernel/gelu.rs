@@ -27,8 +27,7 @@ const MILLS_EVEN: [f32; 6] =
 const MILLS_ODD: [f32; 5] = [-7.662_154e-5, -4.639_970_6e-3, -6.001_468_4e-2, -0.331_832_5, -0.999_979_5];
 
 /// `2^r / sqrt(2 pi)`, highest power first: relative error below 8e-8 on `[-1/2, 1/2]`.
-const POWER: [f32; 6] =
-    [5.296_550_1e-4, 3.859_984_1e-3, 2.214_414_2e-2, 9.583_439e-2, 0.276_525_63, 0.398_942_3];
+const POWER: [f32; 6] = [5.296_55e-4, 3.859_984e-3, 2.214_414_2e-2, 9.583_439e-2, 0.276_525_63, 0.398_942_3];
 
 /// A polynomial by Horner's rule, highest power first.
 #[inline(always)]

@@ -169,7 +169,7 @@ mod tests {
         let kept: Vec<bool> = double.iter().map(|&m| m > 0.0).collect();
         for (distance, pairs) in [(16, 80.0), (1, 95.0)] {
             let equal = kept.iter().zip(&kept[distance..]).filter(|(a, b)| a == b).count();
-            let (share, deviation) = (0.58, (0.58 * 0.42 / pairs as f64).sqrt());
+            let (share, deviation) = (0.58, (0.58_f64 * 0.42 / pairs).sqrt());
             assert!((equal as f64 / pairs - share).abs() < 6.0 * deviation, "{equal} of {pairs}");
         }
     }

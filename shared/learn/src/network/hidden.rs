@@ -185,14 +185,9 @@ impl<F> Constants<'_, F> {
     /// The same for the values from `first` on.
     #[inline(always)]
     fn from(self, first: usize) -> Self {
-        let norm = match self.norm {
-            Some(norm) => Some(Norm { gain: &norm.gain[first..], shift: &norm.shift[first..], ..norm }),
-            None => None,
-        };
-        let mask = match self.mask {
-            Some(mask) => Some(&mask[first..]),
-            None => None,
-        };
+        let norm =
+            self.norm.map(|norm| Norm { gain: &norm.gain[first..], shift: &norm.shift[first..], ..norm });
+        let mask = self.mask.map(|mask| &mask[first..]);
         Self { norm, mask }
     }
 }
