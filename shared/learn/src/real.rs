@@ -43,11 +43,6 @@ pub trait Real:
 
     /// Error function. `f64`: within one unit in the last place; `f32`: within 5e-7 absolute.
     fn erf(self) -> Self;
-
-    /// Exact (erf) GELU `x Phi(x)` and its derivative `Phi(x) + x phi(x)`.
-    ///
-    /// `f32`: `Phi` within 5e-7 absolute, branch-free so that loops over it vectorize.
-    fn gelu(self) -> (Self, Self);
 }
 
 impl Real for f32 {
@@ -65,11 +60,6 @@ impl Real for f32 {
     fn erf(self) -> Self {
         gelu::erf_f32(self)
     }
-
-    #[inline(always)]
-    fn gelu(self) -> (Self, Self) {
-        gelu::gelu_f32(self)
-    }
 }
 
 impl Real for f64 {
@@ -85,9 +75,5 @@ impl Real for f64 {
 
     fn erf(self) -> Self {
         libm::erf(self)
-    }
-
-    fn gelu(self) -> (Self, Self) {
-        gelu::gelu_f64(self)
     }
 }

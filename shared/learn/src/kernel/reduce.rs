@@ -104,6 +104,84 @@ pub(crate) fn scale_and_sum<F: Real, S: Simd>(
     (F::total(simd, F::plus(simd, a, c)), F::total(simd, F::plus(simd, b, d)))
 }
 
+/// `y = factor (y - mean - x slope)`.
+#[inline(always)]
+pub(crate) fn center_and_scale<F: Real, S: Simd>(
+    simd: S,
+    (x, mean, slope): (&[F], F, F),
+    factor: F,
+    y: &mut [F],
+) {
+    let [mean, slope, factor] =
+        [F::splat(simd, mean), F::splat(simd, F::zero() - slope), F::splat(simd, factor)];
+    let whole = F::whole::<S>(x);
+    for (y, &x) in F::whole_mut::<S>(y).iter_mut().zip(whole) {
+        *y = F::times(simd, factor, F::fused(simd, x, slope, F::minus(simd, *y, mean)));
+    }
+    let first = whole.len() * F::lanes::<S>();
+    if first < x.len() {
+        let (x, rest) = (F::load(simd, &x[first..]), &mut y[first..]);
+        let value = F::fused(simd, x, slope, F::minus(simd, F::load(simd, rest), mean));
+        F::store(simd, rest, F::times(simd, factor, value));
+    }
+}
+
+/// Vectors of columns that are summed at once.
+const PANEL: usize = 4;
+
+/// Adds the columns' sums of a row-major matrix `a`, or of the elementwise product of `a` and `b`, to `sums` `[columns]`.
+#[inline(always)]
+pub(crate) fn add_columns<F: Real, S: Simd>(simd: S, a: &[F], b: Option<&[F]>, sums: &mut [F]) {
+    let columns = sums.len();
+    for first in (0..columns).step_by(PANEL * F::lanes::<S>()) {
+        let last = columns.min(first + PANEL * F::lanes::<S>());
+        add_panel(simd, (a, b), (columns, first), &mut sums[first..last]);
+    }
+}
+
+/// [`add_columns`] for some columns from `first` on.
+#[inline(always)]
+fn add_panel<F: Real, S: Simd>(
+    simd: S,
+    (a, b): (&[F], Option<&[F]>),
+    (columns, first): (usize, usize),
+    sums: &mut [F],
+) {
+    let width = sums.len();
+    if width < PANEL * F::lanes::<S>() {
+        for (row, a) in a.chunks_exact(columns).enumerate() {
+            let a = &a[first..first + width];
+            match b {
+                Some(b) => {
+                    let b = &b[row * columns + first..][..width];
+                    sums.iter_mut().zip(a.iter().zip(b)).for_each(|(sum, (&a, &b))| *sum += a * b);
+                }
+                None => axpy(F::one(), a, sums),
+            }
+        }
+        return;
+    }
+    let mut totals = [F::splat(simd, F::zero()); PANEL];
+    totals.copy_from_slice(F::whole::<S>(sums));
+    for (row, a) in a.chunks_exact(columns).enumerate() {
+        let a = F::whole::<S>(&a[first..first + width]);
+        match b {
+            Some(b) => {
+                let b = F::whole::<S>(&b[row * columns + first..][..width]);
+                for ((total, &a), &b) in totals.iter_mut().zip(a).zip(b) {
+                    *total = F::fused(simd, a, b, *total);
+                }
+            }
+            None => {
+                for (total, &a) in totals.iter_mut().zip(a) {
+                    *total = F::plus(simd, *total, a);
+                }
+            }
+        }
+    }
+    F::whole_mut::<S>(sums).copy_from_slice(&totals);
+}
+
 #[inline(always)]
 fn fold<F: Real, S: Simd>(simd: S, sums: [F::Vector<S>; 4]) -> F {
     let [a, b, c, d] = sums;
@@ -146,6 +224,40 @@ mod tests {
     use pulp::{Arch, WithSimd};
 
     use super::*;
+
+    struct Columns<'a>(&'a [f64], &'a [f64], usize);
+
+    impl WithSimd for Columns<'_> {
+        type Output = [Vec<f64>; 3];
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) -> [Vec<f64>; 3] {
+            let Self(a, b, columns) = self;
+            let mut all = [vec![0.5; columns], vec![0.5; columns], a.to_vec()];
+            add_columns(simd, a, None, &mut all[0]);
+            add_columns(simd, a, Some(b), &mut all[1]);
+            center_and_scale(simd, (b, 0.3, 0.7), 1.5, &mut all[2]);
+            all
+        }
+    }
+
+    #[test]
+    fn column_sums_and_centering_match_plain_loops_at_every_remainder() {
+        for columns in 1..70 {
+            let a: Vec<f64> = (0..3 * columns).map(|i| (i as f64 * 0.7).sin()).collect();
+            let b: Vec<f64> = (0..3 * columns).map(|i| (i as f64 * 1.3).cos()).collect();
+            let [sums, products, centered] = Arch::new().dispatch(Columns(&a, &b, columns));
+            for column in 0..columns {
+                let rows = (0..3).map(|row| row * columns + column);
+                let sum = 0.5 + rows.clone().map(|i| a[i]).sum::<f64>();
+                let product = 0.5 + rows.map(|i| a[i] * b[i]).sum::<f64>();
+                assert!((sums[column] - sum).abs() < 1e-12 && (products[column] - product).abs() < 1e-12);
+            }
+            for (found, (a, b)) in centered.iter().zip(a.iter().zip(&b)) {
+                assert!((found - 1.5 * (a - 0.3 - b * 0.7)).abs() < 1e-12, "{columns}");
+            }
+        }
+    }
 
     struct Both<'a>(&'a [f64], &'a [f64]);
 

@@ -27,7 +27,7 @@ use ndarray::Array2;
 
 use self::head::Head;
 use crate::kernel::Matrix;
-use crate::network::{Dropout, DropoutSeed, Mlp, Normalization, Tape};
+use crate::network::{Dropout, DropoutSeed, Mlp, Normalization};
 use crate::real::Real;
 
 pub use crate::network::{ParameterLayout, Tensor};
@@ -139,7 +139,7 @@ impl Model {
     ) -> Result<Vec<F>, ModelError> {
         let dense = self.check_view("bins of the view", params, view)?;
         let mut logits = Vec::with_capacity(view.rows());
-        self.tower_logits(params, dense, &mut workspace.real, &mut logits);
+        self.tower_logits(params, dense, workspace, &mut logits);
         self.add_head(params, view, &mut logits);
         Ok(logits)
     }
@@ -157,10 +157,12 @@ impl Model {
         let dense = self.check_view("bins of the view", params, view)?;
         let mut copy = Array2::zeros((view.rows(), self.hidden_width()));
         let mut target = copy.iter_mut();
+        let (tower, Workspace { weights, real, .. }) = (self.tower_params(params), workspace);
+        weights.load(&self.tower, tower);
         for block in blocks(view.rows()) {
             let block = dense.slice(block);
-            self.tower.run(self.tower_params(params), block, None, &mut workspace.real);
-            let hidden = workspace.real.hidden().unwrap_or(block.values());
+            self.tower.run(tower, weights, block, None, real);
+            let hidden = real.hidden().unwrap_or(block.values());
             target.by_ref().zip(hidden).for_each(|(to, &from)| *to = from);
         }
         Ok(copy)
@@ -171,13 +173,15 @@ impl Model {
         &self,
         params: &[F],
         dense: Matrix<'_, F>,
-        tape: &mut Tape<F>,
+        workspace: &mut Workspace<F>,
         logits: &mut Vec<F>,
     ) {
         logits.clear();
+        let (tower, Workspace { weights, real, .. }) = (self.tower_params(params), workspace);
+        weights.load(&self.tower, tower);
         for block in blocks(dense.rows()) {
-            self.tower.run(self.tower_params(params), dense.slice(block), None, tape);
-            logits.extend_from_slice(tape.output());
+            self.tower.run(tower, weights, dense.slice(block), None, real);
+            logits.extend_from_slice(real.output());
         }
     }
 

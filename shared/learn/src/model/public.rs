@@ -60,6 +60,7 @@ impl Model {
             _ => None,
         };
         gradient.fill(F::zero());
+        workspace.weights.load(&self.tower, self.tower_params(params));
         let mut total = 0.0;
         for rows in blocks(view.rows()) {
             let block = Block {
@@ -83,9 +84,9 @@ impl Model {
         gradient: &mut [F],
         workspace: &mut Workspace<F>,
     ) -> f64 {
-        let (tape, residuals) = (&mut workspace.real, &mut workspace.real_residuals);
+        let Workspace { weights, real: tape, real_residuals: residuals, .. } = workspace;
         let tower = self.tower_params(params);
-        self.tower.run(tower, block.dense, dropout, tape);
+        self.tower.run(tower, weights, block.dense, dropout, tape);
         residuals.clear();
         residuals.extend_from_slice(tape.output());
         let head = self.head.as_ref().filter(|_| self.head_takes_public_gradient());

@@ -41,8 +41,9 @@ fn select_rows<T: Copy>(from: &Array2<T>, rows: &[usize], into: &mut Array2<T>) 
     let (mut values, _) = std::mem::replace(into, empty(columns)).into_raw_vec_and_offset();
     values.clear();
     values.reserve(rows.len() * columns);
-    for &row in rows {
-        values.extend(from.row(row));
+    match from.as_slice() {
+        Some(all) => rows.iter().for_each(|row| values.extend_from_slice(&all[row * columns..][..columns])),
+        None => rows.iter().for_each(|&row| values.extend(from.row(row))),
     }
     // Unwrap safety: exactly `columns` values were appended per row.
     #[allow(clippy::unwrap_used)]

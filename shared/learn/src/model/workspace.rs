@@ -1,11 +1,13 @@
 //! Buffers that steps use again.
 
-use crate::network::Tape;
+use crate::network::{Tape, Weights};
 
 /// Buffers of a model's passes. They grow on first use; later steps of the same sizes allocate nothing in their loops.
 ///
 /// Has no `Debug`: its contents derive from patients' values.
 pub struct Workspace<F> {
+    /// The tower's weights, as forward passes read them.
+    pub(crate) weights: Weights<F>,
     /// Forward and backward pass of the real view; of the only view where there is one.
     pub(crate) real: Tape<F>,
     /// Forward and backward pass of the hybrid view.
@@ -38,6 +40,7 @@ pub struct Workspace<F> {
 impl<F> Default for Workspace<F> {
     fn default() -> Self {
         Self {
+            weights: Weights::default(),
             real: Tape::default(),
             hybrid: Tape::default(),
             tower: Vec::new(),

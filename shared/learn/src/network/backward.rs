@@ -5,7 +5,7 @@ use pulp::{Arch, Simd, WithSimd};
 
 use super::tape::LayerTape;
 use super::{Layer, Mlp, NetworkError, Tape, hidden};
-use crate::kernel::{Accumulate, Matrix, axpy, matmul};
+use crate::kernel::{Accumulate, Matrix, add_columns, axpy, matmul};
 use crate::real::Real;
 
 impl Mlp {
@@ -94,20 +94,11 @@ impl<F: Real> WithSimd for Vectors<'_, F> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
+    fn with_simd<S: Simd>(self, simd: S) {
         let Self { layer, tape, gradient } = self;
-        let width = layer.outputs;
-        let bias = &mut gradient[layer.bias.clone()];
-        for delta in tape.delta.chunks_exact(width) {
-            axpy(F::one(), delta, bias);
-        }
+        add_columns(simd, &tape.delta, None, &mut gradient[layer.bias.clone()]);
         let Some(norm) = &layer.norm else { return };
-        let (gain, shift) = gradient[norm.gain.start..norm.shift.end].split_at_mut(width);
-        for (slope, x) in tape.slope.chunks_exact(width).zip(tape.normalized.chunks_exact(width)) {
-            axpy(F::one(), slope, shift);
-            for ((gain, &slope), &x) in gain.iter_mut().zip(slope).zip(x) {
-                *gain += slope * x;
-            }
-        }
+        add_columns(simd, &tape.slope, Some(&tape.normalized), &mut gradient[norm.gain.clone()]);
+        add_columns(simd, &tape.slope, None, &mut gradient[norm.shift.clone()]);
     }
 }

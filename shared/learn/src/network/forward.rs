@@ -3,8 +3,9 @@
 use ndarray::ArrayView2;
 use pulp::Arch;
 
-use super::{Dropout, Layer, Mlp, NetworkError, Tape, hidden};
-use crate::kernel::{Accumulate, Matrix, matmul, transpose};
+use super::tape::Weights;
+use super::{Dropout, Mlp, NetworkError, Tape, hidden};
+use crate::kernel::{Accumulate, Matrix, matmul};
 use crate::real::Real;
 
 impl Mlp {
@@ -23,15 +24,19 @@ impl Mlp {
         tape: &'t mut Tape<F>,
     ) -> Result<ArrayView2<'t, F>, NetworkError> {
         let matrix = self.check(params, input)?;
-        self.run(params, matrix, dropout, tape);
+        let mut weights = std::mem::take(&mut tape.weights);
+        weights.load(self, params);
+        self.run(params, &weights, matrix, dropout, tape);
+        tape.weights = weights;
         let shape = (input.nrows(), self.outputs());
         ArrayView2::from_shape(shape, tape.output()).map_err(|_| NetworkError::Strided { what: "output" })
     }
 
-    /// [`Self::forward`] on arguments that were checked.
+    /// [`Self::forward`] on arguments that were checked and the weights of these parameters.
     pub(crate) fn run<F: Real>(
         &self,
         params: &[F],
+        weights: &Weights<F>,
         input: Matrix<'_, F>,
         dropout: Option<Dropout>,
         tape: &mut Tape<F>,
@@ -47,7 +52,8 @@ impl Mlp {
                 Some(previous) => Matrix::new(&previous.activation, rows, layer.inputs),
             };
             let target = if index == last { &mut tape.activation } else { &mut tape.normalized };
-            linear(layer, params, source, &mut tape.transposed, target);
+            let weight = Matrix::new(&weights.0[index], layer.inputs, layer.outputs);
+            matmul(source, weight, target, Accumulate::Replace);
             if index == last {
                 add_bias(&params[layer.bias.clone()], target);
             } else {
@@ -71,19 +77,6 @@ impl Mlp {
         let values = input.to_slice().ok_or(NetworkError::Strided { what: "input" })?;
         Ok(Matrix::new(values, input.nrows(), input.ncols()))
     }
-}
-
-/// `target = source W^T`, without the bias.
-fn linear<F: Real>(
-    layer: &Layer,
-    params: &[F],
-    source: Matrix<'_, F>,
-    transposed: &mut Vec<F>,
-    target: &mut [F],
-) {
-    transpose(&params[layer.weight.clone()], layer.outputs, layer.inputs, transposed);
-    let weight = Matrix::new(transposed, layer.inputs, layer.outputs);
-    matmul(source, weight, target, Accumulate::Replace);
 }
 
 fn add_bias<F: Real>(bias: &[F], rows: &mut [F]) {

@@ -2,9 +2,10 @@
 
 use pulp::{Simd, WithSimd};
 
+use super::dropout::{Dropout, MASK_BLOCK};
 use super::tape::LayerTape;
-use super::{Dropout, LAYER_NORM_EPSILON, Layer};
-use crate::kernel::{add_and_sum, scale_and_sum, squares_about};
+use super::{LAYER_NORM_EPSILON, Layer};
+use crate::kernel::{add_and_sum, center_and_scale, scale_and_sum, squares_about};
 use crate::real::Real;
 
 /// From the linear map's output in `normalized` (without bias) to `normalized`, `scale`, `slope` and `activation`.
@@ -16,6 +17,9 @@ pub(super) struct Forward<'a, F> {
     pub(super) tape: &'a mut LayerTape<F>,
 }
 
+/// Rows whose statistics are computed before their activations, so that the sums of one row need not wait for the last.
+const ROWS: usize = 8;
+
 impl<F: Real> WithSimd for Forward<'_, F> {
     type Output = ();
 
@@ -26,30 +30,34 @@ impl<F: Real> WithSimd for Forward<'_, F> {
         let bias = &params[layer.bias.clone()];
         let affine =
             layer.norm.as_ref().map(|norm| (&params[norm.gain.clone()], &params[norm.shift.clone()]));
-        let rows = tape
+        if dropout.is_some() {
+            tape.mask.resize(width.next_multiple_of(MASK_BLOCK), F::zero());
+        }
+        let chunks = tape
             .normalized
-            .chunks_exact_mut(width)
-            .zip(tape.slope.chunks_exact_mut(width))
-            .zip(tape.activation.chunks_exact_mut(width))
-            .zip(&mut tape.scale)
+            .chunks_mut(ROWS * width)
+            .zip(tape.slope.chunks_mut(ROWS * width))
+            .zip(tape.activation.chunks_mut(ROWS * width))
+            .zip(tape.scale.chunks_mut(ROWS))
             .enumerate();
-        for (row, (((normalized, slope), activation), scale)) in rows {
-            let sum = add_and_sum(simd, normalized, bias);
-            match affine {
-                Some((gain, shift)) => {
-                    let mean = sum / F::of(width as f64);
-                    *scale = deviation(simd, mean, normalized).recip();
-                    normalize(normalized, (mean, *scale), (gain, shift), activation, slope);
-                }
-                None => {
-                    for ((&x, a), slope) in normalized.iter().zip(activation.iter_mut()).zip(slope.iter_mut())
-                    {
-                        (*a, *slope) = x.gelu();
-                    }
+        for (chunk, (((normalized, slope), activation), scale)) in chunks {
+            let mut means = [F::zero(); ROWS];
+            for ((row, mean), scale) in normalized.chunks_exact_mut(width).zip(&mut means).zip(&mut *scale) {
+                *mean = add_and_sum(simd, row, bias) / F::of(width as f64);
+                if affine.is_some() {
+                    *scale = deviation(simd, *mean, row).recip();
                 }
             }
-            if let Some((dropout, index)) = dropout {
-                dropout.apply(index, row, activation, slope);
+            let rows = normalized.chunks_exact_mut(width).zip(slope.chunks_exact_mut(width));
+            let rows =
+                rows.zip(activation.chunks_exact_mut(width)).zip(means.iter().zip(&*scale)).enumerate();
+            for (row, (((normalized, slope), activation), (&mean, &scale))) in rows {
+                if let Some((dropout, index)) = dropout {
+                    dropout.fill(simd, index, chunk * ROWS + row, &mut tape.mask);
+                }
+                let norm = affine.map(|(gain, shift)| Norm { mean, scale, gain, shift });
+                let mask = dropout.is_some().then_some(&tape.mask[..]);
+                activate(simd, Constants { norm, mask }, Row { normalized, slope, activation });
             }
         }
     }
@@ -98,19 +106,89 @@ fn deviation<F: Real, S: Simd>(simd: S, mean: F, row: &[F]) -> F {
     (variance + F::of(LAYER_NORM_EPSILON)).sqrt()
 }
 
-/// Centers and scales a row in place, then GELU of `x gain + shift` and its slope.
+/// What a row is activated with.
+#[derive(Clone, Copy)]
+struct Constants<'a, F> {
+    /// Mean and one over the deviation of the row, gain and shift of the layer; `None` without LayerNorm.
+    norm: Option<Norm<'a, F>>,
+    /// Dropout multipliers of the row.
+    mask: Option<&'a [F]>,
+}
+
+#[derive(Clone, Copy)]
+struct Norm<'a, F> {
+    mean: F,
+    scale: F,
+    gain: &'a [F],
+    shift: &'a [F],
+}
+
+/// Values of one row.
+struct Row<'a, F> {
+    normalized: &'a mut [F],
+    slope: &'a mut [F],
+    activation: &'a mut [F],
+}
+
+/// Centers and scales a row in place, then GELU of `x gain + shift` and its slope, both times the dropout multiplier.
 #[inline(always)]
-fn normalize<F: Real>(
-    row: &mut [F],
-    (mean, scale): (F, F),
-    (gain, shift): (&[F], &[F]),
-    activation: &mut [F],
-    slope: &mut [F],
-) {
-    let inputs = row.iter_mut().zip(gain).zip(shift);
-    for (((x, &gain), &shift), (activation, slope)) in inputs.zip(activation.iter_mut().zip(slope)) {
-        *x = (*x - mean) * scale;
-        (*activation, *slope) = (*x * gain + shift).gelu();
+fn activate<F: Real, S: Simd>(simd: S, constants: Constants<'_, F>, row: Row<'_, F>) {
+    let Row { normalized, slope, activation } = row;
+    let whole = F::whole::<S>(normalized).len();
+    let vectors = F::whole_mut::<S>(normalized).iter_mut();
+    let vectors = vectors.zip(F::whole_mut::<S>(slope)).zip(F::whole_mut::<S>(activation)).enumerate();
+    for (index, ((x, slope), activation)) in vectors {
+        (*x, *activation, *slope) = activate_vector(simd, constants, index, *x);
+    }
+    let first = whole * F::lanes::<S>();
+    if first < normalized.len() {
+        let x = F::load(simd, &normalized[first..]);
+        let (x, value, derivative) = activate_vector(simd, constants.from(first), 0, x);
+        F::store(simd, &mut normalized[first..], x);
+        F::store(simd, &mut activation[first..], value);
+        F::store(simd, &mut slope[first..], derivative);
+    }
+}
+
+/// Normalized value, activation and slope of one vector of a row: the vector `index`, which may be partial.
+#[inline(always)]
+fn activate_vector<F: Real, S: Simd>(
+    simd: S,
+    constants: Constants<'_, F>,
+    index: usize,
+    mut x: F::Vector<S>,
+) -> (F::Vector<S>, F::Vector<S>, F::Vector<S>) {
+    let mut argument = x;
+    if let Some(Norm { mean, scale, gain, shift }) = constants.norm {
+        x = F::times(simd, F::minus(simd, x, F::splat(simd, mean)), F::splat(simd, scale));
+        argument = F::fused(simd, x, vector(simd, gain, index), vector(simd, shift, index));
+    }
+    let (mut activation, mut slope) = F::gelu(simd, argument);
+    if let Some(mask) = constants.mask {
+        let mask = vector(simd, mask, index);
+        activation = F::times(simd, activation, mask);
+        slope = F::times(simd, slope, mask);
+    }
+    (x, activation, slope)
+}
+
+/// A whole vector of a slice, or the partial one at its end.
+#[inline(always)]
+fn vector<F: Real, S: Simd>(simd: S, values: &[F], index: usize) -> F::Vector<S> {
+    match F::whole::<S>(values).get(index) {
+        Some(&vector) => vector,
+        None => F::load(simd, &values[index * F::lanes::<S>()..]),
+    }
+}
+
+impl<F> Constants<'_, F> {
+    /// The same for the values from `first` on.
+    #[inline(always)]
+    fn from(self, first: usize) -> Self {
+        let norm =
+            self.norm.map(|norm| Norm { gain: &norm.gain[first..], shift: &norm.shift[first..], ..norm });
+        let mask = self.mask.map(|mask| &mask[first..]);
+        Self { norm, mask }
     }
 }
 
@@ -127,7 +205,5 @@ fn normalize_backward<F: Real, S: Simd>(
     let count = F::of(delta.len() as f64);
     let (sum, product) = scale_and_sum(simd, (gain, normalized), slope, delta);
     let (mean, correlation) = (sum / count, product / count);
-    for (delta, &x) in delta.iter_mut().zip(normalized) {
-        *delta = scale * (*delta - mean - x * correlation);
-    }
+    center_and_scale(simd, (normalized, mean, correlation), scale, delta);
 }

@@ -40,6 +40,7 @@ use crate::real::Real;
 pub use dropout::{Dropout, DropoutSeed};
 pub use layout::{ParameterLayout, Tensor};
 pub use tape::Tape;
+pub(crate) use tape::Weights;
 
 /// Added to the variance in LayerNorm, as in PyTorch and ONNX by default.
 pub const LAYER_NORM_EPSILON: f64 = 1e-5;

@@ -1,8 +1,9 @@
 //! Values of the forward pass that back-propagation needs, and its results per layer.
 
+use crate::kernel::transpose;
 use crate::real::Real;
 
-use super::Layer;
+use super::{Layer, Mlp};
 
 /// Buffers of one forward and backward pass. They grow on first use and are reused afterwards.
 ///
@@ -12,6 +13,29 @@ pub struct Tape<F> {
     pub(crate) rows: usize,
     /// One per layer; the last layer's `activation` is the output.
     pub(crate) layers: Vec<LayerTape<F>>,
+    /// Of the last parameters that [`Mlp::forward`](super::Mlp::forward) was given.
+    pub(super) weights: Weights<F>,
+}
+
+/// The weight of each layer, transposed to `[inputs, outputs]`: what a forward pass multiplies by. Made once for all passes
+/// over the same parameters.
+pub(crate) struct Weights<F>(pub(super) Vec<Vec<F>>);
+
+// By hand: a derive would ask for `F: Default`.
+impl<F> Default for Weights<F> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<F: Real> Weights<F> {
+    /// Takes over the weights of a parameter vector; memory is used again.
+    pub(crate) fn load(&mut self, network: &Mlp, params: &[F]) {
+        self.0.resize_with(network.layers().len(), Vec::new);
+        for (layer, transposed) in network.layers().iter().zip(&mut self.0) {
+            transpose(&params[layer.weight.clone()], layer.outputs, layer.inputs, transposed);
+        }
+    }
 }
 
 /// Buffers of one layer, `[rows, outputs]` each but `scale` `[rows]`.
@@ -27,14 +51,14 @@ pub(crate) struct LayerTape<F> {
     pub(crate) activation: Vec<F>,
     /// Derivative of the loss with respect to the linear map's output.
     pub(crate) delta: Vec<F>,
-    /// The layer's weight, transposed to `[inputs, outputs]`.
-    pub(crate) transposed: Vec<F>,
+    /// Dropout multipliers of one row.
+    pub(crate) mask: Vec<F>,
 }
 
 // By hand: a derive would ask for `F: Default`.
 impl<F> Default for Tape<F> {
     fn default() -> Self {
-        Self { rows: 0, layers: Vec::new() }
+        Self { rows: 0, layers: Vec::new(), weights: Weights::default() }
     }
 }
 
@@ -46,7 +70,7 @@ impl<F> Default for LayerTape<F> {
             slope: Vec::new(),
             activation: Vec::new(),
             delta: Vec::new(),
-            transposed: Vec::new(),
+            mask: Vec::new(),
         }
     }
 }

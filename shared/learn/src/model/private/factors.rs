@@ -47,14 +47,15 @@ impl Model {
 
     /// Runs both views forward: losses per record, output derivatives, and the derivative of the consistency term.
     pub(super) fn passes<F: Real>(&self, params: &[F], batch: &Checked<'_, F>, workspace: &mut Workspace<F>) {
-        let Workspace { real, hybrid, real_residuals, hybrid_residuals, d_hidden, losses, .. } = workspace;
+        let Workspace { weights, real, hybrid, real_residuals, hybrid_residuals, d_hidden, losses, .. } =
+            workspace;
         let labels = batch.labels;
-        self.tower.run(params, batch.real, None, real);
+        self.tower.run(params, weights, batch.real, None, real);
         losses.clear();
         losses.resize(labels.len(), 0.0);
         residuals(real.output(), labels, Sign::Plus, real_residuals, losses);
         let Some(hybrid_input) = batch.hybrid else { return };
-        self.tower.run(params, hybrid_input, None, hybrid);
+        self.tower.run(params, weights, hybrid_input, None, hybrid);
         residuals(hybrid.output(), labels, Sign::Minus, hybrid_residuals, losses);
         if batch.objective.has_consistency() {
             let hidden = match (real.hidden(), hybrid.hidden()) {

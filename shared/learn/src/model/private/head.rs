@@ -16,11 +16,12 @@ impl Model {
         checked: &Checked<'_, F>,
         workspace: &mut Workspace<F>,
     ) {
-        let Workspace {
-            real: tape, real_residuals, hybrid_residuals, d_hidden: logits, losses, tower, ..
-        } = workspace;
+        // Taken out so that the pass may borrow the rest of the workspace.
+        let mut tower = std::mem::take(&mut workspace.tower);
+        self.tower_logits(params, checked.real, workspace, &mut tower);
+        workspace.tower = tower;
+        let Workspace { real_residuals, hybrid_residuals, d_hidden: logits, losses, tower, .. } = workspace;
         let labels = checked.labels;
-        self.tower_logits(params, checked.real, tape, tower);
         losses.clear();
         losses.resize(labels.len(), 0.0);
         logits.clone_from(tower);
