@@ -36,6 +36,12 @@ impl Dropout {
         Self { first_row: row as u64, ..self }
     }
 
+    /// Masks of a network that reads the same rows as others; the first one's are those of a network alone.
+    #[must_use]
+    pub(crate) fn of_member(self, member: usize) -> Self {
+        Self { seed: self.seed.wrapping_add((member as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)), ..self }
+    }
+
     /// Applies the multipliers of one row of one layer, 0 or `1 / (1 - rate)`, to an activation and its slope.
     #[inline(always)]
     pub(crate) fn apply<F: Real>(&self, layer: usize, row: usize, activation: &mut [F], slope: &mut [F]) {
