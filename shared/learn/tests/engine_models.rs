@@ -55,7 +55,10 @@ fn a_tower_of_several_networks_is_their_mean() {
     assert!(names.contains(&"tower.2.L.2.bias") && !names.iter().any(|name| name.starts_with("tower.3")));
     let (_, single) = models().swap_remove(4);
     let length = single.private_range().start;
-    assert_eq!((start(0), start(1), start(2), model.private_range().start), (0, length, 2 * length, 3 * length));
+    assert_eq!(
+        (start(0), start(1), start(2), model.private_range().start),
+        (0, length, 2 * length, 3 * length)
+    );
 
     let initial: Vec<f64> = model.initialise(9);
     assert_eq!(initial[..length], single.initialise::<f64>(9)[..length]);

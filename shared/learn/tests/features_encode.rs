@@ -76,7 +76,9 @@ fn split_input_is_the_public_block_and_one_bin_per_sensitive_feature() {
 }
 
 fn split_with(declared: &[(&str, f64, Option<&str>)]) -> ModelSpec {
-    let ModelSpec::Split { widths, layer_norm, dropout, members, head_gradient, .. } = split() else { unreachable!() };
+    let ModelSpec::Split { widths, layer_norm, dropout, members, head_gradient, .. } = split() else {
+        unreachable!()
+    };
     let head = declared
         .iter()
         .map(|&(name, weight, by)| (name.to_owned(), HeadColumn { weight, by: by.map(str::to_owned) }));

@@ -85,7 +85,9 @@ impl Model {
     ) -> f64 {
         let members = self.tower.members();
         let share = F::of(1.0 / members.len() as f64);
-        members.map(|member| self.add_member(params, member, block, dropout, gradient, workspace, share)).sum()
+        members
+            .map(|member| self.add_member(params, member, block, dropout, gradient, workspace, share))
+            .sum()
     }
 
     /// What one network of the tower adds, at its share of the mean over all of them.

@@ -61,7 +61,8 @@ impl Model {
         workspace: &Workspace<F>,
         into: &mut Vec<F>,
     ) {
-        for (index, layer) in self.tower.network().layers().iter().enumerate().filter(|(_, layer)| layer.norm.is_some())
+        for (index, layer) in
+            self.tower.network().layers().iter().enumerate().filter(|(_, layer)| layer.norm.is_some())
         {
             let (start, width) = (into.len(), layer.outputs);
             into.resize(start + 2 * width, F::zero());
