@@ -9,7 +9,7 @@ pub enum ModelError {
     #[error(transparent)]
     Network(#[from] NetworkError),
     /// A tower of no network, or of too many.
-    #[error("a tower of {members} networks: members must be between 1 and {largest}")]
+    #[error("a tower of {members} networks: members must be between 1 and {largest}; 1 is the default")]
     Members {
         /// The number given.
         members: usize,

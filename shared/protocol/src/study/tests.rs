@@ -178,6 +178,11 @@ fn the_unit_is_the_declared_one() {
 fn models_that_cannot_be_built_are_refused() {
     refused!(MLP, &[("widths = [8]", "widths = [0]")], StudyError::Model(_));
     refused!(MLP, &[("widths = [8]", "widths = [8]\ndropout = 1.0")], StudyError::Model(_));
+    for members in ["members = 0", "members = 65"] {
+        let edit = format!("widths = [8]\n{members}");
+        let message = refused!(&split(), &[("widths = [8]", &edit)], StudyError::Model(_));
+        assert!(message.contains("members must be between 1 and 64"), "{message}");
+    }
 }
 
 #[test]
