@@ -18,6 +18,7 @@ fn a_spec_reads_from_a_study_file_with_its_defaults() {
         widths: vec![128, 128],
         layer_norm: true,
         dropout: 0.4,
+        members: 1,
         head_gradient: HeadGradient::PrivateOnly,
         head: BTreeMap::new(),
     };
@@ -41,6 +42,41 @@ fn a_split_model_keeps_its_head_behind_its_tower() {
     let (_, hybrid) = models().swap_remove(5);
     assert_eq!(hybrid.public_range(), 0..hybrid.parameters());
     assert!(model.initialise::<f32>(5)[head].iter().all(|&weight| weight == 0.0));
+}
+
+#[test]
+fn a_tower_of_several_networks_is_their_mean() {
+    let (_, model) = models().swap_remove(6);
+    let names: Vec<&str> = model.layout().iter().map(Tensor::name).collect();
+    let start = |member: usize| {
+        let first = format!("tower.{member}.L.0.weight");
+        model.layout().get(&first).unwrap().range().start
+    };
+    assert!(names.contains(&"tower.2.L.2.bias") && !names.iter().any(|name| name.starts_with("tower.3")));
+    let (_, single) = models().swap_remove(4);
+    let length = single.private_range().start;
+    assert_eq!(
+        (start(0), start(1), start(2), model.private_range().start),
+        (0, length, 2 * length, 3 * length)
+    );
+
+    let initial: Vec<f64> = model.initialise(9);
+    assert_eq!(initial[..length], single.initialise::<f64>(9)[..length]);
+    assert_ne!(initial[..length], initial[length..2 * length]);
+
+    let (params, view) = (parameters::<f64>(&model, 2), view(&model, 300, 3));
+    let mut workspace = Workspace::default();
+    let head = &params[model.private_range()];
+    let mut of = |member: usize| {
+        let params = [&params[start(member)..start(member) + length], head].concat();
+        single.logits(&params, &view, &mut workspace).unwrap()
+    };
+    let members = [of(0), of(1), of(2)];
+    let logits = model.logits(&params, &view, &mut Workspace::default()).unwrap();
+    for (row, logit) in logits.iter().enumerate() {
+        let mean = members.iter().map(|logits| logits[row]).sum::<f64>() / 3.0;
+        assert!((logit - mean).abs() < 1e-12, "row {row}: {logit} is not {mean}");
+    }
 }
 
 #[test]
@@ -93,6 +129,7 @@ fn shapes_that_do_not_fit_are_refused() {
         widths: vec![4],
         layer_norm: true,
         dropout: 0.0,
+        members: 1,
         head_gradient: HeadGradient::PrivateOnly,
         head: BTreeMap::new(),
     };
@@ -101,4 +138,9 @@ fn shapes_that_do_not_fit_are_refused() {
     assert_eq!(build(&mlp(0.0), 2, &[3]), ModelError::UnexpectedBins { kind: "mlp", features: 1 });
     assert_eq!(build(&split, 2, &[]), ModelError::NoSensitiveFeature);
     assert_eq!(build(&split, 2, &[3, 0]), ModelError::BinCount { feature: 1, bins: 0 });
+    for members in [0, 65] {
+        let text = format!("kind = \"split\"\nwidths = [4]\nmembers = {members}");
+        let error = build(&toml::from_str(&text).unwrap(), 2, &[3]);
+        assert_eq!(error, ModelError::Members { members, largest: 64 });
+    }
 }

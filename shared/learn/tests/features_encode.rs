@@ -35,6 +35,7 @@ fn split() -> ModelSpec {
         widths: vec![4],
         layer_norm: true,
         dropout: 0.0,
+        members: 1,
         head_gradient: HeadGradient::PrivateOnly,
         head: BTreeMap::new(),
     }
@@ -75,11 +76,13 @@ fn split_input_is_the_public_block_and_one_bin_per_sensitive_feature() {
 }
 
 fn split_with(declared: &[(&str, f64, Option<&str>)]) -> ModelSpec {
-    let ModelSpec::Split { widths, layer_norm, dropout, head_gradient, .. } = split() else { unreachable!() };
+    let ModelSpec::Split { widths, layer_norm, dropout, members, head_gradient, .. } = split() else {
+        unreachable!()
+    };
     let head = declared
         .iter()
         .map(|&(name, weight, by)| (name.to_owned(), HeadColumn { weight, by: by.map(str::to_owned) }));
-    ModelSpec::Split { widths, layer_norm, dropout, head_gradient, head: head.collect() }
+    ModelSpec::Split { widths, layer_norm, dropout, members, head_gradient, head: head.collect() }
 }
 
 #[test]

@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn every_setting_has_another_digest() {
         let document = |text: &str| StudyDocument::from_bytes(text.as_bytes()).unwrap();
-        let (one, two) = (document(STUDY), document(&STUDY.replace("clip_norm = 0.5", "clip_norm = 0.6")));
+        let (one, two) = (document(STUDY), document(&STUDY.replace("clip_norm = 0.7", "clip_norm = 0.6")));
         let changed = [
             Settings { document: &two, ..base_of(&one) },
             Settings { data: Digest::of(b"e"), ..base_of(&one) },

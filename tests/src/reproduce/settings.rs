@@ -98,7 +98,9 @@ impl DataSettings {
         }
         let mut changes = self.mode.get(&cell.recipe).cloned().unwrap_or_default();
         remove(&mut study, changes.remove("remove"));
+        let at_target = at(changes.remove("at"), cell.target);
         merge(&mut study, &changes);
+        merge(&mut study, &at_target);
         describe(&mut study, cell, sites, pin);
         // Serializing a table of plain values cannot fail; were it to, the empty text is refused as a study.
         let text = toml::to_string(&study).unwrap_or_default();
@@ -154,6 +156,14 @@ fn set(study: &mut Table, section: &str, key: &str, value: impl Into<Value>) {
     if let Some(section) = entry.as_table_mut() {
         section.insert(key.to_owned(), value.into());
     }
+}
+
+/// What a table by epsilon holds for the run's own; nothing where it names none.
+fn at(table: Option<Value>, target: Target) -> Table {
+    let Target::Epsilon(epsilon) = target else { return Table::new() };
+    let entries = table.as_ref().and_then(Value::as_table).into_iter().flatten();
+    let mut of_epsilon = entries.filter(|(key, _)| key.parse() == Ok(epsilon));
+    of_epsilon.next().and_then(|(_, changes)| changes.as_table()).cloned().unwrap_or_default()
 }
 
 /// Takes out what a list of `section.key` names.
@@ -233,7 +243,10 @@ mod tests {
         let of_data = settings.of(DataName::Sepsis).unwrap();
         let study = of_data.study(&base, &cell(DataName::Sepsis, Recipe::Split), 8, ImputerPin::Unused);
         let sample = StudyDocument::from_bytes(SEPSIS.as_bytes()).unwrap();
-        let (study, sample) = (study.unwrap().study().clone(), sample.study().clone());
+        let (study, mut sample) = (study.unwrap().study().clone(), sample.study().clone());
+        if let ModelSpec::Split { members, .. } = &mut sample.model {
+            *members = 4;
+        }
         assert_eq!((study.model, study.schema), (sample.model, sample.schema));
         assert_eq!(study.training.optimizer, sample.training.optimizer);
         assert_eq!(study.privacy.clip_norm, sample.privacy.clip_norm);
@@ -267,6 +280,25 @@ mod tests {
         }
         let settings = SweepSettings::parse("[bank]").unwrap();
         assert!(settings.of(DataName::Sepsis).unwrap_err().to_string().contains("[sepsis]"));
+    }
+
+    #[test]
+    fn an_epsilon_has_settings_of_its_own() {
+        let settings = SweepSettings::parse(DEFAULT_SETTINGS).unwrap();
+        let base: Table = SEPSIS.parse().unwrap();
+        let clip_norm = |epsilon| {
+            let cell = Cell { target: Target::Epsilon(epsilon), ..cell(DataName::Sepsis, Recipe::Split) };
+            let study = settings.of(DataName::Sepsis).unwrap().study(&base, &cell, 8, ImputerPin::Unused);
+            study.unwrap().study().privacy.clip_norm.get()
+        };
+        let sample = StudyDocument::from_bytes(SEPSIS.as_bytes()).unwrap().study().privacy.clip_norm.get();
+        assert!(clip_norm(0.5) < sample && sample < clip_norm(2.0));
+        assert_eq!((clip_norm(1.0), clip_norm(1.5)), (sample, sample));
+        let table: Table = "[at.\"2\"]\nx = 1".parse().unwrap();
+        assert_eq!(at(table.get("at").cloned(), Target::Epsilon(2.0)), "x = 1".parse().unwrap());
+        for target in [Target::Epsilon(1.0), Target::Noise(2.0), Target::None] {
+            assert_eq!(at(table.get("at").cloned(), target), Table::new());
+        }
     }
 
     #[test]

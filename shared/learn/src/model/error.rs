@@ -8,6 +8,14 @@ pub enum ModelError {
     /// The network refused its widths or its input.
     #[error(transparent)]
     Network(#[from] NetworkError),
+    /// A tower of no network, or of too many.
+    #[error("a tower of {members} networks: members must be between 1 and {largest}; 1 is the default")]
+    Members {
+        /// The number given.
+        members: usize,
+        /// Most networks of a tower.
+        largest: usize,
+    },
     /// Sensitive bins for a model without a sensitive head.
     #[error(
         "a {kind} model reads sensitive features densely, but {features} of them are given as bins: encode for this model"

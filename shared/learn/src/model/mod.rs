@@ -18,6 +18,7 @@ mod objective;
 mod private;
 mod public;
 mod spec;
+mod tower;
 mod view;
 mod workspace;
 
@@ -26,6 +27,7 @@ use std::ops::Range;
 use ndarray::Array2;
 
 use self::head::Head;
+use self::tower::Tower;
 use crate::kernel::Matrix;
 use crate::network::{Dropout, DropoutSeed, Mlp, Normalization};
 use crate::real::Real;
@@ -47,7 +49,7 @@ pub use workspace::Workspace;
 pub struct Model {
     spec: ModelSpec,
     shape: InputShape,
-    tower: Mlp,
+    tower: Tower,
     head: Option<Head>,
     layout: ParameterLayout,
     public: Range<usize>,
@@ -58,22 +60,24 @@ pub struct Model {
 impl Model {
     /// A model of this architecture for encoded input of this shape.
     ///
-    /// Parameters of `linear` and `mlp` are named as in [`Mlp::new`]; those of `split` are `tower.L.0.weight` and so on,
-    /// then `head.<j>` `[bins_j]` per sensitive feature j of the head, or `[groups_j, bins_j]` where it has groups.
+    /// Parameters of `linear` and `mlp` are named as in [`Mlp::new`]; those of `split` are `tower.L.0.weight` and so on, or
+    /// `tower.<m>.L.0.weight` per member m where there are several, then `head.<j>` `[bins_j]` per sensitive feature j of
+    /// the head, or `[groups_j, bins_j]` where it has groups.
     ///
     /// # Errors
-    /// A width of 0, a dropout rate outside `[0, 1)`, bins for a model that has no sensitive head, none for one that has.
+    /// A width of 0, a dropout rate outside `[0, 1)`, a number of members out of range, bins for a model that has no
+    /// sensitive head, none for one that has.
     pub fn new(spec: &ModelSpec, shape: InputShape) -> Result<Self, ModelError> {
-        let (kind, widths, layer_norm, dropout) = match spec {
-            ModelSpec::Linear {} => ("linear", &[][..], false, 0.0),
-            ModelSpec::Mlp { widths, layer_norm, dropout } => ("mlp", &widths[..], *layer_norm, *dropout),
-            ModelSpec::Split { widths, layer_norm, dropout, .. } => {
-                ("split", &widths[..], *layer_norm, *dropout)
+        let (kind, widths, layer_norm, dropout, members) = match spec {
+            ModelSpec::Linear {} => ("linear", &[][..], false, 0.0, 1),
+            ModelSpec::Mlp { widths, layer_norm, dropout } => ("mlp", &widths[..], *layer_norm, *dropout, 1),
+            ModelSpec::Split { widths, layer_norm, dropout, members, .. } => {
+                ("split", &widths[..], *layer_norm, *dropout, *members)
             }
         };
         Dropout::new(dropout, DropoutSeed(0))?;
         let normalization = if layer_norm { Normalization::Layer } else { Normalization::None };
-        let tower = Mlp::new(shape.dense, widths, 1, normalization)?;
+        let tower = Tower::new(Mlp::new(shape.dense, widths, 1, normalization)?, members)?;
         let head = match spec {
             ModelSpec::Split { .. } => Some(Head::new(&shape)?),
             _ if shape.bins.is_empty() => None,
@@ -99,6 +103,11 @@ impl Model {
         &self.layout
     }
 
+    /// What the names of the parameters of each network of a `split` model's tower start with.
+    pub(crate) fn tower_prefixes(&self) -> Vec<String> {
+        self.tower.members().map(|member| self.tower.prefix(member)).collect()
+    }
+
     /// Number of parameters P.
     pub fn parameters(&self) -> usize {
         self.layout.total()
@@ -117,7 +126,7 @@ impl Model {
 
     /// Width of the last hidden layer; of the dense input where there is none.
     pub fn hidden_width(&self) -> usize {
-        self.tower.hidden_width()
+        self.tower.network().hidden_width()
     }
 
     /// Initial parameters, a function of the seed alone on every platform (see [`Mlp::initialise`]); a head starts at zero.
@@ -144,7 +153,8 @@ impl Model {
         Ok(logits)
     }
 
-    /// Last hidden layer `[N, H]` of a view, without dropout; the dense input for a model without hidden layers.
+    /// Last hidden layer `[N, H]` of a view, without dropout; the dense input for a model without hidden layers, the first
+    /// network's layer for a tower of several.
     ///
     /// # Errors
     /// Parameters or a view that do not fit the model.
@@ -158,10 +168,10 @@ impl Model {
         let mut copy = Array2::zeros((view.rows(), self.hidden_width()));
         let mut target = copy.iter_mut();
         let (tower, Workspace { weights, real, .. }) = (self.tower_params(params), workspace);
-        weights.load(&self.tower, tower);
+        self.tower.load(tower, weights);
         for block in blocks(view.rows()) {
             let block = dense.slice(block);
-            self.tower.run(tower, weights, block, None, real);
+            self.tower.run(tower, weights, 0, block, None, real);
             let hidden = real.hidden().unwrap_or(block.values());
             target.by_ref().zip(hidden).for_each(|(to, &from)| *to = from);
         }
@@ -178,10 +188,14 @@ impl Model {
     ) {
         logits.clear();
         let (tower, Workspace { weights, real, .. }) = (self.tower_params(params), workspace);
-        weights.load(&self.tower, tower);
+        self.tower.load(tower, weights);
         for block in blocks(dense.rows()) {
-            self.tower.run(tower, weights, dense.slice(block), None, real);
-            logits.extend_from_slice(real.output());
+            let first = logits.len();
+            logits.resize(first + block.len(), F::zero());
+            for member in self.tower.members() {
+                self.tower.run(tower, weights, member, dense.slice(block.clone()), None, real);
+                self.tower.add_output(real, &mut logits[first..]);
+            }
         }
     }
 
@@ -205,7 +219,7 @@ impl Model {
         view: &'v View<F>,
     ) -> Result<Matrix<'v, F>, ModelError> {
         check_length("parameter vector", self.parameters(), params.len())?;
-        let dense = self.tower.check(self.tower_params(params), view.dense.view())?;
+        let dense = self.tower.check(self.tower_params(params), view)?;
         if let Some(head) = &self.head {
             check_length(what, view.rows(), view.bins.nrows())?;
             check_length("bins of a record", head.features().len(), view.bins.ncols())?;
@@ -237,10 +251,12 @@ fn check_labels<F: Real>(labels: &[F], rows: usize) -> Result<(), ModelError> {
     }
 }
 
-fn layout(tower: &Mlp, head: Option<&Head>) -> ParameterLayout {
-    let Some(head) = head else { return tower.layout().clone() };
+fn layout(tower: &Tower, head: Option<&Head>) -> ParameterLayout {
+    let Some(head) = head else { return tower.network().layout().clone() };
     let mut layout = ParameterLayout::default();
-    layout.extend("tower.", tower.layout());
+    for member in tower.members() {
+        layout.extend(&tower.prefix(member), tower.network().layout());
+    }
     for (feature, shape) in head.features().iter().enumerate() {
         layout.push(format!("head.{feature}"), head_shape(shape));
     }

@@ -15,8 +15,8 @@ impl Model {
     /// Mean loss of the hybrid view, and its gradient over [`Self::public_range`] in `gradient`, which is overwritten.
     ///
     /// The loss is the cross-entropy of the logit; for a `split` model whose head learns from the private gradient alone,
-    /// of the tower's logit without the head. With `dropout`, hidden units are dropped at the rate of the model. The
-    /// mean of no records is 0 with gradient 0.
+    /// of the tower's logit without the head; for a tower of several networks, the mean of the losses of each. With `dropout`,
+    /// hidden units are dropped at the rate of the model. The mean of no records is 0 with gradient 0.
     ///
     /// # Errors
     /// Arguments that do not fit the model or each other, or a label that is neither 0 nor 1.
@@ -60,7 +60,7 @@ impl Model {
             _ => None,
         };
         gradient.fill(F::zero());
-        workspace.weights.load(&self.tower, self.tower_params(params));
+        self.tower.load(self.tower_params(params), &mut workspace.weights);
         let mut total = 0.0;
         for rows in blocks(view.rows()) {
             let block = Block {
@@ -84,9 +84,28 @@ impl Model {
         gradient: &mut [F],
         workspace: &mut Workspace<F>,
     ) -> f64 {
+        let members = self.tower.members();
+        let share = F::of(1.0 / members.len() as f64);
+        members
+            .map(|member| self.add_member(params, member, block, dropout, gradient, workspace, share))
+            .sum()
+    }
+
+    /// What one network of the tower adds, at its share of the mean over all of them.
+    #[allow(clippy::too_many_arguments, reason = "those of add_block, and which network")]
+    fn add_member<F: Real>(
+        &self,
+        params: &[F],
+        member: usize,
+        block: &Block<'_, F>,
+        dropout: Option<Dropout>,
+        gradient: &mut [F],
+        workspace: &mut Workspace<F>,
+        share: F,
+    ) -> f64 {
         let Workspace { weights, real: tape, real_residuals: residuals, .. } = workspace;
         let tower = self.tower_params(params);
-        self.tower.run(tower, weights, block.dense, dropout, tape);
+        self.tower.run(tower, weights, member, block.dense, dropout, tape);
         residuals.clear();
         residuals.extend_from_slice(tape.output());
         let head = self.head.as_ref().filter(|_| self.head_takes_public_gradient());
@@ -95,12 +114,11 @@ impl Model {
         }
         let mut total = 0.0;
         for (value, &label) in residuals.iter_mut().zip(block.labels) {
-            total += loss::cross_entropy(*value, label).wide();
-            *value = loss::residual(*value, label) * block.weight;
+            total += (loss::cross_entropy(*value, label) * share).wide();
+            *value = loss::residual(*value, label) * (block.weight * share);
         }
-        self.tower.propagate(tower, residuals, None, tape);
         let (tower_gradient, head_gradient) = gradient.split_at_mut(self.tower.parameters());
-        self.tower.accumulate(block.dense, tape, tower_gradient);
+        self.tower.add_gradient(tower, member, block.dense, residuals, tape, tower_gradient);
         if let Some(head) = head {
             for (indices, &residual) in block.bins.rows().into_iter().zip(&*residuals) {
                 head.scatter(indices, residual, head_gradient);

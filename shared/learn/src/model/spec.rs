@@ -31,6 +31,10 @@ pub enum ModelSpec {
         /// Dropout rate of the tower, `[0, 1)`.
         #[serde(default)]
         dropout: f64,
+        /// Networks of these widths that make up the tower, at least 1: each learns from its own loss, from another start and
+        /// under masks of its own, and the tower's logit is the mean of theirs.
+        #[serde(default = "one")]
+        members: usize,
         /// Which gradients move the head.
         #[serde(default)]
         head_gradient: HeadGradient,
@@ -111,4 +115,8 @@ impl HeadFeature {
 
 fn enabled() -> bool {
     true
+}
+
+fn one() -> usize {
+    1
 }

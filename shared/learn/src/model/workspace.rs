@@ -6,8 +6,8 @@ use crate::network::{Tape, Weights};
 ///
 /// Has no `Debug`: its contents derive from patients' values.
 pub struct Workspace<F> {
-    /// The tower's weights, as forward passes read them.
-    pub(crate) weights: Weights<F>,
+    /// The weights of each network of the tower, as forward passes read them.
+    pub(crate) weights: Vec<Weights<F>>,
     /// Forward and backward pass of the real view; of the only view where there is one.
     pub(crate) real: Tape<F>,
     /// Forward and backward pass of the hybrid view.
@@ -40,7 +40,7 @@ pub struct Workspace<F> {
 impl<F> Default for Workspace<F> {
     fn default() -> Self {
         Self {
-            weights: Weights::default(),
+            weights: Vec::new(),
             real: Tape::default(),
             hybrid: Tape::default(),
             tower: Vec::new(),

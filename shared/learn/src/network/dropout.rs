@@ -38,6 +38,12 @@ impl Dropout {
         Self { first_row: row as u64, ..self }
     }
 
+    /// Masks of a network that reads the same rows as others; the first one's are those of a network alone.
+    #[must_use]
+    pub(crate) fn of_member(self, member: usize) -> Self {
+        Self { seed: self.seed.wrapping_add((member as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)), ..self }
+    }
+
     /// Writes the multipliers of one row of one layer, 0 or `1 / (1 - rate)`, to whole [`MASK_BLOCK`]s of `mask`.
     ///
     /// A unit is dropped if 16 bits of its own lie below `floor(rate 2^16)`: the realized rate is at most `rate` and less than

@@ -105,7 +105,7 @@ fn logit(
     };
     let (public, sensitive) = inputs.split_at(encoder.public_columns().len());
     let input = features::dense_block(graph, public.iter().map(|(column, value)| (*column, value)));
-    let mut logit = layers::network(graph, model.layout(), "tower.", params, &input)?;
+    let mut logit = tower(graph, model, params, &input)?;
     for (index, source) in head.iter().enumerate() {
         let weight = source.feature.weight;
         let weights: Vec<f32> =
@@ -116,6 +116,19 @@ fn logit(
         logit = graph.apply("Add", &[&logit, &term]);
     }
     Ok(logit)
+}
+
+/// The mean output of the networks of the tower.
+fn tower(graph: &mut Graph, model: &Model, params: &[f32], input: &Value) -> Result<Value, OnnxError> {
+    let prefixes = model.tower_prefixes();
+    let members: Vec<Value> = prefixes
+        .iter()
+        .map(|prefix| layers::network(graph, model.layout(), prefix, params, input))
+        .collect::<Result<_, _>>()?;
+    let share = graph.float(1.0 / members.len() as f32);
+    let mean = members.into_iter().reduce(|sum, member| graph.apply("Add", &[&sum, &member]));
+    let sum = mean.ok_or(OnnxError::Shape { what: "networks of the tower", found: 0, wanted: 1 })?;
+    if prefixes.len() == 1 { Ok(sum) } else { Ok(graph.apply("Mul", &[&sum, &share])) }
 }
 
 /// Index of each record's bin among those of all groups, int64 `[N, 1]`.

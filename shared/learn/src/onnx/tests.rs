@@ -43,6 +43,7 @@ fn specs() -> [ModelSpec; 4] {
             widths: vec![4],
             layer_norm: true,
             dropout: 0.1,
+            members: 1,
             head_gradient: HeadGradient::PrivateOnly,
             head: BTreeMap::new(),
         },
@@ -50,6 +51,7 @@ fn specs() -> [ModelSpec; 4] {
             widths: vec![4],
             layer_norm: true,
             dropout: 0.1,
+            members: 3,
             head_gradient: HeadGradient::PrivateOnly,
             head: BTreeMap::from([
                 ("stay".to_owned(), HeadColumn { weight: 1.0, by: Some("HR".to_owned()) }),

@@ -17,6 +17,7 @@ fn split(head_gradient: HeadGradient) -> Model {
         widths: vec![],
         layer_norm: false,
         dropout: 0.0,
+        members: 1,
         head_gradient,
         head: BTreeMap::new(),
     };

@@ -40,10 +40,11 @@ pub(crate) fn models() -> Vec<(&'static str, Model)> {
         layer_norm,
         dropout,
     };
-    let split = |head_gradient| ModelSpec::Split {
+    let split = |members, head_gradient| ModelSpec::Split {
         widths: vec![6, 5],
         layer_norm: true,
         dropout: 0.3,
+        members,
         head_gradient,
         head: BTreeMap::new(),
     };
@@ -57,8 +58,10 @@ pub(crate) fn models() -> Vec<(&'static str, Model)> {
         ("mlp", mlp(&[7, 6], true, 0.4), &dense),
         ("mlp without LayerNorm", mlp(&[7, 6], false, 0.4), &dense),
         ("mlp of one hidden layer", mlp(&[4], true, 0.0), &dense),
-        ("split, private head", split(HeadGradient::PrivateOnly), &binned),
-        ("split, hybrid and private head", split(HeadGradient::HybridAndPrivate), &binned),
+        ("split, private head", split(1, HeadGradient::PrivateOnly), &binned),
+        ("split, hybrid and private head", split(1, HeadGradient::HybridAndPrivate), &binned),
+        ("split of three, private head", split(3, HeadGradient::PrivateOnly), &binned),
+        ("split of three, hybrid and private head", split(3, HeadGradient::HybridAndPrivate), &binned),
     ]
     .map(|(name, spec, shape)| (name, Model::new(&spec, shape.clone()).unwrap()))
     .into()

@@ -43,8 +43,8 @@ fn the_sample_studies_stand() {
     assert_eq!(sepsis.private_objective().loss, fusiondp_learn::model::PrivateLoss::Direct);
     let bank = Study::parse(BANK).unwrap();
     assert_eq!((bank.schema.public().count(), bank.schema.sensitive().count()), (11, 5));
-    assert!(bank.uses_imputer() && !bank.has_private_head());
-    assert_eq!(bank.warmup_rounds(), 20);
+    assert!(bank.has_private_head() && !bank.uses_imputer());
+    assert_eq!((bank.warmup_rounds(), bank.training.rounds), (592, 600));
 }
 
 #[test]
@@ -72,11 +72,15 @@ fn a_study_survives_being_written_and_read() {
 
 #[test]
 fn settings_for_engine_and_server_are_the_documents() {
-    let study = Study::parse(BANK).unwrap();
+    let edits = [
+        ("consistency_weight = 0.5", "consistency_weight = 0.1\nrepresentation_scale = 8.0"),
+        ("public_batch_size = 32", "public_batch_size = 32\nmax_weight_norm = 50.0"),
+    ];
+    let study = parse_edited(MLP, &edits).unwrap();
     let objective = study.private_objective();
     assert_eq!((objective.consistency_weight, objective.representation_scale), (0.1, 8.0));
     let settings = study.server_settings();
-    assert_eq!((settings.rounds, settings.calibration_weight), (300, 1.0));
+    assert_eq!((settings.rounds, settings.calibration_weight), (10, 1.0));
     assert_eq!(settings.max_weight_norm, Some(50.0));
     assert!(settings.private_optimizer.is_none());
 }
@@ -174,6 +178,11 @@ fn the_unit_is_the_declared_one() {
 fn models_that_cannot_be_built_are_refused() {
     refused!(MLP, &[("widths = [8]", "widths = [0]")], StudyError::Model(_));
     refused!(MLP, &[("widths = [8]", "widths = [8]\ndropout = 1.0")], StudyError::Model(_));
+    for members in ["members = 0", "members = 65"] {
+        let edit = format!("widths = [8]\n{members}");
+        let message = refused!(&split(), &[("widths = [8]", &edit)], StudyError::Model(_));
+        assert!(message.contains("members must be between 1 and 64"), "{message}");
+    }
 }
 
 #[test]

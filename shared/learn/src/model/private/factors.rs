@@ -32,13 +32,13 @@ impl Model {
             workspace;
         let has_hidden = batch.objective.has_consistency() && real.hidden().is_some();
         let derivative = has_hidden.then_some(&d_hidden[..]);
-        self.tower.propagate(params, real_residuals, derivative, real);
+        self.tower.network().propagate(params, real_residuals, derivative, real);
         let Some(hybrid_input) = batch.hybrid else { return };
         if has_hidden {
             d_hidden.iter_mut().for_each(|d| *d = -*d);
         }
         let derivative = has_hidden.then_some(&d_hidden[..]);
-        self.tower.propagate(params, hybrid_residuals, derivative, hybrid);
+        self.tower.network().propagate(params, hybrid_residuals, derivative, hybrid);
         input_difference.clear();
         input_difference.extend_from_slice(batch.real.values());
         subtract(input_difference, hybrid_input.values());
@@ -50,12 +50,12 @@ impl Model {
         let Workspace { weights, real, hybrid, real_residuals, hybrid_residuals, d_hidden, losses, .. } =
             workspace;
         let labels = batch.labels;
-        self.tower.run(params, weights, batch.real, None, real);
+        self.tower.run(params, weights, 0, batch.real, None, real);
         losses.clear();
         losses.resize(labels.len(), 0.0);
         residuals(real.output(), labels, Sign::Plus, real_residuals, losses);
         let Some(hybrid_input) = batch.hybrid else { return };
-        self.tower.run(params, weights, hybrid_input, None, hybrid);
+        self.tower.run(params, weights, 0, hybrid_input, None, hybrid);
         residuals(hybrid.output(), labels, Sign::Minus, hybrid_residuals, losses);
         if batch.objective.has_consistency() {
             let hidden = match (real.hidden(), hybrid.hidden()) {

@@ -164,7 +164,7 @@ impl Model {
         mut visit: impl FnMut(Range<usize>, &Checked<'_, F>, &mut Workspace<F>),
     ) {
         let offsets = &batch.unit_offsets;
-        workspace.weights.load(&self.tower, params);
+        self.tower.load(params, &mut workspace.weights);
         let mut first = 0;
         while first < batch.units() {
             let start = offsets[first];
