@@ -59,6 +59,7 @@ impl Model {
             Some(seed) if self.dropout > 0.0 => Some(Dropout::new(self.dropout, seed)?),
             _ => None,
         };
+        let params = &self.effective(params)[..];
         gradient.fill(F::zero());
         let mut total = 0.0;
         for rows in blocks(view.rows()) {
@@ -71,6 +72,7 @@ impl Model {
             let dropout = dropout.map(|dropout| dropout.at_row(share.first_row + rows.start));
             total += self.add_block(params, &block, dropout, gradient, workspace);
         }
+        self.follow_adapters(params, gradient);
         Ok(if view.rows() == 0 { 0.0 } else { total / share.batch_rows as f64 })
     }
 

@@ -30,6 +30,7 @@ fn settings() -> ServerSettings {
         posterior: None,
         schedule: Schedule::Constant,
         averaging: Averaging::None {},
+        private_directions: None,
         calibration_weight: 2.0,
         max_weight_norm: None,
         rounds: 3,

@@ -216,6 +216,25 @@ fn no_part_of_a_split_model_stays_untrained() {
 }
 
 #[test]
+fn the_private_gradient_may_go_to_some_layers_or_to_adapters() {
+    let with = |private: &str| format!("widths = [8]\nprivate = {private}");
+    for private in ["{ layers = [\"L.0\"] }", "{ adapters = { rank = 1 }, layers = [\"L.1\", \"N.0\"] }"] {
+        let study = parse_edited(MLP, &[("widths = [8]", &with(private))]).unwrap();
+        assert!(!study.model.private_scope().is_whole());
+        assert_eq!(Study::parse(&toml::to_string(&study).unwrap()).unwrap(), study);
+    }
+    let unknown = with("{ layers = [\"L.9\"] }");
+    let message = refused!(MLP, &[("widths = [8]", &unknown)], StudyError::Model(_));
+    assert!(message.contains("\"L.9\"") && message.contains("L.0, N.0, L.1"), "{message}");
+    refused!(MLP, &[("widths = [8]", &with("{ layers = [] }"))], StudyError::Model(_));
+    refused!(&split(), &[("widths = [8]", &with("{ layers = [\"L.0\"] }"))], StudyError::Syntax { .. });
+    let (layers, dp_sgd) = (with("{ layers = [\"L.1\"] }"), ("\"fusiondp\"", "\"dp-sgd\""));
+    let edits =
+        [("widths = [8]", &layers[..]), dp_sgd, ("consistency_weight = 0.5", ""), ("warmup_rounds = 2", "")];
+    refused!(MLP, &edits, StudyError::ScopePartUntrained { mode: Mode::DpSgd });
+}
+
+#[test]
 fn feature_dp_draws_declared_noise() {
     let mode = ("\"fusiondp\"", "\"feature-dp\"");
     refused!(MLP, &[mode], StudyError::DeclaredNoiseMissing { kind: "onnx" });
