@@ -9,7 +9,7 @@ use fusiondp_learn::network::DropoutSeed;
 
 /// Central difference of fourth order of `loss` in one coordinate.
 fn difference(params: &[f64], coordinate: usize, loss: impl Fn(&[f64]) -> f64) -> f64 {
-    let h = 5e-4;
+    let h = 2.5e-4;
     let moved = |step: f64| {
         let mut params = params.to_vec();
         params[coordinate] += step;

@@ -90,7 +90,7 @@ fn coefficients_are_derivatives_of_the_units_losses_along_the_directions() {
                     model.private_range().add(step, direction.iter().copied(), &mut moved);
                     model.private_losses(&moved, &batch, &objective, &mut Workspace::default()).unwrap()
                 };
-                let h = 5e-4;
+                let h = 2.5e-4;
                 let (up, down, far_up, far_down) = (losses(h), losses(-h), losses(2.0 * h), losses(-2.0 * h));
                 for (unit, found) in found.iter().enumerate() {
                     let slope = 8.0 * (up[unit] - down[unit]) - (far_up[unit] - far_down[unit]);
