@@ -57,7 +57,7 @@ fn charge(units: usize) -> CommittedCharge {
 }
 
 fn model() -> Model {
-    let spec = ModelSpec::Mlp { widths: vec![64, 128, 64], layer_norm: true, dropout: 0.1 };
+    let spec = ModelSpec::mlp([64, 128, 64], true, 0.1);
     Model::new(&spec, InputShape { dense: INPUTS, bins: Vec::new() }).unwrap()
 }
 

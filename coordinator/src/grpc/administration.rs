@@ -77,16 +77,18 @@ impl AdministrationService {
     /// Whether models and updates of a study fit the limits of a connection.
     fn check_size(&self, context: &StudyContext) -> Result<(), ApiError> {
         let (public, private) = context.update_shape(true);
-        let bytes = (4 * public + 8 * private).max(4 * context.model().parameters()) as u64;
+        let directions = context.study().direction_values(context.model());
+        let bytes = (4 * public + 8 * private).max(4 * (context.model().parameters() + directions)) as u64;
         let limit = self.core.settings.limits.max_model_bytes;
         let parameters = context.model().parameters() as u64;
         if bytes > limit {
             return Err(invalid(format!(
-                "[model] has {parameters} parameters and an update {bytes} bytes, the coordinator takes {limit}; choose \
-                 smaller widths or raise [limits] max_model_mib"
+                "[model] has {parameters} parameters, and a model version or an update {bytes} bytes, the coordinator takes \
+                 {limit}; choose smaller widths or fewer fusion.private_directions, or raise [limits] max_model_mib"
             )));
         }
-        let state = STATE_BYTES_PER_PARAMETER.saturating_mul(parameters);
+        let state =
+            STATE_BYTES_PER_PARAMETER.saturating_mul(parameters).saturating_add(4 * directions as u64);
         if state > MAX_BLOB_BYTES {
             return Err(invalid(format!(
                 "[model] has {parameters} parameters, whose training state takes about {state} bytes, a database value \

@@ -286,7 +286,9 @@ impl Step {
         let kind = self.context.update_kind(&self.plan);
         let key = self.aggregation.key();
         let applied = self.aggregation.apply(self.state, self.updates, &kind)?;
-        let model = trained_model(applied.finished.new_version(), key.round, &applied.state);
+        let next_is_private = self.plan.is_private_round(key.round + 1);
+        let version = applied.finished.new_version();
+        let model = trained_model(version, key.round, &applied.state, next_is_private);
         let next = match applied.finished.clone().next(self.plan.rounds) {
             Next::Round(selection) => Some(selection.key()),
             Next::Done => None,

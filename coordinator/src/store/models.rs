@@ -37,7 +37,7 @@ pub struct NewModel {
     pub round: u32,
     /// SHA-256 of `parameters`.
     pub digest: Digest,
-    /// P little-endian f32.
+    /// P little-endian f32; before a private round of a study that projects, the directions behind them.
     pub parameters: Vec<u8>,
     /// Server state that belongs to it; absent for a final version, from which nothing goes on.
     pub state: Option<Vec<u8>>,
@@ -48,7 +48,7 @@ pub struct NewModel {
 pub struct ModelRow {
     /// SHA-256 of `parameters`.
     pub digest: Digest,
-    /// P little-endian f32.
+    /// As in [`NewModel`].
     pub parameters: Vec<u8>,
 }
 

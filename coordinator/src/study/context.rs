@@ -53,9 +53,10 @@ impl StudyContext {
         if self.study().training.local_steps > 1 {
             return (self.model.parameters(), 0);
         }
+        let study = self.study();
         let public =
-            if self.study().fusion.mode.has_public_part() { self.model.public_range().len() } else { 0 };
-        let private = if private_part { self.model.private_range().len() } else { 0 };
+            if study.fusion.has_public_part(private_part) { self.model.public_range().len() } else { 0 };
+        let private = if private_part { study.private_values(&self.model) } else { 0 };
         (public, private)
     }
 

@@ -112,14 +112,25 @@ async fn derive(
         let state = ServerState::new(context.model(), study.server_settings(), parameters)
             .map_err(CoordinatorError::from)?;
         let sites = sizes.into_iter().map(|size| size.site).collect();
-        Ok(StudyStart { plan, model: trained_model(1, 0, &state), sites })
+        let model = trained_model(1, 0, &state, plan.is_private_round(1));
+        Ok(StudyStart { plan, model, sites })
     };
     tokio::task::spawn_blocking(work).await.map_err(CoordinatorError::from)?
 }
 
-/// The storable form of a server state.
-pub(crate) fn trained_model(version: u64, round: u32, state: &ServerState) -> NewModel {
-    let (digest, parameters) = encode(state.parameters());
+/// The storable form of a server state. Where the next round is private, the version carries the directions that private
+/// gradients are projected onto, if there are any.
+pub(crate) fn trained_model(
+    version: u64,
+    round: u32,
+    state: &ServerState,
+    next_is_private: bool,
+) -> NewModel {
+    let mut values = state.parameters().to_vec();
+    if next_is_private {
+        values.extend(state.directions());
+    }
+    let (digest, parameters) = encode(&values);
     NewModel { version, kind: ModelKind::Trained, round, digest, parameters, state: Some(state.to_bytes()) }
 }
 

@@ -14,7 +14,7 @@ const INPUTS: usize = 36;
 const WIDTHS: [usize; 3] = [64, 128, 64];
 
 fn model() -> Model {
-    let spec = ModelSpec::Mlp { widths: WIDTHS.to_vec(), layer_norm: true, dropout: 0.1 };
+    let spec = ModelSpec::mlp(WIDTHS, true, 0.1);
     Model::new(&spec, InputShape { dense: INPUTS, bins: Vec::new() }).unwrap()
 }
 

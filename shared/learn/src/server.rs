@@ -9,14 +9,16 @@ mod cholesky;
 mod error;
 mod posterior;
 mod settings;
+mod subspace;
 #[cfg(test)]
 mod tests;
 
 use std::ops::Range;
 
-use crate::model::Model;
+use crate::model::{Model, PrivateRange};
 use crate::optimiser::{Averager, Optimizer, OptimizerSpec, Reader, Writer};
 use posterior::Posterior;
+use subspace::Subspace;
 
 pub use error::ServerError;
 pub use posterior::PosteriorSpec;
@@ -33,7 +35,8 @@ pub struct SiteContribution {
     pub records: u64,
     /// Mean public gradient over [`Model::public_range`].
     pub public_gradient: Vec<f32>,
-    /// Noised sum of clipped private gradients over [`Model::private_range`], in grid steps; `None` in warm-up rounds.
+    /// Noised sum of clipped private gradients over [`Model::private_range`], or of their clipped coefficients along
+    /// [`ServerState::directions`], in grid steps; `None` in warm-up rounds.
     pub private_sum: Option<Vec<i64>>,
 }
 
@@ -65,13 +68,15 @@ pub struct PrivateScale {
 pub struct ServerState {
     settings: ServerSettings,
     public: Range<usize>,
-    private: Range<usize>,
+    private: PrivateRange,
     parameters: Vec<f32>,
     /// Steps the coordinates before the head.
     optimizer: Optimizer,
-    /// Steps the head of a split model, the coordinates from `private.start`; empty for other models.
+    /// Steps the head of a split model, the coordinates behind those of `optimizer`; empty for other models.
     head: HeadStep,
     averager: Averager,
+    /// Recent public gradients, where private ones are projected onto them.
+    subspace: Option<Subspace>,
     rounds_applied: u32,
 }
 
@@ -96,13 +101,14 @@ impl ServerState {
         if parameters.iter().any(|p| !p.is_finite()) {
             return Err(ServerError::NotFinite { what: "parameter vector" });
         }
-        let head = settings::head(model);
+        let head = model.head_range();
         Ok(Self {
             optimizer: Optimizer::new(&settings.optimizer, head.start)?,
             head: HeadStep::new(model, &settings, head.len())?,
             averager: Averager::new(settings.averaging, model.parameters())?,
+            subspace: settings.private_directions.map(|k| Subspace::new(k, model.private_range().len())),
             public: model.public_range(),
-            private: model.private_range(),
+            private: model.private_range().clone(),
             settings,
             parameters,
             rounds_applied: 0,
@@ -112,6 +118,14 @@ impl ServerState {
     /// Parameters after the last applied round, `[P]`.
     pub fn parameters(&self) -> &[f32] {
         &self.parameters
+    }
+
+    /// What the sites' private gradients are projected onto in the next round, `[k, P']` row by row; empty where they are not.
+    ///
+    /// The last k public gradients over the private coordinates, newest first, orthonormal: a function of the state, so
+    /// that a restored state gives the same bits. Zeros stand for gradients that are missing or depend on newer ones.
+    pub fn directions(&self) -> Vec<f32> {
+        self.subspace.as_ref().map_or_else(Vec::new, Subspace::basis)
     }
 
     /// The average of iterates that the settings ask for; the last parameters where there is none.
@@ -141,7 +155,11 @@ impl ServerState {
     ) -> Result<(), ServerError> {
         self.check_round(round)?;
         let public = aggregate::public_mean(contributions, self.public.len())?;
-        let private = aggregate::private_mean(contributions, self.private.len(), scale)?;
+        let length = self.subspace.as_ref().map_or(self.private.len(), Subspace::directions);
+        let mut private = aggregate::private_mean(contributions, length, scale)?;
+        if let (Some(subspace), Some(coefficients)) = (&self.subspace, &private) {
+            private = Some(subspace.lift(coefficients));
+        }
         let noise_variance = aggregate::noise_variance(contributions, scale)?;
         let gradient = self.direction(&public, private.as_deref());
         if gradient.iter().any(|g| !g.is_finite()) {
@@ -165,6 +183,10 @@ impl ServerState {
                     optimizer.step(head, &gradient[head_start..], factor)?;
                 }
             }
+        }
+        if let Some(subspace) = &mut next.subspace {
+            let public: Vec<f32> = public.iter().map(|&value| value as f32).collect();
+            subspace.push(self.private.gather(&public));
         }
         next.finish_round(round)?;
         *self = next;
@@ -199,6 +221,9 @@ impl ServerState {
         writer.bytes(&self.optimizer.to_bytes());
         writer.bytes(&self.head.to_bytes());
         writer.bytes(&self.averager.to_bytes());
+        if let Some(subspace) = &self.subspace {
+            writer.bytes(&subspace.to_bytes());
+        }
         writer.finish()
     }
 
@@ -216,6 +241,9 @@ impl ServerState {
         state.optimizer = Optimizer::from_bytes(&state.settings.optimizer, reader.bytes()?)?;
         state.head.restore(state.settings.private_optimizer(), reader.bytes()?)?;
         state.averager = Averager::from_bytes(state.settings.averaging, model.parameters(), reader.bytes()?)?;
+        if let Some(subspace) = &mut state.subspace {
+            subspace.restore(reader.bytes()?)?;
+        }
         reader.finish()?;
         if state.optimizer.length() != length {
             return Err(ServerError::unexpected("optimizer length"));
@@ -228,9 +256,7 @@ impl ServerState {
         let mut gradient = vec![0.0; self.parameters.len()];
         gradient[self.public.clone()].copy_from_slice(public);
         if let Some(private) = private {
-            for (g, p) in gradient[self.private.clone()].iter_mut().zip(private) {
-                *g += self.settings.calibration_weight * p;
-            }
+            self.private.add(self.settings.calibration_weight, private.iter().copied(), &mut gradient);
         }
         gradient.into_iter().map(|g| g as f32).collect()
     }

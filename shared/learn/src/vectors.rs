@@ -102,7 +102,7 @@ impl<'a> File<'a> {
         let dims = dims(header).ok_or(VectorError::Header { field: "dims" })?;
         let [inputs, widths @ .., _] = &dims[..] else { return Err(VectorError::Header { field: "dims" }) };
         let layer_norm = tensors.tensor("param.N.0.weight").is_ok();
-        let spec = ModelSpec::Mlp { widths: widths.to_vec(), layer_norm, dropout: 0.0 };
+        let spec = ModelSpec::mlp(widths, layer_norm, 0.0);
         let model = Model::new(&spec, InputShape { dense: *inputs, bins: Vec::new() })?;
         let objective = PrivateObjective {
             consistency_weight: field(header, "beta")?,

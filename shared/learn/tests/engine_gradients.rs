@@ -9,7 +9,7 @@ use fusiondp_learn::network::DropoutSeed;
 
 /// Central difference of fourth order of `loss` in one coordinate.
 fn difference(params: &[f64], coordinate: usize, loss: impl Fn(&[f64]) -> f64) -> f64 {
-    let h = 5e-4;
+    let h = 2.5e-4;
     let moved = |step: f64| {
         let mut params = params.to_vec();
         params[coordinate] += step;
@@ -66,7 +66,7 @@ fn private_gradients_are_derivatives_of_the_units_losses() {
             let params: Vec<f64> = parameters(&model, 4);
             let batch = batch(&model, &[1, 3, 1, 0, 2], 8);
             let found = gradients(&model, &params, &batch, &objective, UNCLIPPED);
-            for (index, coordinate) in model.private_range().enumerate() {
+            for (index, coordinate) in model.private_range().iter().enumerate() {
                 for (unit, gradient) in found.iter().enumerate() {
                     let loss = |params: &[f64]| unit_losses(&model, params, &batch, &objective)[unit];
                     let numeric = difference(&params, coordinate, loss);
@@ -114,6 +114,7 @@ fn factors_multiply_out_to_the_gradients() {
     for (name, model) in models() {
         let blocks = model.private_blocks().into_iter().map(|block| match block {
             PrivateBlock::Linear { outputs, inputs } => outputs * (inputs + 1),
+            PrivateBlock::Matrix { outputs, inputs } => outputs * inputs,
             PrivateBlock::Dense { length } => length,
         });
         assert_eq!(blocks.sum::<usize>(), model.private_range().len(), "{name}");

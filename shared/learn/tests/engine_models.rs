@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use engine_support::*;
 use fusiondp_learn::model::{
-    HeadFeature, HeadGradient, InputShape, Model, ModelError, ModelSpec, Tensor, Workspace,
+    AdapterSpec, HeadFeature, HeadGradient, InputShape, Model, ModelError, ModelSpec, PrivateScope, Tensor,
+    Workspace,
 };
 use fusiondp_learn::network::NetworkError;
 
@@ -34,7 +35,8 @@ fn a_split_model_keeps_its_head_behind_its_tower() {
     let names: Vec<&str> = model.layout().iter().map(Tensor::name).collect();
     assert_eq!(names[..2], ["tower.L.0.weight", "tower.L.0.bias"]);
     assert_eq!(names[names.len() - 3..], ["head.0", "head.1", "head.2"]);
-    let head = model.private_range();
+    let head = model.head_range();
+    assert_eq!(model.private_range().runs(), [head.clone()]);
     assert_eq!(head.len(), 9);
     assert_eq!(model.public_range(), 0..head.start);
     assert_eq!(head.end, model.parameters());
@@ -54,9 +56,9 @@ fn a_tower_of_several_networks_is_their_mean() {
     };
     assert!(names.contains(&"tower.2.L.2.bias") && !names.iter().any(|name| name.starts_with("tower.3")));
     let (_, single) = models().swap_remove(4);
-    let length = single.private_range().start;
+    let length = single.private_range().runs()[0].start;
     assert_eq!(
-        (start(0), start(1), start(2), model.private_range().start),
+        (start(0), start(1), start(2), model.private_range().runs()[0].start),
         (0, length, 2 * length, 3 * length)
     );
 
@@ -66,7 +68,7 @@ fn a_tower_of_several_networks_is_their_mean() {
 
     let (params, view) = (parameters::<f64>(&model, 2), view(&model, 300, 3));
     let mut workspace = Workspace::default();
-    let head = &params[model.private_range()];
+    let head = &model.private_range().gather(&params)[..];
     let mut of = |member: usize| {
         let params = [&params[start(member)..start(member) + length], head].concat();
         single.logits(&params, &view, &mut workspace).unwrap()
@@ -84,7 +86,7 @@ fn head_parameters_times_weights_add_to_the_towers_logit() {
     let (_, model) = models().swap_remove(4);
     let params: Vec<f64> = parameters(&model, 2);
     let view = view(&model, 10, 3);
-    let head = model.private_range();
+    let head = model.head_range();
     let mut without = params.clone();
     without[head.clone()].fill(0.0);
     let mut workspace = Workspace::default();
@@ -101,7 +103,7 @@ fn head_parameters_times_weights_add_to_the_towers_logit() {
 
 #[test]
 fn the_sepsis_network_has_its_known_size() {
-    let spec = ModelSpec::Mlp { widths: vec![64, 128, 64], layer_norm: true, dropout: 0.0 };
+    let spec = ModelSpec::mlp([64, 128, 64], true, 0.0);
     let model = Model::new(&spec, InputShape { dense: 36, bins: vec![] }).unwrap();
     assert_eq!(model.parameters(), 36 * 64 + 64 * 128 + 128 * 64 + 64 + 3 * (64 + 128 + 64) + 1);
     assert_eq!(model.hidden_width(), 64);
@@ -110,7 +112,7 @@ fn the_sepsis_network_has_its_known_size() {
 #[test]
 fn initial_parameters_are_pinned() {
     // A change here changes every study's starting point: these bits must be the same on every platform.
-    let spec = ModelSpec::Mlp { widths: vec![3], layer_norm: true, dropout: 0.0 };
+    let spec = ModelSpec::mlp([3], true, 0.0);
     let model = Model::new(&spec, InputShape { dense: 2, bins: vec![] }).unwrap();
     let bits: Vec<u32> = model.initialise::<f32>(42)[..4].iter().map(|p| p.to_bits()).collect();
     assert_eq!(bits, PINNED);
@@ -124,7 +126,7 @@ fn shapes_that_do_not_fit_are_refused() {
         Model::new(spec, InputShape { dense, bins: bins.iter().copied().map(HeadFeature::new).collect() })
             .unwrap_err()
     };
-    let mlp = |dropout| ModelSpec::Mlp { widths: vec![4], layer_norm: true, dropout };
+    let mlp = |dropout| ModelSpec::mlp([4], true, dropout);
     let split = ModelSpec::Split {
         widths: vec![4],
         layer_norm: true,
@@ -142,5 +144,76 @@ fn shapes_that_do_not_fit_are_refused() {
         let text = format!("kind = \"split\"\nwidths = [4]\nmembers = {members}");
         let error = build(&toml::from_str(&text).unwrap(), 2, &[3]);
         assert_eq!(error, ModelError::Members { members, largest: 64 });
+    }
+}
+
+fn scoped(private: &str) -> Result<Model, ModelError> {
+    let text = format!("kind = \"mlp\"\nwidths = [7, 6]\nprivate = {private}");
+    Model::new(&toml::from_str(&text).unwrap(), InputShape { dense: 5, bins: vec![] })
+}
+
+#[test]
+fn private_layers_are_the_ones_named() {
+    let model = scoped("{ layers = [\"N.1\", \"L.1\", \"L.2\"] }").unwrap();
+    let of = |name: &str| model.layout().get(name).unwrap().range();
+    let expected = of("L.1.weight").start..of("L.2.bias").end;
+    assert_eq!(model.private_range().runs(), [expected]);
+    assert_eq!(model.public_range(), 0..model.parameters());
+    let gaps = scoped("{ layers = [\"L.0\", \"L.2\"] }").unwrap();
+    assert_eq!(
+        gaps.private_range().runs(),
+        [0..of("L.0.bias").end, of("L.2.weight").start..of("L.2.bias").end]
+    );
+}
+
+#[test]
+fn adapters_lie_behind_the_network_and_start_without_effect() {
+    let plain =
+        Model::new(&ModelSpec::mlp([7, 6], true, 0.0), InputShape { dense: 5, bins: vec![] }).unwrap();
+    let model = scoped("{ adapters = { rank = 2 } }").unwrap();
+    let shapes: Vec<_> = model.layout().iter().skip(plain.layout().iter().count()).collect();
+    let expected = [("A.0.up", [7, 2]), ("A.0.down", [2, 5]), ("A.1.up", [6, 2]), ("A.1.down", [2, 7])];
+    assert!(shapes.iter().map(|t| (t.name(), t.shape())).eq(expected.iter().map(|(n, s)| (*n, &s[..]))));
+    assert_eq!(model.private_range().runs(), [plain.parameters()..model.parameters()]);
+
+    let (params, bare): (Vec<f64>, Vec<f64>) = (model.initialise(3), plain.initialise(3));
+    assert_eq!(params[..plain.parameters()], bare);
+    let down = model.layout().get("A.1.down").unwrap().range();
+    assert!(params[down].iter().all(|&b| b != 0.0 && b.abs() <= 1.0 / 7.0_f64.sqrt()));
+    let (view, mut workspace) = (view(&plain, 20, 3), Workspace::default());
+    let with = model.logits(&params, &view, &mut workspace).unwrap();
+    assert_eq!(with, plain.logits(&bare, &view, &mut workspace).unwrap());
+}
+
+#[test]
+fn an_adapter_adds_its_scaled_product_to_the_weight() {
+    let scope = PrivateScope { layers: None, adapters: Some(AdapterSpec { rank: 1, scale: 3.0 }) };
+    let spec = ModelSpec::Mlp { widths: vec![2], layer_norm: false, dropout: 0.0, private: scope };
+    let model = Model::new(&spec, InputShape { dense: 2, bins: vec![] }).unwrap();
+    let plain = Model::new(&ModelSpec::mlp([2], false, 0.0), InputShape { dense: 2, bins: vec![] }).unwrap();
+    let network = [1.0, 2.0, 3.0, 4.0, 0.1, 0.2, 1.0, -1.0, 0.5];
+    let params = [&network[..], &[1.0, -1.0], &[2.0, 5.0]].concat();
+    let folded = [7.0, 17.0, -3.0, -11.0, 0.1, 0.2, 1.0, -1.0, 0.5];
+    let (view, mut workspace) = (view::<f64>(&plain, 6, 3), Workspace::default());
+    let found = model.logits(&params, &view, &mut workspace).unwrap();
+    assert_eq!(found, plain.logits(&folded, &view, &mut workspace).unwrap());
+}
+
+#[test]
+fn scopes_that_do_not_fit_are_refused_by_name() {
+    let refused = |private: &str| scoped(private).unwrap_err().to_string();
+    let known = "L.0, N.0, L.1, N.1, L.2";
+    for (private, said) in [
+        ("{ layers = [\"L.3\"] }", known),
+        ("{ layers = [\"L.0.weight\"] }", known),
+        ("{ layers = [\"L.0\", \"L.0\"] }", "\"L.0\" twice"),
+        ("{ layers = [] }", "private.layers is empty"),
+        ("{ adapters = { rank = 0 } }", "L.0 needs one of at least 1 and below 5"),
+        ("{ adapters = { rank = 5 } }", "L.0 needs one of at least 1 and below 5"),
+        ("{ layers = [\"L.0\"], adapters = { rank = 6 } }", "L.1 needs one of at least 1 and below 6"),
+        ("{ layers = [\"L.0\", \"L.1\"], adapters = { rank = 1 } }", "private.adapters fits no layer"),
+        ("{ adapters = { rank = 1, scale = 0.0 } }", "private.adapters.scale is 0"),
+    ] {
+        assert!(refused(private).contains(said), "{private}: {}", refused(private));
     }
 }

@@ -5,7 +5,8 @@ mod engine_support;
 
 use engine_support::*;
 use fusiondp_learn::model::{
-    FactorGroup, Model, ModelError, PairedBatch, PrivateBlock, PrivateObjective, Workspace,
+    FactorGroup, Model, ModelError, ModelSpec, PairedBatch, PrivateBlock, PrivateObjective, PrivateScope,
+    Workspace,
 };
 use proptest::prelude::*;
 
@@ -57,6 +58,36 @@ proptest! {
     }
 
     #[test]
+    fn all_layers_by_name_are_the_whole_model_to_the_bit((_, o, sizes, seed) in cases()) {
+        let (whole, objective) = (&models()[1].1, objectives()[o].1);
+        let layers = ["L.0", "N.0", "L.1", "N.1", "L.2"].map(String::from).to_vec();
+        let private = PrivateScope { layers: Some(layers), adapters: None };
+        let spec = ModelSpec::Mlp { widths: vec![7, 6], layer_norm: true, dropout: 0.4, private };
+        let named = Model::new(&spec, whole.input_shape().clone()).unwrap();
+        prop_assert_eq!(named.private_range(), whole.private_range());
+        let params: Vec<f32> = parameters(whole, seed);
+        let batch = batch::<f32>(whole, &sizes, seed);
+        let all = |model| multiplied_out(model, &params, &batch, &objective, 0.5);
+        prop_assert_eq!(all(whole), all(&named));
+        prop_assert_eq!(
+            gradients(whole, &params, &batch, &objective, 0.5),
+            gradients(&named, &params, &batch, &objective, 0.5)
+        );
+    }
+
+    #[test]
+    fn a_part_has_the_whole_gradients_coordinates((_, o, sizes, seed) in cases()) {
+        let (models, objective) = (models(), objectives()[o].1);
+        let (whole, part) = (&models[1].1, &models[6].1);
+        let params: Vec<f64> = parameters(whole, seed);
+        let batch = batch::<f64>(whole, &sizes, seed);
+        let whole = gradients(whole, &params, &batch, &objective, UNCLIPPED);
+        for (unit, found) in gradients(part, &params, &batch, &objective, UNCLIPPED).iter().enumerate() {
+            prop_assert_eq!(found, &part.private_range().gather(&whole[unit]));
+        }
+    }
+
+    #[test]
     fn equal_views_give_exactly_zero((m, o, sizes, seed) in cases()) {
         let (model, objective) = (&models()[m].1, objectives()[o].1);
         prop_assume!(objective != PrivateObjective::direct());
@@ -96,7 +127,9 @@ proptest! {
         let batch = with_equal_views(batch::<f32>(model, &sizes, seed));
         let mut zero = true;
         let widths: Vec<_> = model.private_blocks().into_iter().filter_map(|block| match block {
-            PrivateBlock::Linear { outputs, inputs } => Some((outputs, inputs)),
+            PrivateBlock::Linear { outputs, inputs } | PrivateBlock::Matrix { outputs, inputs } => {
+                Some((outputs, inputs))
+            }
             PrivateBlock::Dense { .. } => None,
         }).collect();
         let sink = |group: &FactorGroup<'_, f32>| {

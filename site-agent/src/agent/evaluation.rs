@@ -21,9 +21,11 @@ impl SiteAgent {
             study: task.study_id.clone(),
             version: task.model_version,
             digest: task.model_digest,
-            parameters: session.model().parameters(),
+            // Versions of private rounds may carry directions behind the parameters.
+            values: [false, true].map(|private_part| session.model_values(private_part)).to_vec(),
         };
-        let params = self.unless_shutdown(link.fetch_model(&wanted)).await?;
+        let mut params = self.unless_shutdown(link.fetch_model(&wanted)).await?;
+        params.truncate(session.model().parameters());
         let session = Arc::clone(&session);
         let work = move || evaluate(permit, &task, session.model(), &params, &cohort);
         let report = self.workers.run(work).await??;

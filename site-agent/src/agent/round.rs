@@ -46,10 +46,10 @@ impl SiteAgent {
             study: task.plan.study_id.clone(),
             version: task.model_version,
             digest: task.model_digest,
-            parameters: session.model().parameters(),
+            values: vec![session.model_values(task.private_part)],
         };
         let params = self.unless_shutdown(link.fetch_model(&wanted)).await?;
-        let public = self.public_permit(&session)?;
+        let public = self.public_permit(&session, &task)?;
         let charged = self.charge(&session, &task).await?;
         let update = self.compute(&session, &task, params, public, charged).await?;
         let now_ms = self.clock.now_ms();
@@ -165,9 +165,13 @@ impl SiteAgent {
         Ok(())
     }
 
-    fn public_permit(&self, session: &Session) -> Result<Option<PublicPermit>, TaskError> {
+    fn public_permit(
+        &self,
+        session: &Session,
+        task: &TrainingTask,
+    ) -> Result<Option<PublicPermit>, TaskError> {
         let study = session.study();
-        if !study.fusion.mode.has_public_part() {
+        if !study.fusion.has_public_part(task.private_part) {
             return Ok(None);
         }
         Ok(Some(self.policy.permit_public(study, session.units().count() as u64)?))

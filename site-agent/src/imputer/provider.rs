@@ -71,7 +71,7 @@ impl ImputerProvider {
             return Ok(None);
         }
         let imputer: Box<dyn Imputer> = match &document.study().imputer {
-            ImputerSpec::None {} => return Err(ImputerError::NotDeclared),
+            ImputerSpec::None {} | ImputerSpec::Redacted {} => return Err(ImputerError::NotDeclared),
             ImputerSpec::DeclaredNoise {} => Box::new(DeclaredNoise::new(document.digest())),
             ImputerSpec::Onnx { sha256 } => Box::new(self.onnx(document, *sha256)?),
             ImputerSpec::Precomputed { sha256 } => Box::new(self.precomputed(*sha256)?),

@@ -7,7 +7,6 @@
 use std::num::NonZeroUsize;
 
 use fusiondp_dp::{CommittedCharge, DpEvent, PrivateRelease};
-use fusiondp_learn::model::Model;
 
 use super::public_step::PublicValues;
 use super::step::{StepScratch, StepWork};
@@ -54,7 +53,8 @@ pub fn local_update(session: &Session, params: &[f32], work: LocalWork) -> Resul
             Some(charge) => Some((charge, work.random.private(draw)?)),
             None => None,
         };
-        let step = StepWork { params: &current, public, private }.compute(session, &mut scratch)?;
+        let step =
+            StepWork { params: &current, directions: &[], public, private }.compute(session, &mut scratch)?;
         let mut direction = vec![0.0; current.len()];
         if let Some(gradient) = step.public {
             losses += gradient.loss();
@@ -74,12 +74,8 @@ fn add_private(direction: &mut [f64], session: &Session, release: &PrivateReleas
     let DpEvent::PoissonSampledGaussian { sampling_probability, .. } = event;
     let expected = sampling_probability.get() * session.units().count() as f64;
     let weight = session.study().fusion.calibration_weight * release.grid_step() / expected;
-    let private = private_slice(session.model(), direction);
-    private.iter_mut().zip(release.values()).for_each(|(sum, &steps)| *sum += weight * steps as f64);
-}
-
-fn private_slice<'a>(model: &Model, direction: &'a mut [f64]) -> &'a mut [f64] {
-    &mut direction[model.private_range()]
+    let values = release.values().iter().map(|&steps| steps as f64);
+    session.model().private_range().add(weight, values, direction);
 }
 
 fn add(sum: &mut [f64], values: &[f32]) {

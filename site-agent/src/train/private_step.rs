@@ -9,7 +9,7 @@ use fusiondp_dp::{
     UnitGroup,
 };
 use fusiondp_learn::model::{
-    self, FactorGroup, Model, PairedBatch, PrivateBlock, PrivateObjective, View, Workspace,
+    self, Directions, FactorGroup, Model, PairedBatch, PrivateBlock, PrivateObjective, View, Workspace,
 };
 
 use super::{Session, TrainError};
@@ -32,19 +32,32 @@ impl PrivateScratch {
     }
 }
 
-/// Computes one private step at `params`.
+/// Where a private step is computed.
+#[derive(Clone, Copy)]
+pub struct PrivatePoint<'a> {
+    /// The parameters, `[P]`.
+    pub params: &'a [f32],
+    /// What gradients are projected onto, `[k, P']`, in a study that projects them; else empty.
+    pub directions: &'a [f32],
+}
+
+/// Computes one private step.
+///
+/// In a study that projects, what is clipped, rounded, summed and noised are the k coefficients of each unit, so the
+/// guarantee does not depend on where the directions come from.
 ///
 /// # Errors
 /// The charge does not fit the session, or the model refuses; nothing is released then, and the charge stays spent.
 pub fn private_release(
     session: &Session,
-    params: &[f32],
+    at: PrivatePoint<'_>,
     charge: CommittedCharge,
     rng: SecureRng,
     scratch: &mut PrivateScratch,
 ) -> Result<PrivateRelease, TrainError> {
     let real = session.real().ok_or(TrainError::Incomplete { what: "true values" })?;
-    let shape = contribution_shape(session.model());
+    let count = session.study().fusion.private_directions.map(|directions| directions as usize);
+    let shape = count.map_or_else(|| contribution_shape(session.model()), ContributionShape::from);
     let mut step = PrivateStep::begin(charge, session.units().count(), shape, rng)?;
     let sampled = step.sampled_units().to_vec();
     let mut rest = sampled.as_slice();
@@ -52,7 +65,14 @@ pub fn private_release(
         let (chunk, after) = rest.split_at(chunk_length(session, rest));
         gather(session, real, chunk, scratch);
         let PrivateScratch { batch, workspace, .. } = scratch;
-        add_groups(session.model(), params, batch, session.objective(), &mut step, workspace)?;
+        let (model, objective) = (session.model(), session.objective());
+        match count {
+            None => add_groups(model, at.params, batch, objective, &mut step, workspace)?,
+            Some(count) => {
+                let directions = Directions::new(at.directions, count);
+                add_coefficients(model, at.params, directions, batch, objective, &mut step, workspace)?;
+            }
+        }
         rest = after;
     }
     Ok(step.release()?)
@@ -62,6 +82,7 @@ pub fn private_release(
 pub fn contribution_shape(model: &Model) -> ContributionShape {
     let blocks = model.private_blocks().into_iter().map(|block| match block {
         PrivateBlock::Linear { outputs, inputs } => Block::Linear { outputs, inputs },
+        PrivateBlock::Matrix { outputs, inputs } => Block::Matrix { outputs, inputs },
         PrivateBlock::Dense { length } => Block::Dense { length },
     });
     ContributionShape::new(blocks.collect())
@@ -114,6 +135,31 @@ pub fn add_groups(
             outcome = add_group(step, group);
         }
     })?;
+    Ok(outcome?)
+}
+
+/// Adds the coefficients of all units of a batch to a step.
+///
+/// # Errors
+/// The model refuses the batch or the directions, or the step more units than were sampled.
+#[allow(clippy::too_many_arguments, reason = "the arguments of add_groups and the directions")]
+pub fn add_coefficients(
+    model: &Model,
+    params: &[f32],
+    directions: Directions<'_, f32>,
+    batch: &PairedBatch<f32>,
+    objective: &PrivateObjective,
+    step: &mut PrivateStep,
+    workspace: &mut Workspace<f32>,
+) -> Result<(), TrainError> {
+    let clip_norm = step.engine_clip_norm();
+    let mut outcome: Result<(), StepError> = Ok(());
+    let add = |_: usize, coefficients: &[f32]| {
+        if outcome.is_ok() {
+            outcome = step.add_unit(coefficients);
+        }
+    };
+    model.private_coefficients(params, batch, objective, directions, clip_norm, workspace, add)?;
     Ok(outcome?)
 }
 

@@ -15,7 +15,7 @@ use crate::random::{Draw, RandomSource};
 
 /// What one task is computed from besides the session.
 pub struct RoundWork {
-    /// Parameters of the task's model version, `[P]`.
+    /// The task's model version: parameters `[P]`, in a private round of a study that projects also directions `[k, P']`.
     pub params: Vec<f32>,
     /// Permission of the public part; `None` in a study without one.
     pub public: Option<PublicPermit>,
@@ -51,6 +51,9 @@ impl RoundWork {
         if self.charges.len() != steps {
             return Err(TrainError::Incomplete { what: "the charges of its private part" });
         }
+        if self.params.len() != session.model_values(task.private_part) {
+            return Err(TrainError::Incomplete { what: "the values of its model version" });
+        }
         let batch = task.plan.public_batch_of(&session.study().training, session.records() as u64);
         let draw = Draw {
             study: session.document().digest(),
@@ -72,7 +75,8 @@ impl RoundWork {
             Some(charge) => Some((charge, random.private(draw)?)),
             None => None,
         };
-        let step = StepWork { params: &params, public, private }.compute(session, &mut scratch)?;
+        let (params, directions) = params.split_at(session.model().parameters());
+        let step = StepWork { params, directions, public, private }.compute(session, &mut scratch)?;
         let public = match (step.public, permit) {
             (Some(gradient), Some(permit)) => gradient.permitted(permit),
             _ => PublicValues::none(),

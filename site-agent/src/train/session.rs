@@ -7,7 +7,7 @@ use fusiondp_learn::model::{Model, PrivateObjective, View};
 use fusiondp_learn::table::{ImputedFeatures, PublicFeatures};
 use fusiondp_protocol::ids::CohortName;
 use fusiondp_protocol::study::{Mode, Study, StudyDocument};
-use ndarray::Array2;
+use ndarray::{Array2, Axis};
 
 use super::TrainError;
 use crate::data::identity::{DataIdentity, DeclaredIdentity, IdentityKey};
@@ -106,6 +106,13 @@ impl Session {
         &self.model
     }
 
+    /// Number of values of a model version in a round with (`true`) or without a private part: the parameters, and behind
+    /// them the directions that private gradients are projected onto, if the study projects them.
+    pub fn model_values(&self, private_part: bool) -> usize {
+        let directions = if private_part { self.study().direction_values(&self.model) } else { 0 };
+        self.model.parameters() + directions
+    }
+
     /// What the private part minimizes.
     pub fn objective(&self) -> &PrivateObjective {
         &self.objective
@@ -162,10 +169,17 @@ fn public_view(
     Ok(None)
 }
 
-/// A view for towers that read public features alone: the bins that they do not read are all bin 0.
+/// A view without sensitive features: the inputs of a network that would read them are 0, and so are the bins that a
+/// tower does not read.
 fn public_features_alone(encoder: &Encoder, public: &PublicFeatures) -> Result<View<f32>, TrainError> {
-    let bins = Array2::zeros((public.rows(), encoder.input_shape().bins.len()));
-    Ok(View { dense: encoder.public_only(public)?, bins })
+    let (rows, shape) = (public.rows(), encoder.input_shape());
+    let redacted = Array2::zeros((rows, shape.dense - encoder.public_width()));
+    let mut dense = encoder.public_only(public)?;
+    // Cannot fail: both have one row per record.
+    if dense.append(Axis(1), redacted.view()).is_err() {
+        return Err(TrainError::Incomplete { what: "a public view" });
+    }
+    Ok(View { dense: dense.as_standard_layout().into_owned(), bins: Array2::zeros((rows, shape.bins.len())) })
 }
 
 fn imputed(

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use fusiondp_dp::{CommittedCharge, PrivateRelease, SecureRng};
 use rand::rngs::StdRng;
 
-use super::private_step::{PrivateScratch, private_release};
+use super::private_step::{PrivatePoint, PrivateScratch, private_release};
 use super::public_step::{PublicBatch, PublicGradient, PublicScratch, PublicSum};
 use super::{Session, TrainError};
 
@@ -19,6 +19,8 @@ use super::{Session, TrainError};
 pub(super) struct StepWork<'a> {
     /// The parameters, `[P]`.
     pub(super) params: &'a [f32],
+    /// What private gradients are projected onto, `[k, P']`; empty where they are not.
+    pub(super) directions: &'a [f32],
     /// Records of the public batch and its generator; `None` without a public part.
     pub(super) public: Option<(usize, StdRng)>,
     /// The charge of the private part and its generator; `None` without one.
@@ -64,6 +66,7 @@ impl StepWork<'_> {
         let pieces = Pieces {
             session,
             params: self.params,
+            directions: self.directions,
             private: Mutex::new(self.private.map(|(charge, rng)| (charge, rng, &mut scratch.private))),
             release: Mutex::new(None),
             sum: Mutex::new(public.as_ref().map(|_| PublicSum::new(session))),
@@ -92,6 +95,7 @@ impl StepWork<'_> {
 struct Pieces<'a> {
     session: &'a Session,
     params: &'a [f32],
+    directions: &'a [f32],
     private: Mutex<Option<(CommittedCharge, SecureRng, &'a mut PrivateScratch)>>,
     release: Mutex<Option<PrivateRelease>>,
     public: Option<&'a PublicBatch>,
@@ -105,7 +109,8 @@ impl Pieces<'_> {
     fn work(&self, scratch: &mut PublicScratch) -> Result<(), TrainError> {
         let private = locked(&self.private).take();
         if let Some((charge, rng, scratch)) = private {
-            let release = private_release(self.session, self.params, charge, rng, scratch)?;
+            let at = PrivatePoint { params: self.params, directions: self.directions };
+            let release = private_release(self.session, at, charge, rng, scratch)?;
             *locked(&self.release) = Some(release);
         }
         let Some(public) = self.public else { return Ok(()) };

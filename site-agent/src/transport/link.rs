@@ -46,8 +46,8 @@ pub struct WantedModel {
     pub version: u64,
     /// Digest of its parameter bytes, from the task.
     pub digest: Digest,
-    /// Number of parameters P.
-    pub parameters: usize,
+    /// Numbers of values that it may have: P parameters, and in studies that project also the directions.
+    pub values: Vec<usize>,
 }
 
 impl Link {
@@ -121,7 +121,7 @@ impl Link {
         Ok(())
     }
 
-    /// Fetches the parameters of a model version, `[P]`, all finite.
+    /// Fetches the values of a model version, all finite.
     ///
     /// # Errors
     /// The stream breaks, is longer than announced or allowed, or is not the model that the task names.
@@ -187,9 +187,9 @@ fn check_header(header: &ModelHeader, wanted: &WantedModel) -> Result<(), Transp
     if header.model_version != wanted.version || header.digest != wanted.digest {
         return Err(TransportError::ModelStream { problem: "is of another version than the task names" });
     }
-    if header.parameters != wanted.parameters as u64 {
+    if !wanted.values.iter().any(|&values| header.parameters == values as u64) {
         return Err(TransportError::ModelStream {
-            problem: "has another number of parameters than the study's model",
+            problem: "has another number of values than the study's model",
         });
     }
     Ok(())

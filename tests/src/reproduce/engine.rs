@@ -125,10 +125,14 @@ impl Federation {
         state: &mut ServerState,
         options: &RunOptions<'_>,
     ) -> Result<(), CellError> {
-        let task = self.task(round, state.parameters());
+        let mut values = state.parameters().to_vec();
+        if self.plan.is_private_round(round) {
+            values.extend(state.directions());
+        }
+        let task = self.task(round, &values);
         let mut work = Vec::with_capacity(self.sites.len());
         for site in &mut self.sites {
-            work.push(site.work(&task, &self.policy, &self.runtime, state.parameters())?);
+            work.push(site.work(&task, &self.policy, &self.runtime, &values)?);
         }
         let outputs = compute(&self.sites, work, &task, options.threads)?;
         if self.plan.local_steps > 1 {
@@ -217,7 +221,7 @@ impl SiteRun {
         parameters: &[f32],
     ) -> Result<RoundWork, CellError> {
         let (study, units) = (self.session.study(), self.session.units().count() as u64);
-        let public = match study.fusion.mode.has_public_part() {
+        let public = match study.fusion.has_public_part(task.private_part) {
             true => Some(policy.permit_public(study, units)?),
             false => None,
         };

@@ -23,6 +23,16 @@ pub enum Recipe {
     CalibratedLinear,
     /// `fusiondp` whose first half of the rounds has no private part.
     WarmStart,
+    /// Public columns alone first, then DP-SGD alone.
+    TwoPhase,
+    /// `calibrated` whose private gradient goes to some layers alone.
+    Subset,
+    /// `calibrated` whose private gradient goes to low-rank adapters.
+    Adapters,
+    /// `calibrated` whose private gradient is projected onto recent public ones.
+    Projected,
+    /// `two-phase` whose private gradient is projected onto the last public ones.
+    ProjectedDpSgd,
     /// Hybrid gradient plus a weighted DP-SGD gradient.
     NaiveFusion,
     /// `fusiondp` with declared noise in place of imputed values.
@@ -39,13 +49,18 @@ pub enum Recipe {
 
 impl Recipe {
     /// Every recipe, in the order of tables.
-    pub const ALL: [Recipe; 12] = [
+    pub const ALL: [Recipe; 17] = [
         Recipe::Split,
         Recipe::SplitHybrid,
         Recipe::FusionDp,
         Recipe::Calibrated,
         Recipe::CalibratedLinear,
         Recipe::WarmStart,
+        Recipe::TwoPhase,
+        Recipe::Subset,
+        Recipe::Adapters,
+        Recipe::Projected,
+        Recipe::ProjectedDpSgd,
         Recipe::NaiveFusion,
         Recipe::FeatureDp,
         Recipe::DpSgd,
@@ -63,6 +78,11 @@ impl Recipe {
             Recipe::Calibrated => "calibrated",
             Recipe::CalibratedLinear => "calibrated-linear",
             Recipe::WarmStart => "warm-start",
+            Recipe::TwoPhase => "two-phase",
+            Recipe::Subset => "subset",
+            Recipe::Adapters => "adapters",
+            Recipe::Projected => "projected",
+            Recipe::ProjectedDpSgd => "projected-dp-sgd",
             Recipe::NaiveFusion => "naive-fusion",
             Recipe::FeatureDp => "feature-dp",
             Recipe::DpSgd => "dp-sgd",
@@ -76,7 +96,10 @@ impl Recipe {
     pub const fn mode(self) -> Mode {
         match self {
             Recipe::Split | Recipe::SplitHybrid | Recipe::FusionDp | Recipe::WarmStart => Mode::FusionDp,
+            // The second phase is DP-SGD; a study whose mode has that name has no first one.
+            Recipe::TwoPhase | Recipe::ProjectedDpSgd => Mode::FusionDp,
             Recipe::Calibrated | Recipe::CalibratedLinear => Mode::Calibrated,
+            Recipe::Subset | Recipe::Adapters | Recipe::Projected => Mode::Calibrated,
             Recipe::NaiveFusion => Mode::NaiveFusion,
             Recipe::FeatureDp => Mode::FeatureDp,
             Recipe::DpSgd => Mode::DpSgd,
@@ -91,10 +114,16 @@ impl Recipe {
         self.mode().has_private_part()
     }
 
+    /// Whether the public part of a network sees public columns alone.
+    pub const fn redacts(self) -> bool {
+        matches!(self, Recipe::TwoPhase | Recipe::ProjectedDpSgd)
+    }
+
     /// Whether a run depends on an imputer that may be chosen.
     pub const fn reads_imputed_values(self) -> bool {
         match self {
             Recipe::Split | Recipe::FeatureDp | Recipe::PublicOnly => false,
+            _ if self.redacts() => false,
             _ => self.mode().has_hybrid_view(),
         }
     }

@@ -136,6 +136,7 @@ fn describe(study: &mut Table, cell: &Cell, sites: usize, pin: ImputerPin) {
     };
     set(study, "privacy", "target", target);
     let imputer = match pin {
+        ImputerPin::Unused if cell.recipe.redacts() => Table::from_iter([owned(("kind", "redacted".into()))]),
         ImputerPin::Unused => Table::from_iter([owned(("kind", "none".into()))]),
         ImputerPin::File => Table::from_iter([owned(("kind", "precomputed".into()))]),
         ImputerPin::DeclaredNoise => Table::from_iter([owned(("kind", "declared-noise".into()))]),

@@ -18,11 +18,24 @@ const DELTA: f64 = 1e-5;
 const LIMIT: Duration = Duration::from_secs(100);
 
 async fn running_study(root: &Path) -> (Federation, String) {
+    running(root, small::split_study(ROUNDS).unwrap().text()).await
+}
+
+/// A study that projects private gradients: its model versions carry directions, which must survive a restart.
+fn projected_study() -> String {
+    let mut study = small::mlp_study(ROUNDS, &"00".repeat(32)).unwrap();
+    study.replace_section("imputer", "kind = \"redacted\"").unwrap();
+    let fusion = "mode = \"calibrated\"\nwarmup_rounds = 5\nprivate_directions = 5";
+    study.replace_section("fusion", fusion).unwrap();
+    study.text().to_owned()
+}
+
+async fn running(root: &Path, document: &str) -> (Federation, String) {
     let sites = small::sites(&root.join("cohort"), 2, 300).unwrap();
     let mut federation =
         Federation::provision(&root.join("run"), sites, FederationOptions::default()).await.unwrap();
     let study = root.join("study.toml");
-    fs::write(&study, small::split_study(ROUNDS).unwrap().text()).unwrap();
+    fs::write(&study, document).unwrap();
     federation.start_coordinator().await.unwrap();
     federation.start_sites().unwrap();
     let id = federation.submit(&study).await.unwrap();
@@ -116,6 +129,19 @@ async fn a_killed_site_goes_on_where_it_was() {
         federation.start_site("hospital-b").unwrap();
         reach(&mut federation, &id, wanted).await;
     }
+    let status = federation.wait_finished(&id, LIMIT).await.unwrap();
+    assert_sound(federation, &id, &status).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_projected_study_goes_on_after_kills_of_both_sides() {
+    let root = tempfile::tempdir().unwrap();
+    let (mut federation, id) = running(root.path(), &projected_study()).await;
+    federation.kill_coordinator().await.unwrap();
+    federation.start_coordinator().await.unwrap();
+    reach(&mut federation, &id, 30).await;
+    federation.kill_site("hospital-b").await.unwrap();
+    federation.start_site("hospital-b").unwrap();
     let status = federation.wait_finished(&id, LIMIT).await.unwrap();
     assert_sound(federation, &id, &status).await;
 }

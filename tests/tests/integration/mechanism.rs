@@ -22,7 +22,7 @@ use fusiondp_site_agent::data::identity::IdentityKey;
 use fusiondp_site_agent::imputer::{ImputerProvider, ProviderSettings};
 use fusiondp_site_agent::policy::Purpose;
 use fusiondp_site_agent::train::Session;
-use fusiondp_site_agent::train::private_step::{PrivateScratch, private_release};
+use fusiondp_site_agent::train::private_step::{PrivatePoint, PrivateScratch, private_release};
 use fusiondp_site_agent::train::session::SessionSources;
 
 /// Steps of the grid that make up the clip norm.
@@ -91,7 +91,7 @@ clip_norm = {CLIP_NORM}
 delta = 1e-5
 target = {{ noise_multiplier = 1.0 }}
 [training]
-rounds = 2
+rounds = 9
 expected_batch_size = 2
 public_batch_size = 4
 optimizer = {{ kind = "sgd", learning_rate = 0.1 }}
@@ -127,6 +127,13 @@ transform = {{ type = "identity" }}
 const PLAIN: &str = "mode = \"fusiondp\"";
 const FUSION: &str = "mode = \"fusiondp\"\nconsistency_weight = 0.5\nrepresentation_scale = 1.5";
 const MLP: &str = "kind = \"mlp\"\nwidths = [8, 6]\ndropout = 0.3";
+/// Private gradients on some layers, and on an adapter beside them.
+const SUBSET: &str = "kind = \"mlp\"\nwidths = [8, 6]\nprivate = { layers = [\"N.0\", \"L.2\"] }";
+const ADAPTERS: &str =
+    "kind = \"mlp\"\nwidths = [8, 6]\nprivate = { layers = [\"L.0\", \"L.2\"], adapters = { rank = 3 } }";
+/// Projected onto five directions.
+const PROJECTED: &str =
+    "mode = \"fusiondp\"\nconsistency_weight = 0.5\nwarmup_rounds = 5\nprivate_directions = 5";
 const LINEAR: &str = "kind = \"linear\"";
 
 fn session(document: &StudyDocument, records: &[Record]) -> Session {
@@ -199,13 +206,20 @@ async fn charge(units: usize, draw: Draw) -> CommittedCharge {
 async fn release(session: &Session, params: &[f32], draw: Draw) -> Vec<i64> {
     let charge = charge(session.units().count(), draw).await;
     let mut scratch = PrivateScratch::new(session);
-    private_release(session, params, charge, draw.rng(), &mut scratch).unwrap().into_parts().values
+    let at = PrivatePoint { params, directions: &directions(session) };
+    private_release(session, at, charge, draw.rng(), &mut scratch).unwrap().into_parts().values
+}
+
+/// Directions of a study that projects: of any length and neither orthogonal nor normal, since no guarantee rests on that.
+fn directions(session: &Session) -> Vec<f32> {
+    let values = session.study().direction_values(session.model());
+    (0..values).map(|i| (i * 37 % 101) as f32 / 25.0 - 2.0).collect()
 }
 
 /// Noise alone: the same draw over zero contributions.
 async fn noise(session: &Session, draw: Draw) -> Vec<i64> {
     let units = session.units().count();
-    let dimension = session.model().private_range().len();
+    let dimension = session.study().private_values(session.model());
     let mut step = PrivateStep::begin(charge(units, draw).await, units, dimension, draw.rng()).unwrap();
     for _ in 0..step.sampled_units().len() {
         step.add_unit(&vec![0.0; dimension]).unwrap();
@@ -229,7 +243,14 @@ fn params(session: &Session) -> Vec<f32> {
 
 #[tokio::test]
 async fn with_equal_views_contributions_are_exactly_zero() {
-    for (fusion, model) in [(FUSION, MLP), (PLAIN, LINEAR)] {
+    for (fusion, model) in [
+        (FUSION, MLP),
+        (PLAIN, LINEAR),
+        (FUSION, SUBSET),
+        (FUSION, ADAPTERS),
+        (PROJECTED, MLP),
+        (PROJECTED, ADAPTERS),
+    ] {
         let document = study(fusion, model);
         let equal = session(&document, &truly_imputed(records(40)));
         for seed in 0..5 {
@@ -245,9 +266,18 @@ async fn with_equal_views_contributions_are_exactly_zero() {
 
 #[tokio::test]
 async fn neighbors_differ_before_noise_by_at_most_c_and_two_c() {
+    let (calibrated, dp_sgd) = ("mode = \"calibrated\"", "mode = \"dp-sgd\"");
     let mut largest = [0.0f64; 2];
-    for fusion in [FUSION, "mode = \"calibrated\"", "mode = \"dp-sgd\""] {
-        let document = study(fusion, MLP);
+    for (fusion, model) in [
+        (FUSION, MLP),
+        (calibrated, MLP),
+        (dp_sgd, MLP),
+        (FUSION, SUBSET),
+        (calibrated, ADAPTERS),
+        (PROJECTED, MLP),
+        (PROJECTED, ADAPTERS),
+    ] {
+        let document = study(fusion, model);
         let base = records(12);
         let reference = session(&document, &base);
         let params = params(&reference);
@@ -290,7 +320,7 @@ async fn parameters_that_overflow_contribute_zero() {
     let draw = Draw::everybody(2);
     match private_release(
         &session,
-        &params,
+        PrivatePoint { params: &params, directions: &[] },
         charge(10, draw).await,
         draw.rng(),
         &mut PrivateScratch::new(&session),

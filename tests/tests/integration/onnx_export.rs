@@ -80,11 +80,14 @@ fn assert_near(found: &[f32], expected: &[f32]) {
     assert!(worst <= TOLERANCE, "largest difference {worst}");
 }
 
-fn studies() -> [TomlText; 2] {
+fn studies() -> [TomlText; 3] {
     let mut mlp = small::mlp_study(6, &"00".repeat(32)).unwrap();
     mlp.replace_section("imputer", "kind = \"declared-noise\"").unwrap();
     mlp.replace_section("fusion", "mode = \"feature-dp\"").unwrap();
-    [small::split_study(6).unwrap(), mlp]
+    let mut adapted = mlp.clone();
+    let model = "kind = \"mlp\"\nwidths = [16]\nprivate = { layers = [\"L.1\"], adapters = { rank = 2 } }";
+    adapted.replace_section("model", model).unwrap();
+    [small::split_study(6).unwrap(), mlp, adapted]
 }
 
 #[tokio::test(flavor = "multi_thread")]

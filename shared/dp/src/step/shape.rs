@@ -18,6 +18,13 @@ pub enum Block {
         /// Input width, at most [`MAX_WIDTH`].
         inputs: usize,
     },
+    /// Gradient of a matrix `[outputs, inputs]` without bias, row by row: as [`Self::Linear`], with no `constant` factor.
+    Matrix {
+        /// Output width, at most [`MAX_WIDTH`].
+        outputs: usize,
+        /// Input width, at most [`MAX_WIDTH`].
+        inputs: usize,
+    },
     /// Coordinates that are handed over one by one.
     Dense {
         /// Number of coordinates.
@@ -27,9 +34,10 @@ pub enum Block {
 
 impl Block {
     /// Number of coordinates; saturates where there are more than can be addressed.
-    fn length(self) -> usize {
+    pub(super) fn length(self) -> usize {
         match self {
             Self::Linear { outputs, inputs } => outputs.saturating_mul(inputs.saturating_add(1)),
+            Self::Matrix { outputs, inputs } => outputs.saturating_mul(inputs),
             Self::Dense { length } => length,
         }
     }
@@ -72,10 +80,10 @@ impl ContributionShape {
         })
     }
 
-    /// Output and input widths of the linear blocks, in order.
+    /// Output and input widths of the linear blocks, with and without bias, in order.
     pub(super) fn linear(&self) -> impl Iterator<Item = (usize, usize)> {
         self.blocks.iter().filter_map(|block| match *block {
-            Block::Linear { outputs, inputs } => Some((outputs, inputs)),
+            Block::Linear { outputs, inputs } | Block::Matrix { outputs, inputs } => Some((outputs, inputs)),
             Block::Dense { .. } => None,
         })
     }
@@ -97,7 +105,7 @@ pub struct Factor<'a> {
     pub left: &'a [f32],
     /// Input side, `[rows, inputs]`.
     pub right: &'a [f32],
-    /// Whether the rows add to the bias gradient.
+    /// Whether the rows add to the bias gradient; in a block without bias they then only count as longer.
     pub constant: bool,
 }
 

@@ -85,6 +85,50 @@ pub enum ModelError {
         /// Row of the batch.
         row: usize,
     },
+    /// A private layer that the network does not have.
+    #[error("private.layers names {name:?}, and this network has {known}: name some of these")]
+    PrivateLayer {
+        /// The name given.
+        name: String,
+        /// All names.
+        known: String,
+    },
+    /// A private layer named twice.
+    #[error("private.layers names {name:?} twice: name it once")]
+    PrivateLayerTwice {
+        /// The name given.
+        name: String,
+    },
+    /// An empty list of private layers.
+    #[error(
+        "private.layers is empty, so nothing would take the private gradient: name a layer such as \"L.0\", remove the \
+         setting, or use fusion.mode = \"hybrid-only\""
+    )]
+    NoPrivateLayer,
+    /// Adapters without a layer.
+    #[error(
+        "private.adapters fits no layer, since adapters belong to linear maps that lead to a hidden layer and are not named \
+         in private.layers: remove it"
+    )]
+    NoAdapter,
+    /// A rank that is none, or saves nothing.
+    #[error(
+        "private.adapters.rank is {rank}: {layer} needs one of at least 1 and below {widest}, or be named in private.layers"
+    )]
+    AdapterRank {
+        /// The rank given.
+        rank: usize,
+        /// The layer.
+        layer: String,
+        /// The smaller of its widths.
+        widest: usize,
+    },
+    /// A scale that is not positive.
+    #[error("private.adapters.scale is {scale}: it must be finite and above 0")]
+    AdapterScale {
+        /// The value given.
+        scale: f64,
+    },
     /// A constant of the private objective outside its range.
     #[error("{field} is {value}: it must be finite and {range}")]
     Objective {

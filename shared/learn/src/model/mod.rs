@@ -5,11 +5,13 @@
 //! | `spec` | what a study says of its model |
 //! | `view`, `batch` | encoded input: N records in one view, U privacy units in both |
 //! | `loss`, `objective` | cross-entropy on logits; the private loss and its constants |
+//! | `scope`, `range`, `adapter` | where the private gradient goes: everywhere, some layers, low-rank adapters |
 //! | `public` | mean gradient of the hybrid view, without clipping |
 //! | `private/` | per-unit ghost norms and clipped gradients |
 //!
 //! Passes write into a [`Workspace`], which is kept between steps.
 
+mod adapter;
 mod batch;
 mod error;
 mod head;
@@ -17,6 +19,8 @@ mod loss;
 mod objective;
 mod private;
 mod public;
+mod range;
+mod scope;
 mod spec;
 mod tower;
 mod view;
@@ -26,7 +30,9 @@ use std::ops::Range;
 
 use ndarray::Array2;
 
+use self::adapter::Adapter;
 use self::head::Head;
+use self::scope::{Part, Resolved};
 use self::tower::Tower;
 use crate::kernel::Matrix;
 use crate::network::{Dropout, DropoutSeed, Mlp, Normalization};
@@ -37,8 +43,10 @@ pub use batch::PairedBatch;
 pub use error::ModelError;
 pub use loss::{cross_entropy, residual, sigmoid};
 pub use objective::{PrivateLoss, PrivateObjective};
-pub use private::{Factor, FactorGroup, PrivateBlock};
+pub use private::{Directions, Factor, FactorGroup, PrivateBlock};
 pub use public::BatchShare;
+pub use range::PrivateRange;
+pub use scope::{AdapterSpec, PrivateScope};
 pub use spec::{HeadColumn, HeadFeature, HeadGradient, InputShape, ModelSpec};
 pub use view::View;
 use workspace::Grams;
@@ -53,24 +61,29 @@ pub struct Model {
     head: Option<Head>,
     layout: ParameterLayout,
     public: Range<usize>,
-    private: Range<usize>,
+    private: PrivateRange,
+    /// Runs of private coordinates, in order; none for a model with a head.
+    parts: Vec<Part>,
+    adapters: Vec<Adapter>,
     dropout: f64,
 }
 
 impl Model {
     /// A model of this architecture for encoded input of this shape.
     ///
-    /// Parameters of `linear` and `mlp` are named as in [`Mlp::new`]; those of `split` are `tower.L.0.weight` and so on, or
-    /// `tower.<m>.L.0.weight` per member m where there are several, then `head.<j>` `[bins_j]` per sensitive feature j of
-    /// the head, or `[groups_j, bins_j]` where it has groups.
+    /// Parameters of `linear` and `mlp` are named as in [`Mlp::new`], followed by `A.<i>.up` and `A.<i>.down` per adapter.
+    /// Those of `split` are `tower.L.0.weight` and so on, or `tower.<m>.L.0.weight` per member m where there are several,
+    /// then `head.<j>` `[bins_j]` per sensitive feature j of the head, or `[groups_j, bins_j]` where it has groups.
     ///
     /// # Errors
-    /// A width of 0, a dropout rate outside `[0, 1)`, a number of members out of range, bins for a model that has no
-    /// sensitive head, none for one that has.
+    /// A width of 0, a dropout rate outside `[0, 1)`, a number of members out of range, a private scope that does not fit
+    /// the network, bins for a model that has no sensitive head, none for one that has.
     pub fn new(spec: &ModelSpec, shape: InputShape) -> Result<Self, ModelError> {
         let (kind, widths, layer_norm, dropout, members) = match spec {
             ModelSpec::Linear {} => ("linear", &[][..], false, 0.0, 1),
-            ModelSpec::Mlp { widths, layer_norm, dropout } => ("mlp", &widths[..], *layer_norm, *dropout, 1),
+            ModelSpec::Mlp { widths, layer_norm, dropout, .. } => {
+                ("mlp", &widths[..], *layer_norm, *dropout, 1)
+            }
             ModelSpec::Split { widths, layer_norm, dropout, members, .. } => {
                 ("split", &widths[..], *layer_norm, *dropout, *members)
             }
@@ -83,9 +96,14 @@ impl Model {
             _ if shape.bins.is_empty() => None,
             _ => return Err(ModelError::UnexpectedBins { kind, features: shape.bins.len() }),
         };
-        let layout = layout(&tower, head.as_ref());
-        let (public, private) = ranges(spec, tower.parameters(), layout.total());
-        Ok(Self { spec: spec.clone(), shape, tower, head, layout, public, private, dropout })
+        let mut layout = layout(&tower, head.as_ref());
+        let Resolved { parts, adapters, range } = match head {
+            Some(_) => Resolved { range: head_range(&tower, &layout), ..Resolved::default() },
+            None => Resolved::new(&spec.private_scope(), tower.network(), &mut layout)?,
+        };
+        let public = public_range(spec, tower.parameters(), layout.total());
+        let spec = spec.clone();
+        Ok(Self { spec, shape, tower, head, layout, public, private: range, parts, adapters, dropout })
     }
 
     /// The architecture.
@@ -119,9 +137,15 @@ impl Model {
         self.public.clone()
     }
 
-    /// Coordinates that take the private gradient: all, but for a `split` model only the head.
-    pub fn private_range(&self) -> Range<usize> {
-        self.private.clone()
+    /// Coordinates that take the private gradient: all, or those that the [`PrivateScope`] names; of a `split` model the head.
+    pub fn private_range(&self) -> &PrivateRange {
+        &self.private
+    }
+
+    /// Coordinates of a `split` model's head; empty, at the end, for other models.
+    pub fn head_range(&self) -> Range<usize> {
+        let start = if self.head.is_some() { self.tower.parameters() } else { self.parameters() };
+        start..self.parameters()
     }
 
     /// Width of the last hidden layer; of the dense input where there is none.
@@ -129,10 +153,12 @@ impl Model {
         self.tower.network().hidden_width()
     }
 
-    /// Initial parameters, a function of the seed alone on every platform (see [`Mlp::initialise`]); a head starts at zero.
+    /// Initial parameters, a function of the seed alone on every platform (see [`Mlp::initialise`]). A head starts
+    /// at zero, and so does the output side of an adapter.
     pub fn initialise<F: Real>(&self, seed: u64) -> Vec<F> {
         let mut params = vec![F::zero(); self.parameters()];
         self.tower.initialise(seed, &mut params);
+        self.initialise_adapters(seed, &mut params);
         params
     }
 
@@ -147,6 +173,7 @@ impl Model {
         workspace: &mut Workspace<F>,
     ) -> Result<Vec<F>, ModelError> {
         let dense = self.check_view("bins of the view", params, view)?;
+        let params = &self.effective(params)[..];
         let mut logits = Vec::with_capacity(view.rows());
         self.tower_logits(params, dense, workspace, &mut logits);
         self.add_head(params, view, &mut logits);
@@ -165,6 +192,7 @@ impl Model {
         workspace: &mut Workspace<F>,
     ) -> Result<Array2<F>, ModelError> {
         let dense = self.check_view("bins of the view", params, view)?;
+        let params = &self.effective(params)[..];
         let mut copy = Array2::zeros((view.rows(), self.hidden_width()));
         let mut target = copy.iter_mut();
         let (tower, Workspace { weights, real, .. }) = (self.tower_params(params), workspace);
@@ -268,11 +296,16 @@ fn head_shape(feature: &HeadFeature) -> Vec<usize> {
     if feature.groups == 1 { vec![feature.bins] } else { vec![feature.groups, feature.bins] }
 }
 
-/// Coordinates of the public and of the private gradient.
-fn ranges(spec: &ModelSpec, tower: usize, total: usize) -> (Range<usize>, Range<usize>) {
+/// The private coordinates of a model with a head.
+fn head_range(tower: &Tower, layout: &ParameterLayout) -> PrivateRange {
+    let head = tower.parameters()..layout.total();
+    PrivateRange::new([head])
+}
+
+/// Coordinates of the public gradient.
+fn public_range(spec: &ModelSpec, tower: usize, total: usize) -> Range<usize> {
     match spec {
-        ModelSpec::Linear {} | ModelSpec::Mlp { .. } => (0..total, 0..total),
-        ModelSpec::Split { head_gradient: HeadGradient::PrivateOnly, .. } => (0..tower, tower..total),
-        ModelSpec::Split { head_gradient: HeadGradient::HybridAndPrivate, .. } => (0..total, tower..total),
+        ModelSpec::Split { head_gradient: HeadGradient::PrivateOnly, .. } => 0..tower,
+        _ => 0..total,
     }
 }

@@ -59,6 +59,7 @@ impl Model {
             Some(seed) if self.dropout > 0.0 => Some(Dropout::new(self.dropout, seed)?),
             _ => None,
         };
+        let params = &self.effective(params)[..];
         gradient.fill(F::zero());
         self.tower.load(self.tower_params(params), &mut workspace.weights);
         let mut total = 0.0;
@@ -72,6 +73,7 @@ impl Model {
             let dropout = dropout.map(|dropout| dropout.at_row(share.first_row + rows.start));
             total += self.add_block(params, &block, dropout, gradient, workspace);
         }
+        self.follow_adapters(params, gradient);
         Ok(if view.rows() == 0 { 0.0 } else { total / share.batch_rows as f64 })
     }
 

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::PrivateScope;
+
 /// Architecture of the trained model. All models end in one logit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
@@ -20,6 +22,9 @@ pub enum ModelSpec {
         /// Dropout rate of the public part, `[0, 1)`. The private part never drops.
         #[serde(default)]
         dropout: f64,
+        /// Which weights take the private gradient; all of them if absent.
+        #[serde(default, skip_serializing_if = "PrivateScope::is_whole")]
+        private: PrivateScope,
     },
     /// A network over the public features plus one additive weight per bin of each sensitive feature.
     Split {
@@ -42,6 +47,21 @@ pub enum ModelSpec {
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         head: BTreeMap<String, HeadColumn>,
     },
+}
+
+impl ModelSpec {
+    /// A fully connected network whose weights all take the private gradient.
+    pub fn mlp(widths: impl Into<Vec<usize>>, layer_norm: bool, dropout: f64) -> Self {
+        Self::Mlp { widths: widths.into(), layer_norm, dropout, private: PrivateScope::default() }
+    }
+
+    /// Which weights take the private gradient, where the study may say so.
+    pub fn private_scope(&self) -> PrivateScope {
+        match self {
+            Self::Mlp { private, .. } => private.clone(),
+            Self::Linear {} | Self::Split { .. } => PrivateScope::default(),
+        }
+    }
 }
 
 /// How one sensitive column enters the head of a `split` model. All of it is declared, nothing is measured.

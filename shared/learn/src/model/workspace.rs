@@ -1,5 +1,6 @@
 //! Buffers that steps use again.
 
+use super::adapter::AdapterRows;
 use crate::network::{Tape, Weights};
 
 /// Buffers of a model's passes. They grow on first use; later steps of the same sizes allocate nothing in their loops.
@@ -22,6 +23,8 @@ pub struct Workspace<F> {
     pub(crate) d_hidden: Vec<F>,
     /// Real minus hybrid input.
     pub(crate) input_difference: Vec<F>,
+    /// What each adapter makes of its layer's factors.
+    pub(crate) adapters: Vec<AdapterRows<F>>,
     /// Gradient of one unit.
     pub(crate) unit: Vec<F>,
     /// Gradient of one unit's gains and shifts.
@@ -48,6 +51,7 @@ impl<F> Default for Workspace<F> {
             hybrid_residuals: Vec::new(),
             d_hidden: Vec::new(),
             input_difference: Vec::new(),
+            adapters: Vec::new(),
             unit: Vec::new(),
             unit_norms: Vec::new(),
             dense: Vec::new(),

@@ -39,7 +39,7 @@ pub fn export_model(
     let encoder = Encoder::new(schema, model.spec())?;
     check(&encoder, model, params)?;
     let mut graph = Graph::new("fusiondp-model", [LOGIT, PROBABILITY])?;
-    let logit = logit(&mut graph, schema, &encoder, model, params)?;
+    let logit = logit(&mut graph, schema, &encoder, model, &model.effective(params))?;
     let probability = graph.apply("Sigmoid", &[&logit]);
     graph.output(LOGIT, &logit, 1);
     graph.output(PROBABILITY, &probability, 1);

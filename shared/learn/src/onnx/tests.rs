@@ -38,7 +38,7 @@ fn schema() -> Schema {
 fn specs() -> [ModelSpec; 4] {
     [
         ModelSpec::Linear {},
-        ModelSpec::Mlp { widths: vec![5, 3], layer_norm: true, dropout: 0.1 },
+        ModelSpec::mlp([5, 3], true, 0.1),
         ModelSpec::Split {
             widths: vec![4],
             layer_norm: true,

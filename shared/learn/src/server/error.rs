@@ -37,6 +37,12 @@ pub enum ServerError {
         "posterior and private_optimizer are both set: the head is moved by one of them, remove the other"
     )]
     PosteriorAndOptimizer,
+    /// Directions for a model with a head.
+    #[error(
+        "private_directions is set, and this model has a sensitive head, whose private coordinates are few already: remove \
+         it, or use an mlp model"
+    )]
+    DirectionsModel,
     /// A matrix that is no covariance.
     #[error("the posterior of the head cannot be computed: {reason}")]
     Posterior {

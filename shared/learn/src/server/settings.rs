@@ -1,7 +1,5 @@
 //! What a study says of the server's step.
 
-use std::ops::Range;
-
 use serde::{Deserialize, Serialize};
 
 use super::{PosteriorSpec, ServerError};
@@ -26,6 +24,9 @@ pub struct ServerSettings {
     /// Average of the iterates that becomes the final model.
     #[serde(default)]
     pub averaging: Averaging,
+    /// Number of directions k that private gradients are projected onto, at least 1; `None`: they are not projected.
+    #[serde(default)]
+    pub private_directions: Option<usize>,
     /// Weight alpha of the private gradient; finite, at least 0.
     pub calibration_weight: f64,
     /// Radius of the ball to which parameters are projected after each round; above 0.
@@ -45,7 +46,7 @@ impl ServerSettings {
         self.averaging.validate()?;
         if let Some(optimizer) = &self.private_optimizer {
             optimizer.validate()?;
-            if head(model).is_empty() {
+            if model.head_range().is_empty() {
                 return Err(ServerError::PrivateOptimizer);
             }
         }
@@ -56,6 +57,9 @@ impl ServerSettings {
         let check = |fits: bool, field, value, range| {
             if fits { Ok(()) } else { Err(ServerError::Setting { field, value, range }) }
         };
+        if let Some(directions) = self.private_directions {
+            self.check_directions(model, directions)?;
+        }
         let alpha = self.calibration_weight;
         check(alpha >= 0.0 && alpha.is_finite(), "calibration_weight", alpha, "finite and at least 0")?;
         let limit = self.max_weight_norm.unwrap_or(1.0);
@@ -63,9 +67,24 @@ impl ServerSettings {
         check(self.rounds > 0, "rounds", f64::from(self.rounds), "at least 1")
     }
 
+    /// Directions are public gradients over all private coordinates, and no more than these.
+    fn check_directions(&self, model: &Model, directions: usize) -> Result<(), ServerError> {
+        let coordinates = model.private_range();
+        if coordinates.runs().last().is_some_and(|last| last.end > model.public_range().end)
+            || !model.head_range().is_empty()
+        {
+            return Err(ServerError::DirectionsModel);
+        }
+        if (1..=coordinates.len()).contains(&directions) {
+            return Ok(());
+        }
+        let range = "at least 1 and at most the number of private coordinates";
+        Err(ServerError::Setting { field: "private_directions", value: directions as f64, range })
+    }
+
     /// A posterior is of the head's parameters given gradients of them alone, and of the plain gradient.
     fn check_posterior(&self, model: &Model) -> Result<(), ServerError> {
-        if head(model).is_empty() || model.public_range().end > head(model).start {
+        if model.head_range().is_empty() || model.public_range().end > model.head_range().start {
             return Err(ServerError::PosteriorModel);
         }
         if self.private_optimizer.is_some() {
@@ -85,10 +104,4 @@ impl ServerSettings {
     pub fn private_optimizer(&self) -> &OptimizerSpec {
         self.private_optimizer.as_ref().unwrap_or(&self.optimizer)
     }
-}
-
-/// The coordinates of a split model's head; empty, at the end, for models whose private gradient reaches everything.
-pub(super) fn head(model: &Model) -> Range<usize> {
-    let private = model.private_range();
-    if private.start == 0 { model.parameters()..model.parameters() } else { private }
 }

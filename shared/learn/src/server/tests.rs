@@ -31,6 +31,7 @@ fn settings() -> ServerSettings {
         posterior: None,
         schedule: Schedule::Constant,
         averaging: Averaging::None {},
+        private_directions: None,
         calibration_weight: 2.0,
         max_weight_norm: None,
         rounds: 3,
@@ -215,4 +216,46 @@ fn settings_that_do_not_fit_are_refused_with_a_remedy() {
     assert!(refused(&|s| s.max_weight_norm = Some(0.0)).contains("max_weight_norm is 0"));
     assert!(refused(&|s| s.rounds = 0).contains("rounds is 0"));
     assert!(refused(&|s| s.private_optimizer = Some(s.optimizer.clone())).contains("remove it"));
+}
+
+#[test]
+fn coefficients_move_the_model_along_recent_public_gradients_alone() {
+    let settings = ServerSettings { private_directions: Some(2), calibration_weight: 1.0, ..settings() };
+    let mut state = ServerState::new(&linear(), settings.clone(), vec![0.0; 3]).unwrap();
+    assert_eq!(state.directions(), [0.0; 6]);
+    state.apply_gradients(1, &[site(4, 1, &[0.0, 3.0, 0.0], None)], &SCALE).unwrap();
+    state.apply_gradients(2, &[site(4, 1, &[0.0, 1.0, 2.0], None)], &SCALE).unwrap();
+    let (basis, half) = (state.directions(), 0.2_f32.sqrt());
+    for (found, expected) in basis.iter().zip([0.0, half, 2.0 * half, 0.0, 2.0 * half, -half]) {
+        assert!((found - expected).abs() < 1e-6, "{basis:?}");
+    }
+    // A restart before the round hands out the same directions and applies the same step.
+    let mut resumed = ServerState::from_bytes(&linear(), settings, &state.to_bytes()).unwrap();
+    assert_eq!(resumed.directions(), basis);
+    let before = state.parameters().to_vec();
+    let round = [site(4, 1, &[0.0; 3], Some(&[8, 16]))];
+    state.apply_gradients(3, &round, &SCALE).unwrap();
+    resumed.apply_gradients(3, &round, &SCALE).unwrap();
+    assert_eq!(resumed, state);
+    // Coefficients (1, 2); the round had no public part and leaves no direction.
+    for i in 0..3 {
+        let expected = before[i] - basis[i] - 2.0 * basis[3 + i];
+        assert!((state.parameters()[i] - expected).abs() < 1e-6);
+    }
+    assert_eq!(state.directions(), basis);
+}
+
+#[test]
+fn a_projected_round_has_as_many_values_as_directions() {
+    let of = |private_directions| ServerSettings { private_directions, ..settings() };
+    let mut state = ServerState::new(&linear(), of(Some(2)), vec![0.0; 3]).unwrap();
+    let whole = [site(4, 1, &[1.0; 3], Some(&[1, 2, 3]))];
+    assert!(matches!(state.apply_gradients(1, &whole, &SCALE), Err(ServerError::Length { .. })));
+    for wrong in [0, 4] {
+        let error = ServerState::new(&linear(), of(Some(wrong)), vec![0.0; 3]).unwrap_err();
+        assert!(error.to_string().contains("private_directions"), "{error}");
+    }
+    let head = split(HeadGradient::HybridAndPrivate);
+    let error = ServerState::new(&head, of(Some(1)), vec![0.0; head.parameters()]).unwrap_err();
+    assert_eq!(error, ServerError::DirectionsModel);
 }

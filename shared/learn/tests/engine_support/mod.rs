@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use fusiondp_learn::model::{
-    FactorGroup, HeadFeature, HeadGradient, InputShape, Model, ModelSpec, PairedBatch, PrivateBlock,
-    PrivateLoss, PrivateObjective, View, Workspace,
+    AdapterSpec, FactorGroup, HeadFeature, HeadGradient, InputShape, Model, ModelSpec, PairedBatch,
+    PrivateBlock, PrivateLoss, PrivateObjective, PrivateScope, View, Workspace,
 };
 use fusiondp_learn::real::Real;
 use ndarray::Array2;
@@ -35,10 +35,15 @@ impl Values {
 
 /// A model of every kind and mode.
 pub(crate) fn models() -> Vec<(&'static str, Model)> {
-    let mlp = |widths: &[usize], layer_norm, dropout| ModelSpec::Mlp {
-        widths: widths.to_vec(),
-        layer_norm,
-        dropout,
+    let mlp = |widths: &[usize], layer_norm, dropout| ModelSpec::mlp(widths, layer_norm, dropout);
+    let scoped = |layers: Option<&[&str]>, rank: Option<usize>| ModelSpec::Mlp {
+        widths: vec![7, 6],
+        layer_norm: true,
+        dropout: 0.4,
+        private: PrivateScope {
+            layers: layers.map(|layers| layers.iter().map(|&name| name.into()).collect()),
+            adapters: rank.map(|rank| AdapterSpec { rank, scale: 0.5 }),
+        },
     };
     let split = |members, head_gradient| ModelSpec::Split {
         widths: vec![6, 5],
@@ -62,6 +67,9 @@ pub(crate) fn models() -> Vec<(&'static str, Model)> {
         ("split, hybrid and private head", split(1, HeadGradient::HybridAndPrivate), &binned),
         ("split of three, private head", split(3, HeadGradient::PrivateOnly), &binned),
         ("split of three, hybrid and private head", split(3, HeadGradient::HybridAndPrivate), &binned),
+        ("mlp with private layers", scoped(Some(&["L.0", "N.1", "L.2"]), None), &dense),
+        ("mlp with adapters", scoped(None, Some(2)), &dense),
+        ("mlp with an adapter and private layers", scoped(Some(&["L.2", "N.0", "L.1"]), Some(3)), &dense),
     ]
     .map(|(name, spec, shape)| (name, Model::new(&spec, shape.clone()).unwrap()))
     .into()
@@ -187,8 +195,9 @@ fn unit_of<F: Real>(model: &Model, group: &FactorGroup<'_, F>, unit: usize) -> V
                 gradient.extend_from_slice(&group.dense()[unit * width + dense..][..length]);
                 dense += length;
             }
-            PrivateBlock::Linear { outputs, inputs } => {
-                let mut sum = vec![F::zero(); outputs * (inputs + 1)];
+            PrivateBlock::Linear { outputs, inputs } | PrivateBlock::Matrix { outputs, inputs } => {
+                let bias = usize::from(matches!(block, PrivateBlock::Linear { .. }));
+                let mut sum = vec![F::zero(); outputs * (inputs + bias)];
                 for factor in factors.by_ref().take(group.factors_per_block()) {
                     for row in group.offsets()[unit]..group.offsets()[unit + 1] {
                         for i in 0..outputs {

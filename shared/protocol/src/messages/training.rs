@@ -43,7 +43,8 @@ pub struct ModelRequest {
 pub struct ModelHeader {
     /// The version.
     pub model_version: u64,
-    /// Number of parameters P, >= 1; `4 P` bytes of f32 follow.
+    /// Number of values, >= 1: parameters P, and in a private round of a study that projects the directions behind them; four
+    /// bytes of f32 each follow.
     pub parameters: u64,
     /// SHA-256 of the bytes.
     pub digest: Digest,

@@ -164,6 +164,65 @@ pub enum StudyError {
         remedy: &'static str,
     },
 
+    /// A projection in a mode that lacks a part.
+    #[error(
+        "[fusion] private_directions projects the private gradient onto public ones, and mode = \"{mode}\" lacks one of \
+         them; remove it, or use mode = \"fusiondp\""
+    )]
+    DirectionsMode {
+        /// The mode.
+        mode: Mode,
+    },
+    /// A projection onto gradients that do not exist yet.
+    #[error(
+        "[fusion] private_directions is {directions} and warmup_rounds {warmup}; the first private round needs as many public \
+         gradients, set warmup_rounds to at least {directions}"
+    )]
+    DirectionsWarmup {
+        /// Directions asked for.
+        directions: u32,
+        /// Rounds before the first private one.
+        warmup: u32,
+    },
+    /// A projection of what cannot be projected.
+    #[error("[fusion] private_directions needs {needs}; change it, or remove private_directions")]
+    DirectionsNeed {
+        /// What the study lacks.
+        needs: &'static str,
+    },
+    /// A second phase without a first one.
+    #[error(
+        "[fusion] public_rounds = \"warmup\" with mode = \"{mode}\" leaves one of the phases empty; set warmup_rounds above 0 \
+         with mode = \"fusiondp\", or remove public_rounds"
+    )]
+    PhasesMissing {
+        /// The mode.
+        mode: Mode,
+    },
+    /// A second phase that would only correct a gradient that is not there.
+    #[error(
+        "[fusion] public_rounds = \"warmup\" leaves the private gradient alone, and a difference of losses means nothing \
+         alone; set private_loss = \"direct\", or remove public_rounds"
+    )]
+    PhaseLoss,
+
+    /// Redacted cells where a head would take them for bins.
+    #[error(
+        "[imputer] kind = \"redacted\" leaves sensitive cells out of a network's input, and this split model's head reads bins; \
+         use an mlp or linear model, or head_gradient = \"private-only\" with kind = \"none\""
+    )]
+    RedactedHead,
+
+    /// Weights that no gradient would move.
+    #[error(
+        "[fusion] mode = \"{mode}\" has no public part, so what [model] private leaves out would stay at its first values; \
+         remove private, or use mode = \"fusiondp\" with private_loss = \"direct\" and a warm start"
+    )]
+    ScopePartUntrained {
+        /// The mode.
+        mode: Mode,
+    },
+
     /// `feature-dp` with another imputer.
     #[error(
         "[fusion] mode = \"feature-dp\" uses declared noise in place of imputed values, but [imputer] kind is \

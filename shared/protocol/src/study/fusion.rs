@@ -6,7 +6,7 @@ use fusiondp_learn::model::PrivateLoss;
 use serde::{Deserialize, Serialize};
 
 use super::StudyError;
-use super::range::{Check, out_of_range, positive};
+use super::range::{Check, out_of_range, positive, within};
 
 /// The `[fusion]` section.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,6 +32,30 @@ pub struct Fusion {
     /// First rounds on the hybrid view alone, without privacy cost; below `training.rounds`.
     #[serde(default)]
     pub warmup_rounds: u32,
+    /// In which rounds the public gradient moves the model.
+    #[serde(default, skip_serializing_if = "PublicRounds::is_default")]
+    pub public_rounds: PublicRounds,
+    /// Number of recent public gradients (k) whose span the private gradient is projected onto before it is clipped and
+    /// noised, 1 to 256 and at most `warmup_rounds`; without it, it is not projected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub private_directions: Option<u32>,
+}
+
+/// In which rounds sites send a public gradient, in a mode that has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PublicRounds {
+    /// In all of them.
+    #[default]
+    All,
+    /// In the warm-up rounds alone; those after them are DP-SGD.
+    Warmup,
+}
+
+impl PublicRounds {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Named combinations: settings of one code path.
@@ -117,6 +141,14 @@ impl fmt::Display for Mode {
 }
 
 impl Fusion {
+    /// Most directions of a projection.
+    pub const MAX_DIRECTIONS: u32 = 256;
+
+    /// Whether sites send a public gradient in a round with (`true`) or without a private part.
+    pub const fn has_public_part(&self, private_part: bool) -> bool {
+        self.mode.has_public_part() && (matches!(self.public_rounds, PublicRounds::All) || !private_part)
+    }
+
     /// The private loss in force: as given, else the mode's own.
     pub fn private_loss(&self) -> PrivateLoss {
         self.private_loss.unwrap_or(self.mode.default_private_loss())
@@ -131,6 +163,7 @@ impl Fusion {
         if !(weight.is_finite() && weight >= 0.0) {
             return Err(out_of_range("fusion.consistency_weight", weight, "a finite number, at least 0"));
         }
+        self.validate_phases()?;
         match (self.mode, self.private_loss) {
             (Mode::Calibrated, _) if weight > 0.0 => {
                 return Err(StudyError::CalibratedWithConsistency { weight });
@@ -147,6 +180,31 @@ impl Fusion {
             return Err(StudyError::DirectWithConsistency { weight });
         }
         Ok(())
+    }
+}
+
+impl Fusion {
+    /// Rounds of one part alone need rounds of the other, and the loss that stands on its own.
+    fn validate_phases(&self) -> Check {
+        if let Some(directions) = self.private_directions {
+            within("fusion.private_directions", directions, 1..=Self::MAX_DIRECTIONS, "1 to 256")?;
+            if !(self.mode.has_public_part() && self.mode.has_private_part()) {
+                return Err(StudyError::DirectionsMode { mode: self.mode });
+            }
+            if directions > self.warmup_rounds {
+                return Err(StudyError::DirectionsWarmup { directions, warmup: self.warmup_rounds });
+            }
+        }
+        if self.public_rounds == PublicRounds::All {
+            return Ok(());
+        }
+        if self.warmup_rounds == 0 || !(self.mode.has_public_part() && self.mode.has_private_part()) {
+            return Err(StudyError::PhasesMissing { mode: self.mode });
+        }
+        match self.private_loss() {
+            PrivateLoss::Direct => Ok(()),
+            PrivateLoss::Difference => Err(StudyError::PhaseLoss),
+        }
     }
 }
 

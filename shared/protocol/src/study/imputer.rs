@@ -25,6 +25,8 @@ pub enum ImputerSpec {
     /// No imputation: each sensitive value is drawn from its declared range or vocabulary, seeded from the study's
     /// digest, the unit and the column, so the draw depends on nothing that is protected.
     DeclaredNoise {},
+    /// No imputation: the network's inputs of sensitive columns are 0, so that a public part learns from public columns alone.
+    Redacted {},
 }
 
 impl Default for ImputerSpec {
@@ -41,6 +43,7 @@ impl ImputerSpec {
             ImputerSpec::Onnx { .. } => "onnx",
             ImputerSpec::Precomputed { .. } => "precomputed",
             ImputerSpec::DeclaredNoise {} => "declared-noise",
+            ImputerSpec::Redacted {} => "redacted",
         }
     }
 
@@ -48,7 +51,7 @@ impl ImputerSpec {
     pub const fn sha256(&self) -> Option<Digest> {
         match self {
             ImputerSpec::Onnx { sha256 } | ImputerSpec::Precomputed { sha256 } => *sha256,
-            ImputerSpec::None {} | ImputerSpec::DeclaredNoise {} => None,
+            ImputerSpec::None {} | ImputerSpec::DeclaredNoise {} | ImputerSpec::Redacted {} => None,
         }
     }
 }

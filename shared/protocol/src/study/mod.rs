@@ -29,7 +29,7 @@ mod range;
 mod training;
 mod validate;
 
-use fusiondp_learn::model::{HeadGradient, ModelSpec, PrivateObjective};
+use fusiondp_learn::model::{HeadGradient, Model, ModelSpec, PrivateObjective};
 use fusiondp_learn::schema::Schema;
 use fusiondp_learn::server::ServerSettings;
 use serde::{Deserialize, Serialize};
@@ -41,7 +41,7 @@ pub use document::{MAX_STUDY_BYTES, StudyDocument};
 pub use error::StudyError;
 pub use evaluation::{Evaluation, MetricRelease};
 pub use federation::Federation;
-pub use fusion::{Fusion, Mode};
+pub use fusion::{Fusion, Mode, PublicRounds};
 pub use imputer::ImputerSpec;
 pub use privacy::{Privacy, PrivacyTarget};
 pub use training::Training;
@@ -118,6 +118,7 @@ impl Study {
             posterior: self.training.posterior.clone(),
             schedule: self.training.schedule,
             averaging: self.training.averaging,
+            private_directions: self.fusion.private_directions.map(|k| k as usize),
             calibration_weight: self.fusion.calibration_weight,
             max_weight_norm: self.training.max_weight_norm,
             rounds: self.training.rounds,
@@ -136,10 +137,24 @@ impl Study {
 
     /// Whether anything in the study computes on imputed values.
     ///
-    /// False without a hybrid view (`dp-sgd`, `non-private`), and for a split model whose head takes private gradients
+    /// False without a hybrid view (`dp-sgd`, `non-private`) or with a redacted one, and for a split model whose head takes private gradients
     /// only: its tower reads public columns and its head true values.
     pub fn uses_imputer(&self) -> bool {
-        self.fusion.mode.has_hybrid_view() && !self.has_private_head()
+        let redacted = self.imputer == ImputerSpec::Redacted {};
+        self.fusion.mode.has_hybrid_view() && !redacted && !self.has_private_head()
+    }
+
+    /// Number of values of a private sum: the directions of a projection, else the model's private coordinates.
+    pub fn private_values(&self, model: &Model) -> usize {
+        self.fusion.private_directions.map_or(model.private_range().len(), |directions| directions as usize)
+    }
+
+    /// Number of values that name the directions of a projection, which a model version of a private round carries behind
+    /// its parameters; 0 without one.
+    pub fn direction_values(&self, model: &Model) -> usize {
+        self.fusion
+            .private_directions
+            .map_or(0, |directions| directions as usize * model.private_range().len())
     }
 
     /// First rounds without a private part: all of them when the mode has none.

@@ -225,6 +225,84 @@ fn no_part_of_a_split_model_stays_untrained() {
 }
 
 #[test]
+fn the_private_gradient_may_go_to_some_layers_or_to_adapters() {
+    let with = |private: &str| format!("widths = [8]\nprivate = {private}");
+    for private in ["{ layers = [\"L.0\"] }", "{ adapters = { rank = 1 }, layers = [\"L.1\", \"N.0\"] }"] {
+        let study = parse_edited(MLP, &[("widths = [8]", &with(private))]).unwrap();
+        assert!(!study.model.private_scope().is_whole());
+        assert_eq!(Study::parse(&toml::to_string(&study).unwrap()).unwrap(), study);
+    }
+    let unknown = with("{ layers = [\"L.9\"] }");
+    let message = refused!(MLP, &[("widths = [8]", &unknown)], StudyError::Model(_));
+    assert!(message.contains("\"L.9\"") && message.contains("L.0, N.0, L.1"), "{message}");
+    refused!(MLP, &[("widths = [8]", &with("{ layers = [] }"))], StudyError::Model(_));
+    refused!(&split(), &[("widths = [8]", &with("{ layers = [\"L.0\"] }"))], StudyError::Syntax { .. });
+    let (layers, dp_sgd) = (with("{ layers = [\"L.1\"] }"), ("\"fusiondp\"", "\"dp-sgd\""));
+    let edits =
+        [("widths = [8]", &layers[..]), dp_sgd, ("consistency_weight = 0.5", ""), ("warmup_rounds = 2", "")];
+    refused!(MLP, &edits, StudyError::ScopePartUntrained { mode: Mode::DpSgd });
+}
+
+#[test]
+fn a_projection_needs_public_gradients_before_the_first_private_round() {
+    let with = |more: &str| format!("warmup_rounds = 2\n{more}");
+    let two = with("private_directions = 2");
+    let study = parse_edited(MLP, &[("warmup_rounds = 2", &two)]).unwrap();
+    let encoder = fusiondp_learn::encode::Encoder::new(&study.schema, &study.model).unwrap();
+    let model = Model::new(&study.model, encoder.input_shape()).unwrap();
+    assert_eq!((study.private_values(&model), study.direction_values(&model)), (2, 2 * model.parameters()));
+    let directions = |count: u32| with(&format!("private_directions = {count}"));
+    refused!(
+        MLP,
+        &[("warmup_rounds = 2", &directions(3))],
+        StudyError::DirectionsWarmup { directions: 3, warmup: 2 }
+    );
+    for count in [0, 257] {
+        let message =
+            parse_edited(MLP, &[("warmup_rounds = 2", &directions(count))]).unwrap_err().to_string();
+        assert!(message.contains("fusion.private_directions"), "{message}");
+    }
+    let plain = ("consistency_weight = 0.5", "");
+    let dp_sgd = ("\"fusiondp\"", "\"dp-sgd\"");
+    refused!(
+        MLP,
+        &[("warmup_rounds = 2", &two), plain, dp_sgd],
+        StudyError::DirectionsMode { mode: Mode::DpSgd }
+    );
+    refused!(&split(), &[("warmup_rounds = 2", &two)], StudyError::DirectionsNeed { .. });
+    let local = [
+        ("warmup_rounds = 2", &two[..]),
+        ("expected_batch_size = 16", "expected_batch_size = 16\nlocal_steps = 3\nlocal_learning_rate = 0.1"),
+    ];
+    refused!(MLP, &local, StudyError::DirectionsNeed { .. });
+}
+
+#[test]
+fn a_second_phase_of_private_gradients_alone_follows_a_public_one() {
+    let phases = ("warmup_rounds = 2", "warmup_rounds = 2\npublic_rounds = \"warmup\"");
+    let direct = ("consistency_weight = 0.5", "private_loss = \"direct\"");
+    let redacted = ("kind = \"onnx\"", "kind = \"redacted\"");
+    let study = parse_edited(MLP, &[phases, direct, redacted]).unwrap();
+    assert!(study.fusion.has_public_part(false) && !study.fusion.has_public_part(true));
+    assert!(!study.uses_imputer());
+    study.validate_for_submission().unwrap();
+    assert_eq!(Study::parse(&toml::to_string(&study).unwrap()).unwrap(), study);
+    assert!(Study::parse(MLP).unwrap().fusion.has_public_part(true));
+    refused!(MLP, &[phases], StudyError::PhaseLoss);
+    refused!(
+        MLP,
+        &[("warmup_rounds = 2", "public_rounds = \"warmup\""), direct],
+        StudyError::PhasesMissing { .. }
+    );
+    let head = [
+        ("widths = [8]", "widths = [8]\nhead_gradient = \"hybrid-and-private\""),
+        ("private_loss = \"direct\"", ""),
+        redacted,
+    ];
+    refused!(&split(), &head, StudyError::RedactedHead);
+}
+
+#[test]
 fn feature_dp_draws_declared_noise() {
     let mode = ("\"fusiondp\"", "\"feature-dp\"");
     refused!(MLP, &[mode], StudyError::DeclaredNoiseMissing { kind: "onnx" });

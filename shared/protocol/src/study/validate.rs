@@ -71,9 +71,26 @@ impl Study {
         if let ModelSpec::Split { head_gradient, .. } = &self.model {
             self.validate_split(*head_gradient)?;
         }
+        let mode = self.fusion.mode;
+        if !mode.has_public_part() && !self.model.private_scope().is_whole() {
+            return Err(StudyError::ScopePartUntrained { mode });
+        }
         let encoder = Encoder::new(&self.schema, &self.model)?;
-        Model::new(&self.model, encoder.input_shape())?;
-        Ok(())
+        let model = Model::new(&self.model, encoder.input_shape())?;
+        self.validate_directions(&model)
+    }
+
+    /// Directions are spanned by gradients of one round each, over all private coordinates.
+    fn validate_directions(&self, model: &Model) -> Check {
+        let Some(directions) = self.fusion.private_directions else { return Ok(()) };
+        let coordinates = model.private_range().len();
+        let needs = match () {
+            () if self.has_head() => "[model] kind = \"mlp\" or \"linear\"",
+            () if self.training.local_steps > 1 => "[training] local_steps = 1",
+            () if directions as usize > coordinates => "fewer directions than private weights",
+            () => return Ok(()),
+        };
+        Err(StudyError::DirectionsNeed { needs })
     }
 
     fn validate_split(&self, head_gradient: HeadGradient) -> Check {
@@ -107,6 +124,9 @@ impl Study {
         let mode = self.fusion.mode;
         if mode == Mode::FeatureDp && self.imputer != (ImputerSpec::DeclaredNoise {}) {
             return Err(StudyError::DeclaredNoiseMissing { kind: self.imputer.kind() });
+        }
+        if self.imputer == (ImputerSpec::Redacted {}) && self.has_head() && !self.has_private_head() {
+            return Err(StudyError::RedactedHead);
         }
         if self.uses_imputer() && self.imputer == (ImputerSpec::None {}) {
             return Err(StudyError::ImputerMissing { mode });

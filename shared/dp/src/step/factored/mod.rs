@@ -200,10 +200,10 @@ fn flush(
 ) {
     let mut rows = linear.iter_mut();
     for (start, block) in shape.placed() {
-        if let Block::Linear { outputs, inputs } = block
+        if !matches!(block, Block::Dense { .. })
             && let Some(rows) = rows.next()
         {
-            multiply_out(rows, &mut sums[start..start + outputs * (inputs + 1)]);
+            multiply_out(rows, &mut sums[start..start + block.length()]);
         }
     }
 }

@@ -182,7 +182,7 @@ impl LinearRows {
         i128::from(left) * i128::from(right + constant)
     }
 
-    /// Adds all rows to the sums of this block, weight then bias, and removes them.
+    /// Adds all rows to the sums of this block, weight then bias if it has one, and removes them.
     pub(super) fn flush(&mut self, sums: &mut [i64]) {
         self.multiply_out(0, sums);
         self.mark = 0;
@@ -203,7 +203,9 @@ impl LinearRows {
             let left = Packed::new(left, self.outputs, one);
             let right = &self.right[row * self.inputs..last * self.inputs];
             multiply(left, Packed::new(right, self.inputs, two), weight);
-            multiply(Packed::new(&self.constant[row..last], 1, three), left, bias);
+            if !bias.is_empty() {
+                multiply(Packed::new(&self.constant[row..last], 1, three), left, bias);
+            }
             row = last;
         }
         self.truncate(first);

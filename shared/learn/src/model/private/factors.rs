@@ -2,6 +2,7 @@
 
 use super::Checked;
 use crate::kernel::{axpy, dot_wide, subtract};
+use crate::model::scope::{Part, Source};
 use crate::model::{Model, PrivateObjective, Workspace, loss};
 use crate::network::Tape;
 use crate::real::Real;
@@ -20,13 +21,25 @@ pub struct Factor<'a, F> {
 }
 
 impl Model {
-    /// Runs both views and leaves in the workspace what [`Self::linear_factors`] and [`Self::norm_factors`] read.
+    /// Runs both views and leaves in the workspace what [`Self::part_factors`] and [`Self::norm_factors`] read.
     pub(super) fn factors<F: Real>(
         &self,
         params: &[F],
         batch: &Checked<'_, F>,
         workspace: &mut Workspace<F>,
     ) {
+        self.layer_factors(params, batch, workspace);
+        // Taken out so that factors may borrow the rest of the workspace.
+        let mut rows = std::mem::take(&mut workspace.adapters);
+        rows.resize_with(self.adapters.len(), Default::default);
+        for (adapter, rows) in self.adapters.iter().zip(&mut rows) {
+            let factors = self.linear_factors(adapter.layer, batch, workspace);
+            adapter.rows(params, factors.as_slice(), rows);
+        }
+        workspace.adapters = rows;
+    }
+
+    fn layer_factors<F: Real>(&self, params: &[F], batch: &Checked<'_, F>, workspace: &mut Workspace<F>) {
         self.passes(params, batch, workspace);
         let Workspace { real, hybrid, real_residuals, hybrid_residuals, d_hidden, input_difference, .. } =
             workspace;
@@ -67,9 +80,32 @@ impl Model {
         }
     }
 
+    /// Factors of the gradient of private coordinates to which units contribute outer products.
+    #[inline(always)]
+    pub(super) fn part_factors<'w, F: Real>(
+        &self,
+        part: &Part,
+        batch: &Checked<'w, F>,
+        workspace: &'w Workspace<F>,
+    ) -> Factors<'w, F> {
+        match part.source {
+            Source::Linear(layer) | Source::Norm(layer) => self.linear_factors(layer, batch, workspace),
+            Source::Up(index) => {
+                let rows = &workspace.adapters[index];
+                let factors = self.linear_factors(self.adapters[index].layer, batch, workspace);
+                factors.with(|which, factor| Factor { right: &rows.right[which], constant: false, ..factor })
+            }
+            Source::Down(index) => {
+                let rows = &workspace.adapters[index];
+                let factors = self.linear_factors(self.adapters[index].layer, batch, workspace);
+                factors.with(|which, factor| Factor { left: &rows.left[which], constant: false, ..factor })
+            }
+        }
+    }
+
     /// Factors of the weight gradient of a linear layer.
     #[inline(always)]
-    pub(super) fn linear_factors<'w, F: Real>(
+    fn linear_factors<'w, F: Real>(
         &self,
         layer: usize,
         batch: &Checked<'w, F>,
@@ -130,7 +166,16 @@ impl<'a, F> Factors<'a, F> {
         ])
     }
 
-    /// The factors in order; the last one is `constant`.
+    /// Factors made of these, each with its place.
+    #[inline(always)]
+    fn with(self, change: impl Fn(usize, Factor<'a, F>) -> Factor<'a, F>) -> Self {
+        match self {
+            Self::Direct(factor) => Self::Direct(change(0, factor)),
+            Self::Paired([difference, sum]) => Self::Paired([change(0, difference), change(1, sum)]),
+        }
+    }
+
+    /// The factors in order; the last one is `constant` where there is a bias.
     #[inline(always)]
     pub(super) fn as_slice(&self) -> &[Factor<'a, F>] {
         match self {

@@ -5,8 +5,8 @@ use std::ops::Range;
 use super::Checked;
 use super::factors::{Factor, Factors};
 use crate::kernel::{Accumulate, Matrix, axpy, dot_wide, matmul};
+use crate::model::scope::{Part, Source};
 use crate::model::{Model, Workspace};
-use crate::network::Layer;
 use crate::real::Real;
 
 impl Model {
@@ -19,23 +19,23 @@ impl Model {
         workspace: &mut Workspace<F>,
     ) {
         let mut gradient = std::mem::take(&mut workspace.unit);
-        for (index, layer) in self.tower.network().layers().iter().enumerate() {
-            let factors = self.linear_factors(index, batch, workspace);
-            if rows.len() == 1 {
-                write_record(layer, &factors, rows.start, factor, &mut gradient);
-            } else {
-                write_records(layer, &factors, &rows, factor, &mut gradient);
-            }
-            if let Some(norm) = &layer.norm {
-                let factors = self.norm_factors(index, batch, workspace);
-                let (gain, shift) = gradient[norm.gain.start..norm.shift.end].split_at_mut(layer.outputs);
-                gain.fill(F::zero());
-                shift.fill(F::zero());
-                for part in factors.as_slice() {
-                    add_elementwise(part.rows(&rows, layer.outputs, layer.outputs), gain, shift);
+        for part in &self.parts {
+            let target = &mut gradient[part.places()];
+            if let Source::Norm(layer) = part.source {
+                let factors = self.norm_factors(layer, batch, workspace);
+                target.fill(F::zero());
+                let (gain, shift) = target.split_at_mut(part.outputs);
+                for one in factors.as_slice() {
+                    add_elementwise(one.rows(&rows, part.outputs, part.outputs), gain, shift);
                 }
-                scale(factor, gain);
-                scale(factor, shift);
+                scale(factor, target);
+                continue;
+            }
+            let factors = self.part_factors(part, batch, workspace);
+            if rows.len() == 1 {
+                write_record(part, &factors, rows.start, factor, target);
+            } else {
+                write_records(part, &factors, &rows, factor, target);
             }
         }
         workspace.unit = gradient;
@@ -54,16 +54,16 @@ pub(super) fn shrink_into_ball<F: Real>(gradient: &mut [F], clip_norm: f64) {
 }
 
 /// A linear layer's gradient of one record: outer products that carry the clip factor in their left side.
-fn write_record<F: Real>(layer: &Layer, factors: &Factors<'_, F>, row: usize, factor: F, gradient: &mut [F]) {
-    let (outputs, inputs) = (layer.outputs, layer.inputs);
-    let (weight, bias) = gradient[layer.weight.start..layer.bias.end].split_at_mut(outputs * inputs);
+fn write_record<F: Real>(part: &Part, factors: &Factors<'_, F>, row: usize, factor: F, target: &mut [F]) {
+    let (outputs, inputs) = (part.outputs, part.inputs);
+    let (weight, bias) = target.split_at_mut(outputs * inputs);
     let rows = row..row + 1;
     match factors {
         Factors::Direct(direct) => {
             let direct = direct.rows(&rows, outputs, inputs);
-            for ((target, bias), &left) in weight.chunks_exact_mut(inputs).zip(bias).zip(direct.left) {
+            write_bias(factor, direct, bias);
+            for (target, &left) in weight.chunks_exact_mut(inputs).zip(direct.left) {
                 let left = factor * left;
-                *bias = left;
                 for (target, &right) in target.iter_mut().zip(direct.right) {
                     *target = left * right;
                 }
@@ -71,10 +71,10 @@ fn write_record<F: Real>(layer: &Layer, factors: &Factors<'_, F>, row: usize, fa
         }
         Factors::Paired(pair) => {
             let [difference, sum] = pair.map(|part| part.rows(&rows, outputs, inputs));
+            write_bias(factor, sum, bias);
             let lefts = difference.left.iter().zip(sum.left);
-            for ((target, bias), (&left, &left_sum)) in weight.chunks_exact_mut(inputs).zip(bias).zip(lefts) {
+            for (target, (&left, &left_sum)) in weight.chunks_exact_mut(inputs).zip(lefts) {
                 let (left, left_sum) = (factor * left, factor * left_sum);
-                *bias = left_sum;
                 for ((target, &d), &a) in target.iter_mut().zip(difference.right).zip(sum.right) {
                     *target = left * d + left_sum * a;
                 }
@@ -83,16 +83,20 @@ fn write_record<F: Real>(layer: &Layer, factors: &Factors<'_, F>, row: usize, fa
     }
 }
 
+/// The bias gradient of one record, where there is a bias.
+fn write_bias<F: Real>(scale: F, factor: Factor<'_, F>, bias: &mut [F]) {
+    bias.iter_mut().zip(factor.left).for_each(|(bias, &left)| *bias = scale * left);
+}
+
 /// A linear layer's gradient of several records: matrix products over the unit's rows.
 fn write_records<F: Real>(
-    layer: &Layer,
+    part: &Part,
     factors: &Factors<'_, F>,
     rows: &Range<usize>,
     factor: F,
-    gradient: &mut [F],
+    target: &mut [F],
 ) {
-    let (outputs, inputs) = (layer.outputs, layer.inputs);
-    let target = &mut gradient[layer.weight.start..layer.bias.end];
+    let (outputs, inputs) = (part.outputs, part.inputs);
     target.fill(F::zero());
     let (weight, bias) = target.split_at_mut(outputs * inputs);
     for part in factors.as_slice() {

@@ -5,6 +5,7 @@ use pulp::{Arch, Simd, WithSimd};
 use super::factors::Factor;
 use super::norms::{root, squared, wide_squares};
 use super::{Checked, clip_factor, head};
+use crate::model::scope::{Part, Source};
 use crate::model::{Model, ModelError, PairedBatch, PrivateObjective, Workspace};
 use crate::real::Real;
 
@@ -13,6 +14,13 @@ use crate::real::Real;
 pub enum PrivateBlock {
     /// A linear layer: weight `[outputs, inputs]`, then bias `[outputs]`; units contribute outer products.
     Linear {
+        /// Output width.
+        outputs: usize,
+        /// Input width.
+        inputs: usize,
+    },
+    /// A matrix `[outputs, inputs]` without bias, one side of an adapter; units contribute outer products.
+    Matrix {
         /// Output width.
         outputs: usize,
         /// Input width.
@@ -51,16 +59,15 @@ impl<F: Real> FactorGroup<'_, F> {
         &self.workspace.dense
     }
 
-    /// Factors per linear block: 1 for the direct loss, 2 for the difference loss.
+    /// Factors per linear block or matrix: 1 for the direct loss, 2 for the difference loss.
     pub fn factors_per_block(&self) -> usize {
         if self.batch.hybrid.is_some() { 2 } else { 1 }
     }
 
-    /// Factors of all linear blocks, block after block.
+    /// Factors of all linear blocks and matrices, block after block.
     pub fn factors(&self) -> impl Iterator<Item = Factor<'_, F>> {
-        let layers = if self.model.head.is_some() { 0 } else { self.model.tower.network().layers().len() };
-        (0..layers).flat_map(move |layer| {
-            let factors = self.model.linear_factors(layer, self.batch, self.workspace);
+        self.model.parts.iter().filter(|part| part.is_linear()).flat_map(move |part| {
+            let factors = self.model.part_factors(part, self.batch, self.workspace);
             (0..factors.as_slice().len()).map(move |index| factors.as_slice()[index])
         })
     }
@@ -72,14 +79,12 @@ impl Model {
         if self.head.is_some() {
             return vec![PrivateBlock::Dense { length: self.private.len() }];
         }
-        let mut blocks = Vec::new();
-        for layer in self.tower.network().layers() {
-            blocks.push(PrivateBlock::Linear { outputs: layer.outputs, inputs: layer.inputs });
-            if layer.norm.is_some() {
-                blocks.push(PrivateBlock::Dense { length: 2 * layer.outputs });
-            }
-        }
-        blocks
+        let block = |part: &Part| match (part.source, part.outputs, part.inputs) {
+            (Source::Linear(_), outputs, inputs) => PrivateBlock::Linear { outputs, inputs },
+            (Source::Up(_) | Source::Down(_), outputs, inputs) => PrivateBlock::Matrix { outputs, inputs },
+            (Source::Norm(_), ..) => PrivateBlock::Dense { length: part.range.len() },
+        };
+        self.parts.iter().map(block).collect()
     }
 
     /// Hands the units' gradients over [`Self::private_range`] to `sink` in groups, factored, in batch order.
@@ -99,6 +104,7 @@ impl Model {
         mut sink: impl FnMut(&FactorGroup<'_, F>),
     ) -> Result<(), ModelError> {
         let checked = self.check_clipping(params, batch, objective, clip_norm)?;
+        let params = &self.effective(params)[..];
         if self.head.is_some() {
             self.head_residuals(params, batch, &checked, workspace);
             self.clip_head(batch, clip_norm, workspace);

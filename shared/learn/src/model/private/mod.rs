@@ -17,6 +17,7 @@
 //! | `norms` | ghost norms from the factors (Gram form for units of several records) |
 //! | `groups` | factors and clip factors of groups of units, which the private sum is made of |
 //! | `gradients` | one unit's clipped gradient written out at a time, to check the above by |
+//! | `projection` | units' coefficients along given directions, from the factors |
 //! | `head` | the sensitive head of a split model, where gradients are written out for their norms too |
 
 mod factors;
@@ -24,6 +25,7 @@ mod gradients;
 mod groups;
 mod head;
 mod norms;
+mod projection;
 
 use std::ops::Range;
 
@@ -34,6 +36,7 @@ use crate::real::Real;
 
 pub use factors::Factor;
 pub use groups::{FactorGroup, PrivateBlock};
+pub use projection::Directions;
 
 impl Model {
     /// Norm of each unit's gradient over [`Self::private_range`], before clipping; one per unit, in batch order.
@@ -52,6 +55,7 @@ impl Model {
         workspace: &mut Workspace<F>,
     ) -> Result<Vec<f64>, ModelError> {
         let checked = self.check_private(params, batch, objective)?;
+        let params = &self.effective(params)[..];
         if let Some(head) = &self.head {
             self.head_residuals(params, batch, &checked, workspace);
             let private = head::HeadGradients { head, batch, workspace };
@@ -82,6 +86,7 @@ impl Model {
         mut sink: impl FnMut(usize, &[F]),
     ) -> Result<(), ModelError> {
         let checked = self.check_clipping(params, batch, objective, clip_norm)?;
+        let params = &self.effective(params)[..];
         if let Some(head) = &self.head {
             self.head_residuals(params, batch, &checked, workspace);
             head::HeadGradients { head, batch, workspace }.each(self.private.len(), clip_norm, sink);
@@ -117,6 +122,7 @@ impl Model {
         workspace: &mut Workspace<F>,
     ) -> Result<Vec<f64>, ModelError> {
         let checked = self.check_private(params, batch, objective)?;
+        let params = &self.effective(params)[..];
         if self.head.is_some() {
             self.head_residuals(params, batch, &checked, workspace);
             let losses = &workspace.losses;

@@ -8,6 +8,7 @@ use super::Checked;
 use super::factors::{Factor, Factors};
 use super::gradients::add_elementwise;
 use crate::kernel::{Accumulate, Matrix, dot, dot_wide, matmul, transpose};
+use crate::model::scope::Source;
 use crate::model::{Grams, Model, Workspace};
 use crate::real::Real;
 
@@ -39,9 +40,9 @@ impl Model {
         // Taken out so that factors may borrow the rest of the workspace.
         let mut grams = std::mem::take(&mut workspace.grams);
         let mut total = 0.0;
-        for (index, layer) in self.tower.network().layers().iter().enumerate() {
-            let (outputs, inputs) = (layer.outputs, layer.inputs);
-            let factors = self.linear_factors(index, batch, workspace);
+        for part in self.parts.iter().filter(|part| part.is_linear()) {
+            let (outputs, inputs) = (part.outputs, part.inputs);
+            let factors = self.part_factors(part, batch, workspace);
             total += match factors {
                 _ if rows.len() != 1 => gram_norm(&factors, &rows, (outputs, inputs), &mut grams),
                 Factors::Direct(factor) => direct_norm(simd, factor.rows(&rows, outputs, inputs)),
@@ -61,13 +62,12 @@ impl Model {
         workspace: &Workspace<F>,
         into: &mut Vec<F>,
     ) {
-        for (index, layer) in
-            self.tower.network().layers().iter().enumerate().filter(|(_, layer)| layer.norm.is_some())
-        {
-            let (start, width) = (into.len(), layer.outputs);
+        for part in &self.parts {
+            let Source::Norm(layer) = part.source else { continue };
+            let (start, width) = (into.len(), part.outputs);
             into.resize(start + 2 * width, F::zero());
             let (gain, shift) = into[start..].split_at_mut(width);
-            for factor in self.norm_factors(index, batch, workspace).as_slice() {
+            for factor in self.norm_factors(layer, batch, workspace).as_slice() {
                 add_elementwise(factor.rows(&rows, width, width), gain, shift);
             }
         }
@@ -99,18 +99,24 @@ impl<F: Real> WithSimd for Squares<'_, '_, F> {
     }
 }
 
-/// `|b|^2 (|a|^2 + 1)` of one record.
+/// `|b|^2 (|a|^2 + 1)` of one record; without the 1 where there is no bias.
 #[inline(always)]
 fn direct_norm<F: Real, S: Simd>(simd: S, factor: Factor<'_, F>) -> f64 {
-    squared(simd, factor.left) * (squared(simd, factor.right) + 1.0)
+    squared(simd, factor.left) * (squared(simd, factor.right) + bias(factor))
 }
 
 /// Squared norm of `b_r (a_r - a_h)^T + s a_h^T` and of the bias gradient `s` of one record, with `s = b_r + b_h`.
 #[inline(always)]
 fn paired_norm<F: Real>([difference, sum]: [Factor<'_, F>; 2]) -> f64 {
     let own = wide_squares(difference.left) * wide_squares(difference.right)
-        + wide_squares(sum.left) * (wide_squares(sum.right) + 1.0);
+        + wide_squares(sum.left) * (wide_squares(sum.right) + bias(sum));
     own + 2.0 * dot_wide(difference.left, sum.left) * dot_wide(difference.right, sum.right)
+}
+
+/// Square of a factor's constant entry.
+#[inline(always)]
+fn bias<F>(factor: Factor<'_, F>) -> f64 {
+    if factor.constant { 1.0 } else { 0.0 }
 }
 
 /// Squared norm of a unit of several records: `sum_{t,t'} <left_t, left_t'> <right_t, right_t'>` over rows and factors.
