@@ -70,7 +70,7 @@ mod tests {
         assert_eq!(range.runs(), [1..5, 7..9]);
         assert_eq!((range.len(), range.is_empty()), (6, false));
         assert_eq!(range.iter().collect::<Vec<_>>(), [1, 2, 3, 4, 7, 8]);
-        assert!(PrivateRange::new([2..2]).is_empty());
+        assert!(PrivateRange::new([2..2, 5..5]).is_empty());
     }
 
     #[test]
