@@ -169,7 +169,7 @@ impl Model {
         let mut target = copy.iter_mut();
         for block in blocks(view.rows()) {
             let block = dense.slice(block);
-            self.tower.run(self.tower_params(params), 0, block, None, &mut workspace.real);
+            self.tower.run_member(self.tower_params(params), 0, block, None, &mut workspace.real);
             let hidden = workspace.real.hidden().unwrap_or(block.values());
             target.by_ref().zip(hidden).for_each(|(to, &from)| *to = from);
         }
@@ -189,7 +189,13 @@ impl Model {
             let first = logits.len();
             logits.resize(first + block.len(), F::zero());
             for member in self.tower.members() {
-                self.tower.run(self.tower_params(params), member, dense.slice(block.clone()), None, tape);
+                self.tower.run_member(
+                    self.tower_params(params),
+                    member,
+                    dense.slice(block.clone()),
+                    None,
+                    tape,
+                );
                 self.tower.add_output(tape, &mut logits[first..]);
             }
         }

@@ -104,7 +104,7 @@ impl Model {
     ) -> f64 {
         let (tape, residuals) = (&mut workspace.real, &mut workspace.real_residuals);
         let tower = self.tower_params(params);
-        self.tower.run(tower, member, block.dense, dropout, tape);
+        self.tower.run_member(tower, member, block.dense, dropout, tape);
         residuals.clear();
         residuals.extend_from_slice(tape.output());
         let head = self.head.as_ref().filter(|_| self.head_takes_public_gradient());

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{ModelError, View};
 use crate::kernel::Matrix;
-use crate::network::{Dropout, Mlp, NetworkError, Tape};
+use crate::network::{Dropout, Layer, Mlp, NetworkError, Tape};
 use crate::real::Real;
 
 /// Most networks of a tower: each costs as much as a tower of one.
@@ -56,8 +56,35 @@ impl Tower {
         }
     }
 
-    /// Runs a member over a block of rows; its logits are the tape's output.
+    /// The layers of a model that is one network.
+    pub(super) fn layers(&self) -> &[Layer] {
+        self.network.layers()
+    }
+
+    /// [`Mlp::run`] of a model that is one network.
     pub(super) fn run<F: Real>(
+        &self,
+        params: &[F],
+        block: Matrix<'_, F>,
+        dropout: Option<Dropout>,
+        tape: &mut Tape<F>,
+    ) {
+        self.network.run(params, block, dropout, tape);
+    }
+
+    /// [`Mlp::propagate`] of a model that is one network.
+    pub(super) fn propagate<F: Real>(
+        &self,
+        params: &[F],
+        d_output: &[F],
+        d_hidden: Option<&[F]>,
+        tape: &mut Tape<F>,
+    ) {
+        self.network.propagate(params, d_output, d_hidden, tape);
+    }
+
+    /// Runs a member over a block of rows; its logits are the tape's output.
+    pub(super) fn run_member<F: Real>(
         &self,
         params: &[F],
         member: usize,

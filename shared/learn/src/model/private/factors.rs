@@ -32,13 +32,13 @@ impl Model {
             workspace;
         let has_hidden = batch.objective.has_consistency() && real.hidden().is_some();
         let derivative = has_hidden.then_some(&d_hidden[..]);
-        self.tower.network().propagate(params, real_residuals, derivative, real);
+        self.tower.propagate(params, real_residuals, derivative, real);
         let Some(hybrid_input) = batch.hybrid else { return };
         if has_hidden {
             d_hidden.iter_mut().for_each(|d| *d = -*d);
         }
         let derivative = has_hidden.then_some(&d_hidden[..]);
-        self.tower.network().propagate(params, hybrid_residuals, derivative, hybrid);
+        self.tower.propagate(params, hybrid_residuals, derivative, hybrid);
         input_difference.clear();
         input_difference.extend_from_slice(batch.real.values());
         subtract(input_difference, hybrid_input.values());
@@ -49,12 +49,12 @@ impl Model {
     pub(super) fn passes<F: Real>(&self, params: &[F], batch: &Checked<'_, F>, workspace: &mut Workspace<F>) {
         let Workspace { real, hybrid, real_residuals, hybrid_residuals, d_hidden, losses, .. } = workspace;
         let labels = batch.labels;
-        self.tower.network().run(params, batch.real, None, real);
+        self.tower.run(params, batch.real, None, real);
         losses.clear();
         losses.resize(labels.len(), 0.0);
         residuals(real.output(), labels, Sign::Plus, real_residuals, losses);
         let Some(hybrid_input) = batch.hybrid else { return };
-        self.tower.network().run(params, hybrid_input, None, hybrid);
+        self.tower.run(params, hybrid_input, None, hybrid);
         residuals(hybrid.output(), labels, Sign::Minus, hybrid_residuals, losses);
         if batch.objective.has_consistency() {
             let hidden = match (real.hidden(), hybrid.hidden()) {

@@ -19,7 +19,7 @@ impl Model {
         workspace: &mut Workspace<F>,
     ) {
         let mut gradient = std::mem::take(&mut workspace.unit);
-        for (index, layer) in self.tower.network().layers().iter().enumerate() {
+        for (index, layer) in self.tower.layers().iter().enumerate() {
             let factors = self.linear_factors(index, batch, workspace);
             if rows.len() == 1 {
                 write_record(layer, &factors, rows.start, factor, &mut gradient);

@@ -58,7 +58,7 @@ impl<F: Real> FactorGroup<'_, F> {
 
     /// Factors of all linear blocks, block after block.
     pub fn factors(&self) -> impl Iterator<Item = Factor<'_, F>> {
-        let layers = if self.model.head.is_some() { 0 } else { self.model.tower.network().layers().len() };
+        let layers = if self.model.head.is_some() { 0 } else { self.model.tower.layers().len() };
         (0..layers).flat_map(move |layer| {
             let factors = self.model.linear_factors(layer, self.batch, self.workspace);
             (0..factors.as_slice().len()).map(move |index| factors.as_slice()[index])
@@ -73,7 +73,7 @@ impl Model {
             return vec![PrivateBlock::Dense { length: self.private.len() }];
         }
         let mut blocks = Vec::new();
-        for layer in self.tower.network().layers() {
+        for layer in self.tower.layers() {
             blocks.push(PrivateBlock::Linear { outputs: layer.outputs, inputs: layer.inputs });
             if layer.norm.is_some() {
                 blocks.push(PrivateBlock::Dense { length: 2 * layer.outputs });

@@ -39,7 +39,7 @@ impl Model {
         // Taken out so that factors may borrow the rest of the workspace.
         let mut grams = std::mem::take(&mut workspace.grams);
         let mut total = 0.0;
-        for (index, layer) in self.tower.network().layers().iter().enumerate() {
+        for (index, layer) in self.tower.layers().iter().enumerate() {
             let (outputs, inputs) = (layer.outputs, layer.inputs);
             let factors = self.linear_factors(index, batch, workspace);
             total += match factors {
@@ -61,8 +61,7 @@ impl Model {
         workspace: &Workspace<F>,
         into: &mut Vec<F>,
     ) {
-        for (index, layer) in
-            self.tower.network().layers().iter().enumerate().filter(|(_, layer)| layer.norm.is_some())
+        for (index, layer) in self.tower.layers().iter().enumerate().filter(|(_, layer)| layer.norm.is_some())
         {
             let (start, width) = (into.len(), layer.outputs);
             into.resize(start + 2 * width, F::zero());
