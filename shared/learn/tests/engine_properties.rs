@@ -78,7 +78,7 @@ proptest! {
     #[test]
     fn a_part_has_the_whole_gradients_coordinates((_, o, sizes, seed) in cases()) {
         let (models, objective) = (models(), objectives()[o].1);
-        let (whole, part) = (&models[1].1, &models[6].1);
+        let (whole, part) = (&models[1].1, &models[8].1);
         let params: Vec<f64> = parameters(whole, seed);
         let batch = batch::<f64>(whole, &sizes, seed);
         let whole = gradients(whole, &params, &batch, &objective, UNCLIPPED);
