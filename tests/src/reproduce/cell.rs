@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::mode::{DataName, ImputerName, Recipe};
 
 /// Changes whenever the same settings give other figures, so that results of an older build are not taken for new ones.
-const ENGINE_VERSION: &str = "fusiondp reproduce 3";
+const ENGINE_VERSION: &str = "fusiondp reproduce 4";
 
 /// What the noise of a run is calibrated to.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
