@@ -188,10 +188,12 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn peak_memory_grows_with_what_is_touched() {
-        let before = peak_memory_mib().unwrap();
-        let touched = std::hint::black_box(vec![1_u8; 64 << 20]);
-        assert!(peak_memory_mib().unwrap() >= before + 60.0 || before > 64.0);
+    fn peak_memory_holds_what_was_touched_also_when_it_is_gone() {
+        // Other tests of this process take and free memory meanwhile, so only what is here counts.
+        let touched = std::hint::black_box(vec![1_u8; 256 << 20]);
+        let peak = peak_memory_mib().unwrap();
+        assert!(peak >= 256.0, "{peak}");
         drop(touched);
+        assert!(peak_memory_mib().unwrap() >= peak);
     }
 }
