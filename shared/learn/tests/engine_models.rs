@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 
 use engine_support::*;
 use fusiondp_learn::model::{
-    AdapterSpec, HeadFeature, HeadGradient, InputShape, Model, ModelError, ModelSpec, PrivateScope, Tensor,
-    Workspace,
+    AdapterSpec, HeadFeature, HeadGradient, InputShape, Model, ModelError, ModelSpec, PrivateObjective,
+    PrivateScope, Tensor, Workspace,
 };
-use fusiondp_learn::network::NetworkError;
+use fusiondp_learn::network::{DropoutSeed, NetworkError};
 
 #[test]
 fn a_spec_reads_from_a_study_file_with_its_defaults() {
@@ -215,5 +215,28 @@ fn scopes_that_do_not_fit_are_refused_by_name() {
         ("{ adapters = { rank = 1, scale = 0.0 } }", "private.adapters.scale is 0"),
     ] {
         assert!(refused(private).contains(said), "{private}: {}", refused(private));
+    }
+}
+
+/// Buffers outlive a model: whoever used them before, larger or smaller, leaves nothing behind that counts.
+#[test]
+fn a_workspace_that_other_models_have_used_gives_the_same_bits() {
+    let models = models();
+    let mut used = Workspace::default();
+    for (name, model) in models.iter().chain(models.iter().rev()) {
+        let (params, view) = (parameters::<f32>(model, 2), view(model, 300, 3));
+        let labels = labels::<f32>(300, 5);
+        let batch = batch::<f32>(model, &[1, 5, 2, 9], 4);
+        let mut passes = |workspace: &mut Workspace<f32>| {
+            let mut public = vec![0.0; model.public_range().len()];
+            let seed = Some(DropoutSeed(8));
+            let loss = model.public_gradient(&params, &view, &labels, seed, &mut public, workspace).unwrap();
+            let objective = PrivateObjective::direct();
+            let mut units: Vec<Vec<f32>> = Vec::new();
+            let add = |_: usize, gradient: &[f32]| units.push(gradient.to_vec());
+            model.private_gradients(&params, &batch, &objective, 0.5, workspace, add).unwrap();
+            (loss, public, units, model.logits(&params, &view, workspace).unwrap())
+        };
+        assert!(passes(&mut used) == passes(&mut Workspace::default()), "{name}");
     }
 }

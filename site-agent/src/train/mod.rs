@@ -16,6 +16,7 @@ pub mod public_step;
 pub mod round;
 pub mod session;
 mod step;
+mod workspace;
 
 use fusiondp_dp::{SeedError, StepError};
 use fusiondp_learn::encode::EncodeError;

@@ -12,6 +12,7 @@ use fusiondp_learn::model::{
     self, Directions, FactorGroup, Model, PairedBatch, PrivateBlock, PrivateObjective, View, Workspace,
 };
 
+use super::workspace::KeptWorkspace;
 use super::{Session, TrainError};
 
 /// Records that are gathered at once; a unit with more is gathered alone.
@@ -21,14 +22,14 @@ const CHUNK_ROWS: usize = 2_048;
 pub struct PrivateScratch {
     batch: PairedBatch<f32>,
     rows: Vec<usize>,
-    workspace: Workspace<f32>,
+    workspace: KeptWorkspace,
 }
 
 impl PrivateScratch {
     /// Empty buffers for a session's model.
     pub fn new(session: &Session) -> Self {
         let batch = PairedBatch::empty(session.model().input_shape());
-        Self { batch, rows: Vec::new(), workspace: Workspace::default() }
+        Self { batch, rows: Vec::new(), workspace: KeptWorkspace::take() }
     }
 }
 

@@ -6,12 +6,13 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use fusiondp_learn::model::{BatchShare, View, Workspace};
+use fusiondp_learn::model::{BatchShare, View};
 use fusiondp_learn::network::DropoutSeed;
 use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::index;
 
+use super::workspace::KeptWorkspace;
 use super::{Session, TrainError};
 use crate::policy::PublicPermit;
 
@@ -39,14 +40,14 @@ pub struct PublicValues {
 pub struct PublicScratch {
     batch: View<f32>,
     labels: Vec<f32>,
-    workspace: Workspace<f32>,
+    workspace: KeptWorkspace,
 }
 
 impl PublicScratch {
     /// Empty buffers for a session's model.
     pub fn new(session: &Session) -> Self {
         let batch = View::empty(session.model().input_shape());
-        Self { batch, labels: Vec::new(), workspace: Workspace::default() }
+        Self { batch, labels: Vec::new(), workspace: KeptWorkspace::take() }
     }
 }
 
