@@ -191,9 +191,10 @@ mod tests {
     fn peak_memory_holds_what_was_touched_also_when_it_is_gone() {
         // Other tests of this process take and free memory meanwhile, so only what is here counts.
         let touched = std::hint::black_box(vec![1_u8; 256 << 20]);
-        let peak = peak_memory_mib().unwrap();
-        assert!(peak >= 256.0, "{peak}");
+        let during = peak_memory_mib().unwrap();
         drop(touched);
-        assert!(peak_memory_mib().unwrap() >= peak);
+        // The system counts pages per core and adds up now and then, so the two need not agree to the last page.
+        let after = peak_memory_mib().unwrap();
+        assert!(during >= 256.0 && after >= 256.0, "{during} {after}");
     }
 }
