@@ -227,7 +227,7 @@ fn a_workspace_that_other_models_have_used_gives_the_same_bits() {
         let (params, view) = (parameters::<f32>(model, 2), view(model, 300, 3));
         let labels = labels::<f32>(300, 5);
         let batch = batch::<f32>(model, &[1, 5, 2, 9], 4);
-        let mut passes = |workspace: &mut Workspace<f32>| {
+        let passes = |workspace: &mut Workspace<f32>| {
             let mut public = vec![0.0; model.public_range().len()];
             let seed = Some(DropoutSeed(8));
             let loss = model.public_gradient(&params, &view, &labels, seed, &mut public, workspace).unwrap();
