@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use engine_support::*;
 use fusiondp_learn::model::{
-    AdapterSpec, HeadFeature, HeadGradient, InputShape, Model, ModelError, ModelSpec, PrivateObjective,
-    PrivateScope, Tensor, Workspace,
+    AdapterSpec, Directions, FactorGroup, HeadFeature, HeadGradient, InputShape, Model, ModelError,
+    ModelSpec, PrivateObjective, PrivateScope, Tensor, Workspace,
 };
 use fusiondp_learn::network::{DropoutSeed, NetworkError};
 
@@ -218,25 +218,47 @@ fn scopes_that_do_not_fit_are_refused_by_name() {
     }
 }
 
+/// Everything that a site computes with a workspace, in one line of bits.
+fn passes(model: &Model, objective: &PrivateObjective, workspace: &mut Workspace<f32>) -> Vec<u32> {
+    let (params, view) = (parameters::<f32>(model, 2), view(model, 300, 3));
+    let (labels, batch) = (labels::<f32>(300, 5), batch::<f32>(model, &[1, 5, 2, 9], 4));
+    let mut bits: Vec<u32> = Vec::new();
+    let mut keep = |values: &[f32]| bits.extend(values.iter().map(|value| value.to_bits()));
+    let mut public = vec![0.0; model.public_range().len()];
+    let loss =
+        model.public_gradient(&params, &view, &labels, Some(DropoutSeed(8)), &mut public, workspace).unwrap();
+    keep(&public);
+    keep(&[loss as f32]);
+    keep(&model.logits(&params, &view, workspace).unwrap());
+    let add = |_: usize, gradient: &[f32]| keep(gradient);
+    model.private_gradients(&params, &batch, objective, 0.5, workspace, add).unwrap();
+    let add = |group: &FactorGroup<'_, f32>| {
+        keep(group.dense());
+        keep(group.clip_factors());
+        group.factors().for_each(|factor| {
+            keep(factor.left);
+            keep(factor.right);
+        });
+    };
+    model.private_factors(&params, &batch, objective, 0.5, workspace, add).unwrap();
+    let length = model.private_range().len();
+    let directions: Vec<f32> = (0..3 * length).map(|i| (i % 7) as f32 - 3.0).collect();
+    let directions = Directions::new(&directions, 3);
+    let add = |_: usize, coefficients: &[f32]| keep(coefficients);
+    model.private_coefficients(&params, &batch, objective, directions, 0.5, workspace, add).unwrap();
+    bits
+}
+
 /// Buffers outlive a model: whoever used them before, larger or smaller, leaves nothing behind that counts.
 #[test]
 fn a_workspace_that_other_models_have_used_gives_the_same_bits() {
     let models = models();
     let mut used = Workspace::default();
-    for (name, model) in models.iter().chain(models.iter().rev()) {
-        let (params, view) = (parameters::<f32>(model, 2), view(model, 300, 3));
-        let labels = labels::<f32>(300, 5);
-        let batch = batch::<f32>(model, &[1, 5, 2, 9], 4);
-        let passes = |workspace: &mut Workspace<f32>| {
-            let mut public = vec![0.0; model.public_range().len()];
-            let seed = Some(DropoutSeed(8));
-            let loss = model.public_gradient(&params, &view, &labels, seed, &mut public, workspace).unwrap();
-            let objective = PrivateObjective::direct();
-            let mut units: Vec<Vec<f32>> = Vec::new();
-            let add = |_: usize, gradient: &[f32]| units.push(gradient.to_vec());
-            model.private_gradients(&params, &batch, &objective, 0.5, workspace, add).unwrap();
-            (loss, public, units, model.logits(&params, &view, workspace).unwrap())
-        };
-        assert!(passes(&mut used) == passes(&mut Workspace::default()), "{name}");
+    for (objective_name, objective) in objectives() {
+        for (name, model) in models.iter().chain(models.iter().rev()) {
+            let found = passes(model, &objective, &mut used);
+            let fresh = passes(model, &objective, &mut Workspace::default());
+            assert!(found == fresh, "{name}, {objective_name}");
+        }
     }
 }

@@ -1,16 +1,15 @@
 //! `accountant calibrate`.
 
-use std::num::NonZeroU32;
-
 use anyhow::bail;
 use clap::Args;
 use fusiondp_dp::{
-    Delta, DpEvent, Epsilon, NeighboringRelation, NoiseMultiplier, SamplingProbability, StepCounts,
-    calibrate_noise, calibrate_rate, calibrate_steps, epsilon_of_steps,
+    Delta, DpEvent, Epsilon, NeighboringRelation, StepCounts, calibrate_noise, calibrate_rate,
+    calibrate_steps, epsilon_of_steps,
 };
 use fusiondp_runtime::outln;
 use serde_json::json;
 
+use super::steps::ParameterFlags;
 use crate::text;
 
 /// Noise, sampling probability or number of steps for a target epsilon: give two of the three.
@@ -29,15 +28,8 @@ pub(in crate::cli) struct Calibrate {
     /// Probability with which epsilon may be exceeded, in (0, 1).
     #[arg(long, value_name = "D")]
     delta: f64,
-    /// Deviation of the noise on a sum, in clip norms.
-    #[arg(long, value_name = "S")]
-    noise_multiplier: Option<f64>,
-    /// Probability with which a unit is in a sum, in (0, 1].
-    #[arg(long, value_name = "Q")]
-    sampling_probability: Option<f64>,
-    /// How many noised sums are released.
-    #[arg(long, value_name = "T")]
-    steps: Option<NonZeroU32>,
+    #[command(flatten)]
+    given: ParameterFlags,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -83,10 +75,8 @@ impl Calibrate {
 
     /// The releases with the parameter that was not given.
     fn solve(&self, target: Epsilon, delta: Delta) -> anyhow::Result<DpEvent> {
-        let noise = self.noise_multiplier.map(NoiseMultiplier::new).transpose()?;
-        let rate = self.sampling_probability.map(SamplingProbability::new).transpose()?;
         let relation = self.relation;
-        let (noise_multiplier, sampling_probability, steps) = match (noise, rate, self.steps) {
+        let (noise_multiplier, sampling_probability, steps) = match self.given.parameters()? {
             (None, Some(q), Some(steps)) => (calibrate_noise(target, delta, relation, q, steps)?, q, steps),
             (Some(noise), None, Some(steps)) => {
                 (noise, calibrate_rate(target, delta, relation, noise, steps)?, steps)

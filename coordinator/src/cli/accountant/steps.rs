@@ -13,9 +13,9 @@ use super::super::admin;
 /// Largest file of events that is read.
 const MAX_EVENTS_BYTES: u64 = 16 << 20;
 
-/// Equal releases by flags, or unlike ones from a file.
+/// What equal releases are made with.
 #[derive(Debug, Args)]
-pub(super) struct StepFlags {
+pub(super) struct ParameterFlags {
     /// Deviation of the noise on a sum, in clip norms.
     #[arg(long, value_name = "S")]
     noise_multiplier: Option<f64>,
@@ -25,6 +25,24 @@ pub(super) struct StepFlags {
     /// How many noised sums are released.
     #[arg(long, value_name = "T")]
     steps: Option<NonZeroU32>,
+}
+
+/// Noise multiplier, sampling probability and number of steps, as far as they were given.
+pub(super) type Parameters = (Option<NoiseMultiplier>, Option<SamplingProbability>, Option<NonZeroU32>);
+
+impl ParameterFlags {
+    /// What was given, each inside its range.
+    pub(super) fn parameters(&self) -> anyhow::Result<Parameters> {
+        let noise = self.noise_multiplier.map(NoiseMultiplier::new).transpose()?;
+        Ok((noise, self.sampling_probability.map(SamplingProbability::new).transpose()?, self.steps))
+    }
+}
+
+/// Equal releases by flags, or unlike ones from a file.
+#[derive(Debug, Args)]
+pub(super) struct StepFlags {
+    #[command(flatten)]
+    equal: ParameterFlags,
     /// Read releases from a JSON file: {"parts": [{"noise_multiplier", "sampling_rate", "steps"}, …], "delta"}.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["noise_multiplier", "sampling_probability", "steps"])]
     events: Option<PathBuf>,
@@ -67,16 +85,12 @@ impl StepFlags {
     }
 
     fn event(&self) -> anyhow::Result<DpEvent> {
-        let (Some(noise), Some(probability), Some(steps)) =
-            (self.noise_multiplier, self.sampling_probability, self.steps)
-        else {
-            bail!("give --noise-multiplier, --sampling-probability and --steps, or --events FILE");
-        };
-        Ok(DpEvent::PoissonSampledGaussian {
-            noise_multiplier: NoiseMultiplier::new(noise)?,
-            sampling_probability: SamplingProbability::new(probability)?,
-            steps,
-        })
+        match self.equal.parameters()? {
+            (Some(noise_multiplier), Some(sampling_probability), Some(steps)) => {
+                Ok(DpEvent::PoissonSampledGaussian { noise_multiplier, sampling_probability, steps })
+            }
+            _ => bail!("give --noise-multiplier, --sampling-probability and --steps, or --events FILE"),
+        }
     }
 
     fn read(&self, path: &Path) -> anyhow::Result<Releases> {
