@@ -36,6 +36,7 @@ fn site(id: &str, epsilon_replace: f64) -> StudySiteRow {
         epsilon_replace,
         epsilon_zero_out: epsilon_replace / 2.0,
         mirror_gaps: 0,
+        ledger_key: None,
     }
 }
 
@@ -54,7 +55,6 @@ fn claim(id: &str, steps: u32, complete: bool) -> Claim {
         events: vec![event],
         unreported: 0,
         complete,
-        broken: None,
     }
 }
 
@@ -157,7 +157,7 @@ fn a_study_that_has_hardly_begun_has_a_report_without_a_model() {
     let context = context();
     let files = write(&context, &facts(&context, vec![claim("a", 5, true)])).unwrap();
     assert_eq!(
-        files.iter().map(|file| file.name).collect::<Vec<_>>(),
+        files.iter().map(|file| file.name.as_str()).collect::<Vec<_>>(),
         ["report.html", "report.json", "study.toml"]
     );
     let html = String::from_utf8(files[0].bytes.clone()).unwrap();
