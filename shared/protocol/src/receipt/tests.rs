@@ -56,7 +56,7 @@ fn what_does_not_hold_together_is_named() {
         ),
         (|receipt| drop(receipt.charges.remove(3)), |error| *error == ReceiptError::Scattered),
         (
-            |receipt| receipt.update_id = UpdateId::from_bytes([1; 16]),
+            |receipt| receipt.update_id = UpdateId::from_bytes([6; 16]),
             |error| *error == ReceiptError::Scattered,
         ),
         (|receipt| receipt.ledger_head = Digest::of(b"x"), |error| *error == ReceiptError::Head),
