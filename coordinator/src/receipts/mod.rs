@@ -208,7 +208,7 @@ impl Verified {
             ("zero_out", reported.epsilon.zero_out, self.epsilon.zero_out),
         ];
         for (relation, said, given) in relations {
-            if !(said >= given * (1.0 - TOLERANCE)) {
+            if said.is_nan() || said < given * (1.0 - TOLERANCE) {
                 self.problems.push(format!(
                     "report.json says {relation} epsilon {said} for the consortium, the receipts give {given}"
                 ));

@@ -15,7 +15,9 @@ use crate::policy::meter::StepCounts;
 use crate::store::EnrolledStudy;
 use crate::store::journal::default_path;
 use crate::store::repair::Decision;
-use crate::testing::{DP_SGD, NOW_MS, clock, document, limits, provider, sources, task, write_records};
+use crate::testing::{
+    DP_SGD, NOW_MS, clock, closed, document, limits, provider, sources, task, write_records,
+};
 use crate::train::Session;
 use fake::{Fake, Fault};
 
@@ -431,13 +433,6 @@ async fn a_second_study_on_the_same_patients_adds_up() {
     );
 }
 
-/// Waits until the database of a dropped store is closed, which its own thread does.
-fn closed(state: &Path) {
-    while state.join("site.sqlite-wal").exists() {
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
 /// Runs an agent that is shown an entry when it registers, until it ends by itself or has answered.
 async fn shown(bench: &Bench, entry: SignedEntry) -> Result<(), String> {
     bench.fake.kept().newest_entry = Some(entry);
@@ -456,7 +451,7 @@ async fn an_entry_that_the_coordinator_has_and_the_ledger_lacks_stops_the_agent(
     let (held, journal) = (bench.state(), default_path(&bench.state()));
     let backup = bench.folder.path().join("backup");
     std::fs::create_dir(&backup).unwrap();
-    closed(&held);
+    closed(&held).await;
     for file in ["site.sqlite", "ledger.key"] {
         std::fs::copy(held.join(file), backup.join(file)).unwrap();
     }
@@ -466,7 +461,7 @@ async fn an_entry_that_the_coordinator_has_and_the_ledger_lacks_stops_the_agent(
     shown(&bench, newest.clone()).await.unwrap();
 
     // Folder and journal are both restored from the same backup: nothing at the site can tell, the coordinator can.
-    closed(&held);
+    closed(&held).await;
     std::fs::remove_dir_all(&held).unwrap();
     std::fs::create_dir(&held).unwrap();
     for file in ["site.sqlite", "ledger.key"] {

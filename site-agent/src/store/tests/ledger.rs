@@ -8,6 +8,7 @@ use crate::store::ledger::VerifiedLedger;
 use crate::store::ledger_file::LedgerFile;
 use crate::store::ledger_key::{KEY_FILE, LedgerKeyError};
 use crate::store::repair::{Decision, RepairError, Restored};
+use crate::testing::closed;
 
 /// A state folder with charges, and what is done to it.
 struct Site {
@@ -52,8 +53,8 @@ impl Site {
     }
 
     /// Copies the state folder, as a backup would while no agent runs.
-    fn back_up(&self, name: &str) {
-        closed(&self.state());
+    async fn back_up(&self, name: &str) {
+        closed(&self.state()).await;
         let (from, to) = (self.state(), self.folder.path().join(name));
         std::fs::create_dir_all(&to).unwrap();
         for file in [DATABASE_FILE, KEY_FILE] {
@@ -61,8 +62,8 @@ impl Site {
         }
     }
 
-    fn restore_backup(&self, name: &str) {
-        closed(&self.state());
+    async fn restore_backup(&self, name: &str) {
+        closed(&self.state()).await;
         std::fs::remove_dir_all(self.state()).unwrap();
         std::fs::create_dir(self.state()).unwrap();
         for file in [DATABASE_FILE, KEY_FILE] {
@@ -72,14 +73,6 @@ impl Site {
 
     async fn repair(&self, from: &Path) -> Result<Restored, RepairError> {
         SiteLedger::restore(self.open().await, LedgerFile::read(from).unwrap(), None, &DECISION).await
-    }
-}
-
-/// Waits until the database of a dropped store is closed, which its own thread does.
-fn closed(state: &Path) {
-    let wal = state.join(format!("{DATABASE_FILE}-wal"));
-    while wal.exists() {
-        std::thread::sleep(std::time::Duration::from_millis(2));
     }
 }
 
@@ -94,11 +87,11 @@ fn journal_error(result: Result<SiteLedger, SiteLedgerError>) -> JournalError {
 async fn a_restored_backup_is_refused_until_its_charges_are_back_from_the_journal() {
     let site = Site::new();
     site.charge(2).await;
-    site.back_up("monday");
+    site.back_up("monday").await;
     site.charge(3).await;
     site.charge(4).await;
     let head = site.ledger().await.unwrap().head();
-    site.restore_backup("monday");
+    site.restore_backup("monday").await;
     let error = journal_error(site.ledger().await);
     assert!(matches!(error, JournalError::Ahead { database: 1, journal: 3, .. }), "{error}");
     assert!(error.to_string().contains("ledger restore"), "{error}");
@@ -120,12 +113,12 @@ async fn a_restored_backup_is_refused_until_its_charges_are_back_from_the_journa
 async fn two_histories_are_both_paid_for() {
     let site = Site::new();
     site.charge(2).await;
-    site.back_up("monday");
+    site.back_up("monday").await;
     site.charge(3).await;
     let other = site.folder.path().join("other.jsonl");
     std::fs::copy(site.journal(), &other).unwrap();
     // The folder is restored together with a journal of the time, and goes another way.
-    site.restore_backup("monday");
+    site.restore_backup("monday").await;
     let lines = std::fs::read_to_string(site.journal()).unwrap();
     let older: String = lines.lines().take(2).map(|line| format!("{line}\n")).collect();
     std::fs::write(site.journal(), older).unwrap();
