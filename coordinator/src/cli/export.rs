@@ -17,8 +17,8 @@ use crate::report;
 /// Write the report folder of a study.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Writes report.html, report.json, model.onnx, study.toml, and the signed receipts of each site, receipts-SITE.jsonl. Older
-files of these names are replaced; a study without a model yet leaves no model.onnx.
+Writes report.html, report.json, model.onnx with its model-card.md, study.toml, and the signed receipts of each site,
+receipts-SITE.jsonl. Older files of these names are replaced; a study without a model yet leaves none of the model's.
 
 Example:
   fusiondp-coordinator study export sepsis-1a2b3c4d --out report --admin kits/admin")]

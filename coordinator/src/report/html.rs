@@ -9,6 +9,7 @@ use super::curves;
 use super::facts::Facts;
 use super::json::{MetricEntry, SiteDetail, Summary, WarningEntry};
 use super::matrix;
+use super::plain;
 use super::text::{count, escape, figure, or_dash, share};
 use crate::study::StudyContext;
 use crate::study::accounting::EpsilonPair;
@@ -24,10 +25,12 @@ pub(super) fn page(context: &StudyContext, facts: &Facts, summary: &Summary) -> 
     let sections = [
         header(context, summary),
         cards(summary),
+        plain::section(context, facts, summary),
         guarantee(context, summary),
         curves(summary),
         metrics(summary),
         privacy(facts, summary),
+        plain::checking(facts),
         participation(facts),
         sites(summary),
         warnings(summary),
@@ -238,9 +241,10 @@ fn privacy(facts: &Facts, summary: &Summary) -> String {
     };
     format!(
         "<h2>Privacy spent</h2><p class=\"soft small\">{planned}Figures are the sites' own, from their ledgers. \
-         {compared}</p>{}<h3>By round</h3>{}",
+         {compared}</p>{}<h3>By round</h3>{}{}",
         table(columns, enrolled.iter().map(|site| epsilon_row(site))),
-        curves::epsilon(&enrolled)
+        curves::epsilon(&enrolled),
+        plain::curve(summary)
     )
 }
 

@@ -5,11 +5,14 @@
 //! | `report.html` | everything for people, self-contained: no script, no font, no image from elsewhere |
 //! | `report.json` | the same for programs |
 //! | `model.onnx` | the trained model with the schema's transforms, from raw columns to a probability |
+//! | `model-card.md` | what somebody needs to know who meets the model without the study |
 //! | `study.toml` | the study document as submitted |
+//! | `receipts-SITE.jsonl` | what each site has stated in writing of its updates |
 //!
 //! `facts` reads the store once; `json`, `html` and the drawings are pure functions of it. Epsilons are rounded up
 //! wherever they are shown.
 
+mod card;
 pub mod chart;
 mod curves;
 mod drawing;
@@ -17,6 +20,8 @@ mod facts;
 mod html;
 mod json;
 mod matrix;
+mod plain;
+pub(crate) mod profile;
 mod text;
 
 use std::collections::BTreeMap;
@@ -34,7 +39,7 @@ use crate::study::SharedContext;
 use crate::text::epsilon;
 
 /// Files that a report folder can hold, beside the receipts of each site.
-const FILES: [&str; 4] = ["report.html", "report.json", "model.onnx", "study.toml"];
+const FILES: [&str; 5] = ["report.html", "report.json", "model-card.md", "model.onnx", "study.toml"];
 
 /// Whether a file of this name is part of a report folder, so that a new report replaces it.
 pub(crate) fn is_report_file(name: &str) -> bool {
@@ -115,6 +120,8 @@ fn write(context: &SharedContext, facts: &Facts) -> Result<Vec<ExportedFile>, Re
         let metadata = metadata(facts, &summary);
         let bytes = export_model(&context.study().schema, context.model(), &parameters, &metadata)?;
         files.push(ExportedFile { name: "model.onnx".into(), bytes });
+        let card = card::markdown(context, &summary);
+        files.push(ExportedFile { name: "model-card.md".into(), bytes: card.into_bytes() });
     }
     Ok(files)
 }
