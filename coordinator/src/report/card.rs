@@ -145,15 +145,22 @@ fn privacy(context: &StudyContext, summary: &Summary) -> String {
         .as_deref()
         .map_or_else(|| "single record".to_owned(), |column| format!("patient (`{column}`)"));
     format!(
-        "## Privacy\n\n(ε, δ)-differential privacy of the sensitive columns of each {unit}, for everything that left the sites, this \
-         model included, at δ = {}:\n\n| relation | ε, upper bound |\n|---|---|\n| replace: values change from anything to anything | \
-         {} |\n| zero_out: values are used, or imputed ones stand in | {} |\n\nAt most {} sites hold the same patient, as declared. \
+        "## Privacy\n\n(ε, δ)-differential privacy of the sensitive columns of each {unit}, for the updates that left the sites and for \
+         this model, at δ = {}:\n\n| relation | ε, upper bound |\n|---|---|\n| replace: values change from anything to anything | \
+         {} |\n| zero_out: values are used, or imputed ones stand in | {} |\n\n{} as the study declares. \
          `fusiondp-coordinator receipts verify` recomputes the figures from the signed receipts beside this card.\n",
         figure(summary.delta),
         epsilon(summary.epsilon.replace),
         epsilon(summary.epsilon.zero_out),
-        summary.max_overlap
+        overlap(summary.max_overlap)
     )
+}
+
+fn overlap(sites: u32) -> String {
+    match sites {
+        1 => "No patient is held by two sites,".to_owned(),
+        sites => format!("No patient is held by more than {sites} sites,"),
+    }
 }
 
 fn caveats(context: &StudyContext) -> String {

@@ -102,7 +102,7 @@ fn guarantee(context: &StudyContext, summary: &Summary) -> String {
         study.schema.sensitive().map(|column| format!("<code>{}</code>", escape(&column.name))).collect();
     let claim = if study.fusion.mode.has_private_part() {
         format!(
-            "<p>Protected are the sensitive values of {unit}: {}. Whoever sees everything that left the sites, and \
+            "<p>Protected are the sensitive values of {unit}: {}. Whoever sees every update that left the sites, and the model, and \
              knows all else of that person, learns at most as much as (ε, δ)-differential privacy with \
              ε = <b>{}</b> and δ = {delta} allows. <em>replace</em> means that the values change from anything to \
              anything; <em>zero_out</em> that they are used or imputed values stand in for them. All figures are upper \

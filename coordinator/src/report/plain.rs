@@ -1,6 +1,7 @@
 //! What an ethics board reads first: the guarantee in plain words, and how to check it.
 
 use fusiondp_dp::{Epsilon, NeighboringRelation, largest_odds_factor, largest_posterior};
+use fusiondp_protocol::study::MetricRelease;
 
 use super::facts::Facts;
 use super::json::Summary;
@@ -38,14 +39,25 @@ fn done(context: &StudyContext, facts: &Facts, summary: &Summary) -> String {
         .collect();
     let units = facts.plan.as_ref().map_or(0, |plan| plan.total_units);
     format!(
-        "<p>{} sites trained one model together on {} {}. No site has handed over a record. Of the values of {} nothing left a \
-         site but sums over randomly drawn patients, with each patient's part limited and random noise added; everything \
-         that was computed from the sums since, the model included, is covered by the same promise.</p>",
+        "<p>{} sites trained one model together on {} {}. No site has handed over a record. Of their values of {} nothing \
+         left a site but sums over randomly drawn patients, with each patient's part limited and random noise added; what \
+         was computed from the sums since, the model included, is covered by the same promise.{}</p>",
         summary.sites,
         count(units),
         unit(context),
-        sensitive.join(", ")
+        sensitive.join(", "),
+        released(context)
     )
+}
+
+/// What else left, without a promise.
+fn released(context: &StudyContext) -> &'static str {
+    match context.study().evaluation.release {
+        MetricRelease::Summary => {
+            " Outside the promise, sites also sent counts that tell how well the model does on patients set aside for that."
+        }
+        MetricRelease::None => "",
+    }
 }
 
 fn unit(context: &StudyContext) -> String {
@@ -90,7 +102,7 @@ fn sure(summary: &Summary) -> String {
         })
         .collect();
     format!(
-        "<p>Somebody sees everything that ever left the sites, knows everything else of a patient, and tries to decide \
+        "<p>Somebody sees every update that left the sites, and the model, knows everything else of a patient, and tries to decide \
          about the sensitive values. Their odds change by no more than this factor, so they end at most this sure, if they had \
          been so sure before:</p>\
          <div class=\"wide\"><table><tr><th>deciding</th><th class=\"n\">factor</th>{head}</tr>{rows}</table></div>\
@@ -160,7 +172,7 @@ pub(super) fn curve(summary: &Summary) -> String {
 /// Percent, rounded up in the last digit so that no bound is understated.
 fn percent(share: f64) -> String {
     let percent = (1_000.0 * share).ceil() / 10.0;
-    format!("{percent:.1} %")
+    format!("{percent:.1}\u{a0}%")
 }
 
 #[cfg(test)]
@@ -169,8 +181,8 @@ mod tests {
 
     #[test]
     fn percents_are_never_understated() {
-        assert_eq!(percent(0.05), "5.0 %");
-        assert_eq!(percent(0.731_05), "73.2 %");
-        assert_eq!(percent(1.0), "100.0 %");
+        assert_eq!(percent(0.05), "5.0\u{a0}%");
+        assert_eq!(percent(0.731_05), "73.2\u{a0}%");
+        assert_eq!(percent(1.0), "100.0\u{a0}%");
     }
 }

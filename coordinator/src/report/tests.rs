@@ -317,7 +317,7 @@ fn plain_words_follow_from_the_figures() {
     let page = html::page(&context, &facts, &summary);
     let epsilon = fusiondp_dp::Epsilon::new(summary.epsilon.replace).unwrap();
     let sure = 100.0 * fusiondp_dp::largest_posterior(0.5, epsilon);
-    let said = format!("{:.1} %", (10.0 * sure).ceil() / 10.0);
+    let said = format!("{:.1}\u{a0}%", (10.0 * sure).ceil() / 10.0);
     assert!(
         page.contains("In plain words") && page.contains(&format!("<td class=\"n\">{said}</td>")),
         "{said}"
