@@ -114,8 +114,15 @@ impl TaskError {
         }
     }
 
+    /// Whether the task waits for a person at the site, which is no news each time.
+    pub fn is_waiting(&self) -> bool {
+        matches!(self, TaskError::Refused(Refusal::ApprovalPending))
+    }
+
     fn is_refusal(&self) -> bool {
         match self {
+            // The site may still say yes.
+            TaskError::Refused(Refusal::ApprovalPending) => false,
             TaskError::Refused(_) | TaskError::Plan(_) | TaskError::Study(_) | TaskError::StudyChanged => {
                 true
             }

@@ -130,6 +130,7 @@ pub(super) async fn close_enrolment(
 ) -> Result<(), StoreError> {
     for row in study_sites(tx, id).await? {
         let detail = match row.standing {
+            Standing::Invited if !row.detail.is_empty() => "not approved by the end of enrollment",
             Standing::Invited => "no answer by the end of enrollment",
             Standing::Enrolled if !sites.contains(&row.site) => "enrolled when enrollment had closed",
             Standing::Enrolled | Standing::Declined => continue,
@@ -231,6 +232,30 @@ impl Store {
                 .bind(int(enrolment.units))
                 .bind(int(enrolment.records))
                 .bind(enrolment.ledger_head.to_string())
+                .execute(&mut **tx)
+                .await?;
+                Ok(updated.rows_affected() == 1)
+            })
+        })
+        .await
+    }
+
+    /// A site has to ask somebody before it answers. False when that was known, or it has answered before.
+    pub async fn record_approval_pending(
+        &self,
+        id: &StudyId,
+        site: &SiteId,
+        detail: &str,
+    ) -> Result<bool, StoreError> {
+        self.write("record_approval_pending", |tx| {
+            Box::pin(async move {
+                let updated = sqlx::query(
+                    "UPDATE study_sites SET detail = $3 WHERE study_id = $1 AND site_id = $2 AND state = 'invited' \
+                     AND detail <> $3",
+                )
+                .bind(id.as_str())
+                .bind(site.as_str())
+                .bind(detail)
                 .execute(&mut **tx)
                 .await?;
                 Ok(updated.rows_affected() == 1)
