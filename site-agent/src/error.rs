@@ -100,10 +100,21 @@ impl TaskError {
             )
             | TaskError::Shutdown => return None,
             TaskError::Refused(refusal) => Problem::from(refusal),
-            other => Problem::new(other.problem_type(), other.to_string()),
+            other => Problem::new(other.problem_type(), other.told()),
         };
         let kind = if self.is_refusal() { DeclineKind::Refusal } else { DeclineKind::Failure };
         Some((kind, problem))
+    }
+
+    /// The text for the coordinator: without paths of the site, and without counts of its patients.
+    fn told(&self) -> String {
+        match self {
+            TaskError::Train(TrainError::Imputer(error)) => error.told(),
+            TaskError::Ledger(_) | TaskError::Store(_) => {
+                "the site's ledger cannot be read or written; its own log says why".to_owned()
+            }
+            other => other.to_string(),
+        }
     }
 
     /// The message for the site's own log, where a public cell's value may stand.

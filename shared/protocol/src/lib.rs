@@ -11,6 +11,7 @@
 //! | [`messages`] | one domain type per wire message |
 //! | [`convert`] | wire to domain with limits (`TryFrom`), domain to wire (`From`) |
 //! | [`chunks`] | long byte strings in pieces, vectors as little-endian bytes |
+//! | [`support`] | whom an imputer was fitted on, as digests in its file |
 //! | [`problem`] | the closed set of [`ProblemType`]s, and [`Problem`] to and from a gRPC status |
 //!
 //! May depend on `fusiondp-proto`, `fusiondp-dp` and `fusiondp-learn`; of tonic it uses the status type only.
@@ -43,6 +44,7 @@ pub mod messages;
 pub mod plan;
 pub mod problem;
 pub mod study;
+pub mod support;
 #[cfg(test)]
 mod testing;
 

@@ -5,6 +5,7 @@
 //! * [`approval`]: what a person at the site has decided about a study
 //! * [`permit`]: permissions as values, each consumed by what it permits
 //! * [`budget`]: whether further events fit into the site's limits, over all studies on the same data
+//! * [`forecast`]: what a study would cost this site, for whoever has to approve it
 //! * [`meter`]: epsilons of event lists, each computed once
 //!
 //! The order of a private release follows from types: [`Policy::permit_release`] gives a [`ReleasePermit`], which the
@@ -12,6 +13,7 @@
 
 pub mod approval;
 pub mod budget;
+pub mod forecast;
 pub mod limits;
 pub mod meter;
 pub mod permit;
