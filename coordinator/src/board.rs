@@ -16,6 +16,9 @@ use crate::round::Reporting;
 /// An evaluation yields to training for this long, in milliseconds: it must not slow a round, and must not starve.
 const EVALUATION_PATIENCE_MS: u64 = 1_000;
 
+/// An offer that waits for approval is held back for this long, in milliseconds, so that the site can work meanwhile.
+const APPROVAL_PATIENCE_MS: u64 = 2_000;
+
 /// Assignments by site.
 #[derive(Default)]
 pub(crate) struct Board {
@@ -25,9 +28,14 @@ pub(crate) struct Board {
 #[derive(Default)]
 struct Slot {
     changed: Arc<Notify>,
-    enrolment: Option<EnrolmentOffer>,
+    enrolment: Option<PostedOffer>,
     training: Option<TrainingTask>,
     evaluations: VecDeque<PostedEvaluation>,
+}
+
+struct PostedOffer {
+    not_before_ms: u64,
+    offer: EnrolmentOffer,
 }
 
 struct PostedEvaluation {
@@ -38,8 +46,9 @@ struct PostedEvaluation {
 impl Slot {
     /// What is next. A task beyond its deadline is not handed out any more: its answer would count nothing.
     fn pick(&self, now_ms: u64) -> Option<Assignment> {
-        if let Some(offer) = self.enrolment.as_ref().filter(|offer| now_ms < offer.deadline_ms) {
-            return Some(Assignment::Enrolment(offer.clone()));
+        let open = |one: &&PostedOffer| one.not_before_ms <= now_ms && now_ms < one.offer.deadline_ms;
+        if let Some(one) = self.enrolment.as_ref().filter(open) {
+            return Some(Assignment::Enrolment(one.offer.clone()));
         }
         let evaluation = self.evaluations.iter().find(|one| now_ms < one.task.deadline_ms);
         let training = self.training.as_ref().filter(|task| now_ms < task.deadline_ms);
@@ -68,7 +77,24 @@ impl Board {
 
     /// Offers a study.
     pub(crate) fn post_enrolment(&self, site: &SiteId, offer: EnrolmentOffer) {
-        self.update(site, |slot| slot.enrolment = Some(offer));
+        self.update(site, |slot| slot.enrolment = Some(PostedOffer { not_before_ms: 0, offer }));
+    }
+
+    /// The site has to ask somebody; the offer stays, and is made again in a moment.
+    pub(crate) fn postpone_enrolment(&self, site: &SiteId, study: &StudyId, now_ms: u64) {
+        self.update(site, |slot| {
+            if let Some(one) = slot.enrolment.as_mut().filter(|one| one.offer.study_id == *study) {
+                one.not_before_ms = now_ms.saturating_add(APPROVAL_PATIENCE_MS);
+            }
+        });
+    }
+
+    /// Whether an offer to the site is held back, so that there will be something to do without anything being posted.
+    pub(crate) fn holds_back(&self, site: &SiteId, now_ms: u64) -> bool {
+        self.slots()
+            .get(site)
+            .and_then(|slot| slot.enrolment.as_ref())
+            .is_some_and(|one| now_ms < one.not_before_ms && now_ms < one.offer.deadline_ms)
     }
 
     /// Gives out a round; a newer one replaces an older one.
@@ -91,7 +117,7 @@ impl Board {
     /// The site has answered an offer, or it has ended.
     pub(crate) fn withdraw_enrolment(&self, site: &SiteId, study: &StudyId) {
         self.update(site, |slot| {
-            slot.enrolment.take_if(|offer| offer.study_id == *study);
+            slot.enrolment.take_if(|one| one.offer.study_id == *study);
         });
     }
 
@@ -140,7 +166,7 @@ impl Board {
     pub(crate) fn withdraw_study(&self, study: &StudyId) {
         self.withdraw_round(study);
         for slot in self.slots().values_mut() {
-            slot.enrolment.take_if(|offer| offer.study_id == *study);
+            slot.enrolment.take_if(|one| one.offer.study_id == *study);
             slot.evaluations.retain(|one| one.task.study_id != *study);
         }
     }
@@ -194,6 +220,23 @@ mod tests {
         board.post_training(&sites(), &task);
         assert_eq!(board.next(&sites()[0], 99).0, Some(Assignment::Training(task)));
         assert_eq!(board.next(&sites()[0], 100).0, None);
+    }
+
+    #[test]
+    fn an_offer_that_waits_for_approval_stays_and_blocks_nothing() {
+        let (board, task, site) = (Board::default(), task(100_000), &sites()[0]);
+        let document = StudyDocument::from_bytes(crate::study::testing::STUDY.as_bytes()).unwrap();
+        let offer = EnrolmentOffer::new(&document, 50_000);
+        board.post_enrolment(site, offer.clone());
+        board.post_training(&sites(), &task);
+        board.postpone_enrolment(site, &"another".parse().unwrap(), 10);
+        assert_eq!(board.next(site, 10).0, Some(Assignment::Enrolment(offer.clone())));
+        board.postpone_enrolment(site, document.id(), 10);
+        assert_eq!(board.next(site, 2_009).0, Some(Assignment::Training(task)));
+        assert!(board.holds_back(site, 2_009) && !board.holds_back(site, 2_010));
+        assert_eq!(board.next(site, 2_010).0, Some(Assignment::Enrolment(offer)));
+        board.withdraw_enrolment(site, document.id());
+        assert!(!board.holds_back(site, 10));
     }
 
     #[test]

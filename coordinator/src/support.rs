@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use fusiondp_learn::schema::{CellProblem, Column, Schema};
 use fusiondp_learn::table::{PublicFeatures, SensitiveFeatures, TableError};
+use fusiondp_protocol::support::SupportUnits;
 
 /// Feature columns of all support files.
 pub struct Support {
@@ -14,6 +15,8 @@ pub struct Support {
     pub public: PublicFeatures,
     /// Sensitive features.
     pub sensitive: SensitiveFeatures,
+    /// Whom the records are of; `None` where the schema has no unit column or a file lacks it.
+    pub units: Option<SupportUnits>,
 }
 
 /// Why support data does not serve.
@@ -78,8 +81,9 @@ pub enum SupportError {
 pub fn read(schema: &Schema, files: &[PathBuf]) -> Result<Support, SupportError> {
     let columns: Vec<&Column> = schema.public().chain(schema.sensitive()).collect();
     let mut cells: Vec<Vec<f32>> = vec![Vec::new(); columns.len()];
+    let mut ids = schema.unit_id().map(|_| BTreeSet::new());
     for path in files {
-        read_file(path, &columns, &mut cells)?;
+        read_file(path, (&columns, schema.unit_id()), &mut cells, &mut ids)?;
     }
     if cells.first().is_none_or(Vec::is_empty) {
         return Err(SupportError::Empty);
@@ -88,14 +92,22 @@ pub fn read(schema: &Schema, files: &[PathBuf]) -> Result<Support, SupportError>
     Ok(Support {
         public: PublicFeatures::new(schema, cells)?,
         sensitive: SensitiveFeatures::new(schema, sensitive)?,
+        units: ids.and_then(|ids| SupportUnits::of(ids.iter().map(String::as_str))),
     })
 }
 
-fn read_file(path: &Path, columns: &[&Column], cells: &mut [Vec<f32>]) -> Result<(), SupportError> {
+/// Adds the file's cells and unit ids; without an id in one record, `ids` becomes `None`: half a list would mislead.
+fn read_file(
+    path: &Path,
+    (columns, unit): (&[&Column], Option<&Column>),
+    cells: &mut [Vec<f32>],
+    ids: &mut Option<BTreeSet<String>>,
+) -> Result<(), SupportError> {
     let opened = csv::ReaderBuilder::new().from_path(path);
     let mut reader = opened.map_err(|source| SupportError::Open { path: path.to_owned(), source })?;
     let header = reader.headers().map_err(|_| SupportError::Record { path: path.to_owned(), line: 1 })?;
     let places = places(path, header, columns)?;
+    let unit = unit.and_then(|unit| header.iter().position(|name| name.trim() == unit.name));
     let mut record = csv::StringRecord::new();
     loop {
         let line = reader.position().line();
@@ -104,6 +116,12 @@ fn read_file(path: &Path, columns: &[&Column], cells: &mut [Vec<f32>]) -> Result
             return Ok(());
         }
         let line = record.position().map_or(line, csv::Position::line);
+        let id = unit.and_then(|place| record.get(place)).map(str::trim).filter(|id| !id.is_empty());
+        match (&mut *ids, id) {
+            (Some(ids), Some(id)) => drop(ids.insert(id.to_owned())),
+            (_, None) => *ids = None,
+            (None, _) => {}
+        }
         for ((column, place), values) in columns.iter().zip(&places).zip(cells.iter_mut()) {
             let parsed = column.parse(record.get(*place).unwrap_or_default());
             values.push(parsed.map_err(|problem| SupportError::Cell {

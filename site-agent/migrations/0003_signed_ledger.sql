@@ -42,7 +42,7 @@ CREATE TABLE lost_entry (
 ) STRICT;
 
 -- What an administrator has decided, so that the agent may go on. Never deleted: an auditor reads it.
-CREATE TABLE decision (
+CREATE TABLE ledger_decision (
     id         INTEGER PRIMARY KEY NOT NULL,
     kind       TEXT    NOT NULL,             -- journal, clock, lost-entry, restored
     subject    TEXT    NOT NULL,             -- what it is about: a count of entries, a time, a hash
@@ -50,7 +50,7 @@ CREATE TABLE decision (
     decided_by TEXT    NOT NULL,             -- as the operating system names the user
     decided_ms INTEGER NOT NULL
 ) STRICT;
-CREATE TRIGGER decisions_stay BEFORE DELETE ON decision
+CREATE TRIGGER ledger_decisions_stay BEFORE DELETE ON ledger_decision
 BEGIN SELECT RAISE(ABORT, 'decisions are never deleted'); END;
-CREATE TRIGGER decisions_are_kept BEFORE UPDATE ON decision
+CREATE TRIGGER ledger_decisions_are_kept BEFORE UPDATE ON ledger_decision
 BEGIN SELECT RAISE(ABORT, 'decisions are never changed'); END;

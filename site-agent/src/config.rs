@@ -152,6 +152,8 @@ struct PolicyDecisions {
     max_epsilon_zero_out: Option<IgnoredAny>,
     allow_public_gradient: Option<IgnoredAny>,
     allow_metrics: Option<IgnoredAny>,
+    public_columns: Option<IgnoredAny>,
+    unit_column: Option<IgnoredAny>,
 }
 
 impl Decisions {
@@ -161,6 +163,8 @@ impl Decisions {
             ("max_epsilon_zero_out", &self.policy.max_epsilon_zero_out),
             ("allow_public_gradient", &self.policy.allow_public_gradient),
             ("allow_metrics", &self.policy.allow_metrics),
+            ("public_columns", &self.policy.public_columns),
+            ("unit_column", &self.policy.unit_column),
         ];
         let open: Vec<&str> =
             decisions.iter().filter(|(_, made)| made.is_none()).map(|(name, _)| *name).collect();
@@ -195,6 +199,8 @@ cohorts = { val = "/data/val.csv" }
 max_epsilon_replace = 3.0
 max_epsilon_zero_out = 3.0
 allow_public_gradient = true
+public_columns = ["age", "sepsis"]
+unit_column = "patient_id"
 allow_metrics = false
 "#;
 
@@ -216,8 +222,14 @@ allow_metrics = false
 
     #[test]
     fn what_the_site_must_decide_has_no_default() {
-        for field in ["max_epsilon_replace", "max_epsilon_zero_out", "allow_public_gradient", "allow_metrics"]
-        {
+        for field in [
+            "max_epsilon_replace",
+            "max_epsilon_zero_out",
+            "allow_public_gradient",
+            "allow_metrics",
+            "public_columns",
+            "unit_column",
+        ] {
             let without: String = MINIMAL
                 .lines()
                 .filter(|line| !line.starts_with(field))
@@ -238,7 +250,8 @@ allow_metrics = false
         );
         let (without, _) = MINIMAL.split_once("[policy]").unwrap();
         let error = read(without).unwrap_err().to_string();
-        let all = "max_epsilon_replace, max_epsilon_zero_out, allow_public_gradient, allow_metrics;";
+        let all = "max_epsilon_replace, max_epsilon_zero_out, allow_public_gradient, allow_metrics, public_columns, \
+                   unit_column;";
         assert!(error.contains(all), "{error}");
     }
 
@@ -255,6 +268,25 @@ allow_metrics = false
                 "min_noise_multiplier = 0.0\nmax_epsilon_zero_out",
                 "min_noise_multiplier",
             ),
+            ("unit_column = \"patient_id\"", "unit_column = true", "policy.unit_column"),
+            ("unit_column = \"patient_id\"", "unit_column = \" \"", "policy.unit_column"),
+            ("public_columns = [\"age\", \"sepsis\"]", "public_columns = \"*\"", "policy.public_columns"),
+            ("allow_metrics = false", "allow_metrics = false\napproval = \"never\"", "policy.approval"),
+            (
+                "allow_metrics = false",
+                "allow_metrics = false\nallowed_imputers = [\"ab\"]",
+                "policy.allowed_imputers",
+            ),
+            (
+                "allow_metrics = false",
+                "allow_metrics = false\nper_year = { max_epsilon = 1.0 }",
+                "policy.per_year",
+            ),
+            (
+                "allow_metrics = false",
+                "allow_metrics = false\nper_study = { max_epsilon_replace = inf }",
+                "policy.per_study.max_epsilon_replace",
+            ),
         ] {
             let error = read(&MINIMAL.replacen(from, to, 1)).unwrap_err().to_string();
             assert!(error.contains(named), "{named}: {error}");
@@ -262,7 +294,7 @@ allow_metrics = false
     }
 
     #[test]
-    fn the_file_of_a_kit_stands_once_its_four_decisions_are_made() {
+    fn the_file_of_a_kit_stands_once_its_six_decisions_are_made() {
         let template =
             concat!(env!("CARGO_MANIFEST_DIR"), "/../coordinator/src/provision/templates/site.toml");
         let mut text = std::fs::read_to_string(template).unwrap();
@@ -283,7 +315,9 @@ allow_metrics = false
             .collect();
         let config = read(&shown).unwrap();
         assert_eq!(config.training.threads.map(NonZeroUsize::get), Some(2));
-        assert!(config.policy.public_columns.is_some() && config.imputer.onnx_runtime.is_some());
+        assert!(!config.policy.public_columns.is_empty() && config.imputer.onnx_runtime.is_some());
+        assert_eq!(config.policy.allowed_imputers.as_ref().map(Vec::len), Some(1));
+        assert!(config.policy.per_year.max_epsilon_zero_out.is_some());
         assert_eq!((config.data.cohorts.len(), config.imputer.outputs.len()), (2, 1));
     }
 }

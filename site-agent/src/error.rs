@@ -100,10 +100,21 @@ impl TaskError {
             )
             | TaskError::Shutdown => return None,
             TaskError::Refused(refusal) => Problem::from(refusal),
-            other => Problem::new(other.problem_type(), other.to_string()),
+            other => Problem::new(other.problem_type(), other.told()),
         };
         let kind = if self.is_refusal() { DeclineKind::Refusal } else { DeclineKind::Failure };
         Some((kind, problem))
+    }
+
+    /// The text for the coordinator: without paths of the site, and without counts of its patients.
+    fn told(&self) -> String {
+        match self {
+            TaskError::Train(TrainError::Imputer(error)) => error.told(),
+            TaskError::Ledger(_) | TaskError::Store(_) => {
+                "the site's ledger cannot be read or written; its own log says why".to_owned()
+            }
+            other => other.to_string(),
+        }
     }
 
     /// The message for the site's own log, where a public cell's value may stand.
@@ -114,8 +125,15 @@ impl TaskError {
         }
     }
 
+    /// Whether the task waits for a person at the site, which is no news each time.
+    pub fn is_waiting(&self) -> bool {
+        matches!(self, TaskError::Refused(Refusal::ApprovalPending))
+    }
+
     fn is_refusal(&self) -> bool {
         match self {
+            // The site may still say yes.
+            TaskError::Refused(Refusal::ApprovalPending) => false,
             TaskError::Refused(_) | TaskError::Plan(_) | TaskError::Study(_) | TaskError::StudyChanged => {
                 true
             }

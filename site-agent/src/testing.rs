@@ -16,7 +16,7 @@ use fusiondp_runtime::clock::ManualClock;
 use crate::data::CsvSource;
 use crate::data::identity::IdentityKey;
 use crate::imputer::{ImputerProvider, ProviderSettings};
-use crate::policy::{Budget, EpsilonMeter, Policy, PolicyLimits, Purpose, ReleaseRequest};
+use crate::policy::{Budget, EpsilonMeter, Past, Policy, PolicyLimits, Purpose, ReleaseRequest};
 use crate::store::{SiteLedger, Store};
 use crate::train::Session;
 use crate::train::session::SessionSources;
@@ -74,8 +74,13 @@ pub(crate) fn limits() -> PolicyLimits {
         min_units: 1,
         allow_public_gradient: true,
         allow_metrics: true,
-        public_columns: None,
-        unit_column: None,
+        per_study: Default::default(),
+        per_year: Default::default(),
+        public_columns: ["a", "c", "y"].map(str::to_owned).to_vec(),
+        unit_column: crate::policy::UnitColumn::EveryRecord,
+        allowed_imputers: None,
+        require_support_ids: false,
+        approval: crate::policy::Approval::Automatic,
     }
 }
 
@@ -185,8 +190,8 @@ pub(crate) async fn charges(
     };
     let policy = Policy::new(limits(), Purpose::Production);
     let mut budget = Budget::new(Arc::new(EpsilonMeter::default()));
-    let events = ledger.events(request.data.digest);
-    let permit = policy.permit_release(&request, ledger.entries(), &events, &mut budget).unwrap();
+    let past = Past::of(ledger.entries(), request.data.digest, session.document().id().as_str(), NOW_MS);
+    let permit = policy.permit_release(&request, ledger.entries(), &past, &mut budget).unwrap();
     let update_id = crate::RandomSource::Os.update_id().unwrap();
     ledger.charge(permit, update_id, NOW_MS).await.unwrap()
 }

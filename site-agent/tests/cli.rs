@@ -19,6 +19,8 @@ max_epsilon_replace = 3.0
 max_epsilon_zero_out = 3.0
 allow_public_gradient = true
 allow_metrics = false
+public_columns = ["age"]
+unit_column = false
 "#;
 
 fn site(folder: &Path, args: &[&str]) -> Output {

@@ -9,13 +9,14 @@ use fusiondp_dp::Digest;
 use fusiondp_learn::imputer::{FeatureQuality, FitProgress, ImputerFit, Quality, fit};
 use fusiondp_learn::onnx::export_imputer;
 use fusiondp_protocol::study::{MAX_STUDY_BYTES, StudyDocument};
+use fusiondp_protocol::support::SupportUnits;
 use fusiondp_runtime::files::write_atomic;
 use fusiondp_runtime::{out, outln};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::admin;
 use super::table::Table;
-use crate::support;
+use crate::support::{self, Support};
 
 /// Fit imputers for sensitive features.
 #[derive(Debug, Subcommand)]
@@ -81,9 +82,19 @@ impl Fit {
         };
         let imputer = fit(schema, &support.public, &support.sensitive, &options, &mut show)?;
         bar.finish_and_clear();
-        let model = export_imputer(&imputer, &metadata(&document, rows, &options)?)?;
+        let model = export_imputer(&imputer, &metadata(&document, &support, &options)?)?;
         write_atomic(&self.out, &model)?;
         outln!("{} support records, {} parameters", rows, imputer.parameters())?;
+        match &support.units {
+            Some(units) => outln!(
+                "{} support patients listed by digest; a site that has one of them refuses the file",
+                units.count()
+            )?,
+            None => outln!(
+                "no unit column in the support data: the file does not list its patients, and sites with require_support_ids \
+                 refuse it"
+            )?,
+        }
         out!(
             "\nquality on the tenth of the records that was held out:\n{}",
             quality_table(imputer.quality())
@@ -127,18 +138,20 @@ fn progress_bar(epochs: usize) -> ProgressBar {
     ProgressBar::new(epochs as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-/// What the file says of its origin; nothing of any record.
+/// What the file says of its origin: nothing of any record but whom it is of, as a salted digest.
 fn metadata(
     document: &StudyDocument,
-    rows: usize,
+    support: &Support,
     options: &ImputerFit,
 ) -> anyhow::Result<BTreeMap<String, String>> {
     let schema = serde_json::to_vec(&document.study().schema)?;
-    Ok(BTreeMap::from([
+    let mut metadata = BTreeMap::from([
         ("fusiondp.schema.digest".to_owned(), Digest::of(&schema).to_string()),
-        ("fusiondp.support.records".to_owned(), rows.to_string()),
+        ("fusiondp.support.records".to_owned(), support.public.rows().to_string()),
         ("fusiondp.fit.options".to_owned(), serde_json::to_string(options)?),
-    ]))
+    ]);
+    metadata.extend(support.units.iter().flat_map(SupportUnits::to_metadata));
+    Ok(metadata)
 }
 
 fn quality_table(features: &[FeatureQuality]) -> Table {

@@ -28,6 +28,9 @@ use crate::study::{SharedContext, evaluation};
 /// a quarter of an hour.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(1_800);
 
+/// Wait before a poll looks at the board again while an offer is held back.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
 /// A stream of chunks.
 type Chunks<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -88,7 +91,10 @@ impl FederationService {
             if let (Some(assignment), _) = self.core.board.next(site, self.core.clock.now_ms()) {
                 return assignment;
             }
-            change.await;
+            match self.core.board.holds_back(site, self.core.clock.now_ms()) {
+                false => change.await,
+                true => drop(tokio::time::timeout(LOOK_AGAIN, change).await),
+            }
         }
     }
 
@@ -198,8 +204,13 @@ impl FederationService {
     async fn accept_decline(&self, site: SiteId, decline: Decline) -> Result<(), ApiError> {
         let context = self.context(&decline.study_id).await?;
         let detail = decline.problem.to_string();
-        tracing::warn!(%site, study = %context.id(), kind = ?decline.kind, task = ?decline.task, detail, "site declined");
+        if decline.problem.kind != ProblemType::ApprovalPending {
+            tracing::warn!(%site, study = %context.id(), kind = ?decline.kind, task = ?decline.task, detail, "site declined");
+        }
         match decline.task {
+            DeclinedTask::Enrolment if decline.problem.kind == ProblemType::ApprovalPending => {
+                return self.wait_for_approval(&context, &site, &detail).await;
+            }
             DeclinedTask::Enrolment => self.decline_enrolment(&context, &site, &detail).await?,
             DeclinedTask::Training { round, attempt } => {
                 self.decline_training(&context, &site, (round, attempt), decline.kind, &detail).await?;
@@ -212,6 +223,22 @@ impl FederationService {
             }
         }
         self.answered(&context);
+        Ok(())
+    }
+
+    /// Somebody at the site has to decide: the offer stays open until enrollment ends.
+    async fn wait_for_approval(
+        &self,
+        context: &SharedContext,
+        site: &SiteId,
+        detail: &str,
+    ) -> Result<(), ApiError> {
+        self.invited(context.id(), site).await?;
+        self.core.board.postpone_enrolment(site, context.id(), self.core.clock.now_ms());
+        if self.core.store.record_approval_pending(context.id(), site, detail).await? {
+            tracing::info!(%site, study = %context.id(), "the site has to approve the study");
+            self.core.changed();
+        }
         Ok(())
     }
 

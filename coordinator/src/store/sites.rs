@@ -137,6 +137,7 @@ pub(super) async fn close_enrolment(
 ) -> Result<(), StoreError> {
     for row in study_sites(tx, id).await? {
         let detail = match row.standing {
+            Standing::Invited if !row.detail.is_empty() => "not approved by the end of enrollment",
             Standing::Invited => "no answer by the end of enrollment",
             Standing::Enrolled if !sites.contains(&row.site) => "enrolled when enrollment had closed",
             Standing::Enrolled | Standing::Declined => continue,
@@ -261,6 +262,30 @@ impl Store {
                 );
                 let row = query.bind(site.as_str()).bind(key.to_string()).fetch_optional(&mut **tx).await?;
                 row.map(|row| row.parsed("study_id")).transpose()
+            })
+        })
+        .await
+    }
+
+    /// A site has to ask somebody before it answers. False when that was known, or it has answered before.
+    pub async fn record_approval_pending(
+        &self,
+        id: &StudyId,
+        site: &SiteId,
+        detail: &str,
+    ) -> Result<bool, StoreError> {
+        self.write("record_approval_pending", |tx| {
+            Box::pin(async move {
+                let updated = sqlx::query(
+                    "UPDATE study_sites SET detail = $3 WHERE study_id = $1 AND site_id = $2 AND state = 'invited' \
+                     AND detail <> $3",
+                )
+                .bind(id.as_str())
+                .bind(site.as_str())
+                .bind(detail)
+                .execute(&mut **tx)
+                .await?;
+                Ok(updated.rows_affected() == 1)
             })
         })
         .await

@@ -30,6 +30,8 @@ pub(crate) enum Behavior {
     Works,
     /// Refuses the study.
     RefusesStudy,
+    /// Asks somebody at the site, who takes two offers' time.
+    AsksFirst,
     /// Refuses a round: its budget ends there.
     RefusesRound(u32),
     /// Cannot compute the first attempt of a round.
@@ -51,6 +53,8 @@ pub(crate) struct FakeSite {
     /// Updates sent, for sending again.
     pub(crate) sent: Vec<(UpdateHeader, Vec<u8>)>,
     pub(crate) behavior: Behavior,
+    /// Offers that it did not answer yet.
+    pub(crate) asked: u32,
 }
 
 /// The key that every fake signs with.
@@ -90,7 +94,15 @@ impl LedgerStore for Nowhere {
 impl FakeSite {
     pub(crate) fn new(id: &str, behavior: Behavior) -> Self {
         let ledger = Ledger::open(Vec::new()).unwrap();
-        Self { id: id.parse().unwrap(), units: 100, ledger, receipts: Vec::new(), sent: Vec::new(), behavior }
+        Self {
+            id: id.parse().unwrap(),
+            units: 100,
+            ledger,
+            receipts: Vec::new(),
+            sent: Vec::new(),
+            behavior,
+            asked: 0,
+        }
     }
 
     /// Works until the coordinator is gone.
@@ -124,7 +136,7 @@ impl FakeSite {
     }
 
     async fn enrol(
-        &self,
+        &mut self,
         client: &mut FederationClient<Channel>,
         offer: &EnrolmentOffer,
     ) -> Result<(), Status> {
@@ -139,6 +151,13 @@ impl FakeSite {
                 problem,
             )
             .await;
+        }
+        if self.behavior == Behavior::AsksFirst && self.asked < 2 {
+            self.asked += 1;
+            let problem =
+                Problem::new(ProblemType::ApprovalPending, "the study waits for approval by the site");
+            let (id, kind) = (offer.study_id.clone(), DeclineKind::Failure);
+            return decline(client, id, DeclinedTask::Enrolment, kind, problem).await;
         }
         let enrolment = Enrolment {
             study_id: document.id().clone(),

@@ -107,6 +107,58 @@ async fn studies_that_cannot_run_are_refused_at_submission() {
     federation.stop().await;
 }
 
+/// Each misuse of docs/PRIVACY_OPERATIONS.md that a study document can hold, and what the refusal has to say.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_misuse_passes_submission() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut federation = Federation::start(folder.path(), &["a", "b"]).await;
+    let table: toml::Table = include_str!("../data/misuse.toml").parse().unwrap();
+    for misuse in table["misuse"].as_array().unwrap() {
+        let part = |key: &str| misuse[key].as_str().unwrap();
+        assert_eq!(STUDY.matches(part("from")).count(), 1, "{misuse}");
+        let text = STUDY.replace(part("from"), part("to"));
+        let request = v1::SubmitStudyRequest { study_toml: text.into() };
+        let refused = problem(federation.admin.submit_study(request).await.unwrap_err());
+        assert_eq!(refused.kind, ProblemType::StudyInvalid, "{misuse}: {refused}");
+        for said in ["named", "remedy"].map(part) {
+            assert!(refused.detail.contains(said), "{misuse} without {said:?}: {refused}");
+        }
+    }
+    federation.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_that_has_to_ask_somebody_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut federation = Federation::start(folder.path(), &["a", "b"]).await;
+    federation.join("a", Behavior::Works);
+    federation.join("b", Behavior::AsksFirst);
+    let id = federation.submit(&document(&[("enrolment_timeout_s = 2", "enrolment_timeout_s = 30")])).await;
+    let waits = |status: &fusiondp_protocol::StudyStatus| {
+        status.sites.iter().any(|site| site.detail.contains("waits for approval by the site"))
+    };
+    let status = federation.wait(&id, "site that waits", waits).await;
+    assert_eq!(status.state, StudyState::Enrolling);
+    let status = federation.wait_end(&id).await;
+    assert_eq!(status.state, StudyState::Finished, "{}", status.detail);
+    assert!(!waits(&status), "{status:#?}");
+    federation.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_study_that_was_not_approved_in_time_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut federation = Federation::start(folder.path(), &["a", "b"]).await;
+    federation.join("a", Behavior::Works);
+    federation.join("b", Behavior::AsksFirst);
+    // Over before the second offer.
+    let id = federation.submit(&document(&[("enrolment_timeout_s = 2", "enrolment_timeout_s = 1")])).await;
+    let status = federation.wait_end(&id).await;
+    assert_eq!(status.state, StudyState::Failed);
+    assert!(status.detail.contains("b: approval-pending"), "{}", status.detail);
+    federation.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn enrollment_without_enough_sites_fails_and_names_what_each_said() {
     let folder = tempfile::tempdir().unwrap();

@@ -12,6 +12,7 @@
 //! | [`receipt`] | what a site states in writing of every update that it releases |
 //! | [`convert`] | wire to domain with limits (`TryFrom`), domain to wire (`From`) |
 //! | [`chunks`] | long byte strings in pieces, vectors as little-endian bytes |
+//! | [`support`] | whom an imputer was fitted on, as digests in its file |
 //! | [`problem`] | the closed set of [`ProblemType`]s, and [`Problem`] to and from a gRPC status |
 //!
 //! May depend on `fusiondp-proto`, `fusiondp-dp` and `fusiondp-learn`; of tonic it uses the status type only.
@@ -45,6 +46,7 @@ pub mod plan;
 pub mod problem;
 pub mod receipt;
 pub mod study;
+pub mod support;
 #[cfg(test)]
 mod testing;
 

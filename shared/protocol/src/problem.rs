@@ -75,6 +75,8 @@ problem_types! {
     PlanMismatch = "plan-mismatch", FailedPrecondition, final;
     /// The site's policy does not permit it.
     PolicyRefusal = "policy-refusal", FailedPrecondition, final;
+    /// A person at the site has to approve the study first; the offer stays open.
+    ApprovalPending = "approval-pending", FailedPrecondition, final;
     /// The site's privacy budget does not permit it.
     BudgetExceeded = "budget-exceeded", FailedPrecondition, final;
     /// The site's imputer is not the one the study pins, or is not acceptable.

@@ -13,6 +13,7 @@ use crate::transport::link::WantedModel;
 impl SiteAgent {
     /// Answers an evaluation task: reports metrics, or returns why not.
     pub(super) async fn evaluate(&mut self, link: &mut Link, task: EvaluationTask) -> Result<(), TaskError> {
+        self.check_approved(&task.study_id).await?;
         let session = self.session(&task.study_id, task.study_digest).await?;
         self.policy.check_metrics(session.study(), &task.cohort)?;
         let cohort = self.cohort(&session, &task.cohort).await?;

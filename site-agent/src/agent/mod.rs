@@ -24,7 +24,8 @@ use std::time::{Duration, Instant};
 
 use fusiondp_dp::Digest;
 use fusiondp_protocol::ids::StudyId;
-use fusiondp_protocol::messages::{Assignment, Decline, DeclinedTask, Limits, Registered};
+use fusiondp_protocol::messages::{Assignment, Decline, DeclineKind, DeclinedTask, Limits, Registered};
+use fusiondp_protocol::problem::Problem;
 use fusiondp_runtime::clock::Clock;
 use fusiondp_runtime::retry::Backoff;
 use fusiondp_runtime::shutdown::Shutdown;
@@ -37,7 +38,7 @@ use crate::imputer::ImputerProvider;
 use crate::imputer::cache::ImputationCache;
 use crate::policy::{Budget, EpsilonMeter, Policy, PolicyLimits, Purpose};
 use crate::random::RandomSource;
-use crate::store::{SiteLedger, Store, ledger::SiteLedgerError};
+use crate::store::{RefusalRow, SiteLedger, Store, ledger::SiteLedgerError};
 use crate::train::session::SessionSources;
 use crate::transport::{Connector, Link, TransportError};
 use crate::workers::Workers;
@@ -51,6 +52,9 @@ const CALM: (Duration, Duration) = (Duration::from_millis(50), Duration::from_se
 
 /// Clocks further apart than this are worth a warning: entries of the ledger carry the time.
 const CLOCK_DIFFERENCE_MS: u64 = 5 * 60_000;
+
+/// Wait after the offer of a study that waits for approval; the coordinator holds the next one back on its own too.
+const WAITING: Duration = Duration::from_secs(1);
 
 /// What an agent is told.
 #[derive(Debug, Clone)]
@@ -95,6 +99,12 @@ pub enum AgentError {
     /// The ledger cannot be used; nothing may be released.
     #[error(transparent)]
     Ledger(#[from] SiteLedgerError),
+    /// Noise that can be repeated, on the way to a real coordinator.
+    #[error(
+        "the noise of this agent follows from a seed, which protects nobody, and its connection leaves the process; use the \
+         operating system's randomness (RandomSource::Os)"
+    )]
+    SeedInProduction,
 }
 
 /// One site's agent.
@@ -112,6 +122,8 @@ pub struct SiteAgent {
     books: Arc<Mutex<Books>>,
     sessions: Sessions,
     verified_plans: BTreeSet<Digest>,
+    /// Studies that wait for approval, each logged once.
+    waiting: BTreeSet<StudyId>,
 }
 
 /// Ledger and budget, which change together.
@@ -131,8 +143,11 @@ impl SiteAgent {
     /// Assembles an agent and verifies its ledger.
     ///
     /// # Errors
-    /// The ledger's chain is broken, or it cannot be read.
+    /// The ledger's chain is broken, or it cannot be read; randomness has a seed and the connection leaves the process.
     pub async fn new(parts: SiteParts) -> Result<Self, AgentError> {
+        if parts.random.purpose() == Purpose::Simulation && !parts.connector.is_in_process() {
+            return Err(AgentError::SeedInProduction);
+        }
         let ledger = SiteLedger::open(Arc::clone(&parts.store)).await?;
         let budget = Budget::new(Arc::clone(&parts.meter));
         let sources = SessionSources {
@@ -159,6 +174,7 @@ impl SiteAgent {
             books: Arc::new(Mutex::new(Books { ledger, budget })),
             sessions: Sessions::default(),
             verified_plans: BTreeSet::new(),
+            waiting: BTreeSet::new(),
         })
     }
 
@@ -239,10 +255,15 @@ impl SiteAgent {
                 continue;
             };
             self.recover(&error).await?;
+            let waits = error.is_waiting();
             if let Some(lost) = self.answer(link, study, task, error).await {
                 return Ok(Some(lost));
             }
-            if !self.rest(&mut calm).await {
+            let rested = match waits {
+                true => self.shutdown.unless_triggered(tokio::time::sleep(WAITING)).await.is_some(),
+                false => self.rest(&mut calm).await,
+            };
+            if !rested {
                 return Ok(None);
             }
         }
@@ -310,7 +331,7 @@ impl SiteAgent {
 
     /// Tells the coordinator why a task is not done. Returns the error that makes a new connection necessary.
     async fn answer(
-        &self,
+        &mut self,
         link: &mut Link,
         study_id: StudyId,
         task: DeclinedTask,
@@ -326,7 +347,7 @@ impl SiteAgent {
                 _ => None,
             };
         };
-        tracing::warn!(study = %study_id, ?kind, problem = %problem.kind, reason = error.local_text(), "declined");
+        self.note_decline(&study_id, task, kind, &problem, &error).await;
         let declined = link.decline(Decline { study_id, task, kind, problem }).await;
         match declined {
             Ok(()) => None,
@@ -336,6 +357,54 @@ impl SiteAgent {
             }
             Err(error) => Some(error),
         }
+    }
+}
+
+impl SiteAgent {
+    /// Keeps and logs what the site does not do, with the detail that the coordinator does not hear.
+    async fn note_decline(
+        &mut self,
+        study: &StudyId,
+        task: DeclinedTask,
+        kind: DeclineKind,
+        problem: &Problem,
+        error: &TaskError,
+    ) {
+        if error.is_waiting() {
+            if self.waiting.insert(study.clone()) {
+                tracing::warn!(study = %study, "waits for approval; show its plan with `fusiondp-site approve`");
+            }
+            return;
+        }
+        let text = error.local_text();
+        tracing::warn!(study = %study, ?kind, problem = %problem.kind, reason = text, "declined");
+        let row = RefusalRow {
+            study: study.to_string(),
+            stage: stage(task).to_owned(),
+            decline: if kind == DeclineKind::Refusal { "refusal" } else { "failure" }.to_owned(),
+            problem: problem.kind.to_string(),
+            text,
+            times: 1,
+            newest_ms: self.clock.now_ms(),
+        };
+        if let Err(failed) = self.store.record_refusal(&row).await {
+            // The answer counts, and the log has it.
+            tracing::warn!(error = %failed, "the refusal could not be kept for `fusiondp-site status`");
+        }
+    }
+
+    /// Whether the site goes on with a study that it has joined: an approval may have been withdrawn since.
+    async fn check_approved(&self, study: &StudyId) -> Result<(), TaskError> {
+        let verdict = self.store.verdict_of_study(study).await?;
+        Ok(self.policy.check_task(verdict.as_ref())?)
+    }
+}
+
+fn stage(task: DeclinedTask) -> &'static str {
+    match task {
+        DeclinedTask::Enrolment => "enrolment",
+        DeclinedTask::Training { .. } => "training",
+        DeclinedTask::Evaluation { .. } => "evaluation",
     }
 }
 

@@ -15,7 +15,7 @@ use fusiondp_protocol::study::StudyDocument;
 use super::SiteAgent;
 use crate::error::TaskError;
 use crate::policy::meter::StepCounts;
-use crate::policy::{PublicPermit, ReleaseRequest, Spent};
+use crate::policy::{Past, PublicPermit, ReleaseRequest, Spent};
 use crate::store::{SiteLedger, StoredUpdate, TaskKey};
 use crate::train::{RoundOutput, RoundWork, Session};
 use crate::transport::link::WantedModel;
@@ -42,6 +42,7 @@ impl SiteAgent {
     /// Answers a training task: sends its update, or returns why not.
     pub(super) async fn train(&mut self, link: &mut Link, task: TrainingTask) -> Result<(), TaskError> {
         let key = TaskKey::of(&task);
+        self.check_approved(&key.study).await?;
         if self.answer_from_outbox(link, &key).await? {
             return Ok(());
         }
@@ -194,6 +195,7 @@ impl SiteAgent {
             return Ok(Charged { update_id, charges: Vec::new(), books });
         }
         let (policy, task, prepared) = (self.policy.clone(), task.clone(), Arc::clone(session));
+        let now_ms = self.clock.now_ms();
         let permit = move || {
             let request = ReleaseRequest {
                 document: prepared.document(),
@@ -201,13 +203,14 @@ impl SiteAgent {
                 data: prepared.identity(),
                 units: prepared.units().count() as u64,
             };
-            let events = books.ledger.events(request.data.digest);
             let inner = &mut *books;
-            let permit = policy.permit_release(&request, inner.ledger.entries(), &events, &mut inner.budget);
+            let entries = inner.ledger.entries();
+            let past = Past::of(entries, request.data.digest, request.document.id().as_str(), now_ms);
+            let permit = policy.permit_release(&request, entries, &past, &mut inner.budget);
             (books, permit)
         };
         let (mut books, permit) = self.workers.run(permit).await?;
-        let charges = books.ledger.charge(permit?, update_id, self.clock.now_ms()).await?;
+        let charges = books.ledger.charge(permit?, update_id, now_ms).await?;
         let books = self.bookkeeping(session, &books.ledger, confirmed)?;
         Ok(Charged { update_id, charges, books })
     }

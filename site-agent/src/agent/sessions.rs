@@ -46,6 +46,7 @@ impl SiteAgent {
         let sources = Arc::clone(&self.sources);
         let study = document.id().clone();
         let session = self.workers.run(move || Session::prepare(document, &sources)).await??;
+        self.policy.check_support(session.study(), session.support_listed())?;
         let session = Arc::new(session);
         self.sessions.keep(study, Arc::clone(&session));
         Ok(session)

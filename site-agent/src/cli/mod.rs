@@ -2,10 +2,16 @@
 //!
 //! Exit codes: 0 done, 1 failed or something is wrong, 2 the command line itself is wrong.
 
+mod approve;
 mod check;
+mod difference;
 mod ledger;
+mod offers;
+mod plan_text;
 mod repair;
 mod run;
+mod status;
+mod text;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -40,6 +46,24 @@ enum Command {
     /// Exit code 0 if everything is in order, else 1.
     /// Example: fusiondp-site check --config site.toml --study sepsis.toml
     Check(CheckArgs),
+    /// Shows whether the agent runs, what was spent of each limit, the studies, and what was refused; also while it runs.
+    ///
+    /// Example: fusiondp-site status --config site.toml --json
+    Status(ListArgs),
+    /// Lists the studies that were offered to this site, and whether they are approved.
+    ///
+    /// Example: fusiondp-site studies --config site.toml
+    Studies(ListArgs),
+    /// Shows a study's plan in plain words and what it would spend, asks, and records the approval.
+    ///
+    /// Bound to the document's SHA-256: one changed byte makes another study. A running agent takes it up by itself.
+    /// Exit code 0 if the study is approved, else 1.
+    /// Example: fusiondp-site approve --config site.toml sepsis-1a2b3c4d --by "A. Person"
+    Approve(ApproveArgs),
+    /// Records that a study may not run, or, if it was approved or runs already, no more.
+    ///
+    /// Example: fusiondp-site reject --config site.toml sepsis-1a2b3c4d --reason "no ethics vote yet"
+    Reject(RejectArgs),
     /// The privacy ledger: shows, verifies and exports it, also while the agent runs, and repairs it.
     #[command(subcommand)]
     Ledger(LedgerCommand),
@@ -62,6 +86,43 @@ struct CheckArgs {
     /// JSON instead of lines.
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, Args)]
+struct ListArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// JSON instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct ApproveArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Id of the study, or its beginning.
+    study: String,
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
+    /// Name of whoever decides.
+    #[arg(long, env = "USER", value_name = "NAME")]
+    by: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct RejectArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Id of the study, or its beginning.
+    study: String,
+    /// Why, for people at this site; the coordinator does not hear it.
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    /// Name of whoever decides.
+    #[arg(long, env = "USER", value_name = "NAME")]
+    by: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -175,6 +236,14 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(args) => run::run(load(&args.config)?).await.map(|()| ExitCode::SUCCESS),
         Command::Check(args) => check::check(args).await,
+        Command::Status(args) => {
+            status::status(&load(&args.config.config)?, args.json).await.map(|()| ExitCode::SUCCESS)
+        }
+        Command::Studies(args) => {
+            status::studies(&load(&args.config.config)?, args.json).await.map(|()| ExitCode::SUCCESS)
+        }
+        Command::Approve(args) => approve::approve(&load(&args.config.config)?, &args).await,
+        Command::Reject(args) => approve::reject(&load(&args.config.config)?, &args).await,
         Command::Ledger(LedgerCommand::Show(args)) => {
             ledger::show(&load(&args.config.config)?, args.delta, args.json).await.map(|()| ExitCode::SUCCESS)
         }

@@ -5,6 +5,7 @@ use fusiondp_learn::imputer::OutputProblem;
 use fusiondp_learn::onnx::OnnxError;
 use fusiondp_learn::table::TableError;
 use fusiondp_protocol::problem::ProblemType;
+use fusiondp_protocol::support::SupportError;
 use fusiondp_runtime::files::FileError;
 
 use crate::data::DataError;
@@ -47,6 +48,18 @@ pub enum ImputerError {
     /// The file is refused: no ONNX model, custom operators, data outside the file.
     #[error("the ONNX imputer is refused: {0}")]
     Refused(#[from] OnnxError),
+    /// The list of support patients cannot be read.
+    #[error(transparent)]
+    Support(#[from] SupportError),
+    /// It was fitted on patients whom the study protects.
+    #[error(
+        "the imputer was fitted on {units} of this site's patients, whose ids are in its list of support patients: it may give away \
+         what the study protects; fit it on other patients, or, if other people have these ids, on support data with ids of its own"
+    )]
+    SupportOverlap {
+        /// How many.
+        units: usize,
+    },
     /// An input that cannot be fed.
     #[error("input \"{input}\" of the ONNX imputer {problem}; see docs/ONNX_IMPUTERS.md")]
     Input {
@@ -164,8 +177,39 @@ impl ImputerError {
     pub fn is_refusal(&self) -> bool {
         matches!(
             self,
-            ImputerError::NotPinned | ImputerError::DigestMismatch { .. } | ImputerError::Refused(_)
+            ImputerError::NotPinned
+                | ImputerError::DigestMismatch { .. }
+                | ImputerError::Refused(_)
+                | ImputerError::Support(_)
+                | ImputerError::SupportOverlap { .. }
         )
+    }
+
+    /// The text for the coordinator: without files and folders of the site, and without counts of its patients.
+    pub fn told(&self) -> String {
+        match self {
+            ImputerError::NotFound { wanted, .. } => {
+                format!("the site has no file with the study's sha256 {wanted}; send it the study's imputer")
+            }
+            ImputerError::DigestMismatch { wanted, .. } => {
+                format!("the site's file has another digest than the study pins, {wanted}; send it the study's file")
+            }
+            ImputerError::File(_) => "the imputer's file cannot be read at the site; ask the site".to_owned(),
+            ImputerError::SupportOverlap { .. } => {
+                "the site does not accept the data that the imputer was fitted on; ask the site, and fit it on other patients"
+                    .to_owned()
+            }
+            ImputerError::RuntimeMissing { .. } | ImputerError::RuntimeUnusable { .. } => {
+                "ONNX Runtime does not load at the site; ask the site".to_owned()
+            }
+            ImputerError::Inference { .. } => "ONNX Runtime failed on the study's imputer; ask the site".to_owned(),
+            ImputerError::UnitsMissing { .. }
+            | ImputerError::RowsDiffer { .. }
+            | ImputerError::RecordCount { .. } => {
+                "the site's imputed values are not of its training data; ask the site".to_owned()
+            }
+            other => other.to_string(),
+        }
     }
 
     pub(super) fn inference(error: impl std::fmt::Display) -> Self {

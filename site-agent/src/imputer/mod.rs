@@ -24,6 +24,7 @@ pub mod runtime;
 use fusiondp_dp::Digest;
 use fusiondp_learn::schema::Schema;
 use fusiondp_learn::table::{ImputedFeatures, PublicFeatures};
+use fusiondp_protocol::support::SupportUnits;
 
 pub use error::ImputerError;
 pub use provider::{ImputerProvider, ProviderSettings};
@@ -51,6 +52,14 @@ pub trait Imputer: Send + Sync {
 
     /// Names the function computed, so that its values can be cached; `None` where computing is as cheap as reading.
     fn cache_key(&self) -> Option<Digest>;
+
+    /// Whom it was fitted on; `None` where nothing says so.
+    ///
+    /// # Errors
+    /// The list cannot be read.
+    fn support(&self) -> Result<Option<SupportUnits>, ImputerError> {
+        Ok(None)
+    }
 }
 
 #[cfg(test)]

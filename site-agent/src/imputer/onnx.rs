@@ -9,6 +9,7 @@ use fusiondp_dp::Digest;
 use fusiondp_learn::onnx::inspect;
 use fusiondp_learn::schema::Schema;
 use fusiondp_learn::table::ImputedFeatures;
+use fusiondp_protocol::support::SupportUnits;
 use fusiondp_runtime::clock::Clock;
 use fusiondp_runtime::files::{FileError, read_limited};
 
@@ -82,6 +83,10 @@ impl Imputer for OnnxImputer {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let progress = Progress::start(Arc::clone(&self.clock), "imputing");
         Ok(ImputedFeatures::new(input.schema, inference.run(self.workers.get(), progress)?)?)
+    }
+
+    fn support(&self) -> Result<Option<SupportUnits>, ImputerError> {
+        Ok(SupportUnits::from_metadata(&inspect(&self.bytes)?.metadata)?)
     }
 
     /// Model and mapping: another mapping reads other values out of the same file.

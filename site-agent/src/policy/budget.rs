@@ -1,23 +1,31 @@
-//! Whether further events fit into the site's limits, over all studies on the same data, at the delta of the policy: a
-//! study with a larger delta of its own buys nothing by it.
+//! Whether further events fit into the site's limits, each at the delta of the policy: a study with a larger delta of its
+//! own buys nothing by it.
 //!
 //! Epsilon grows with every step, so a list of steps that fits proves that every part of it fits. The first task of a
 //! study therefore asks for the study to its end: if that fits together with everything charged before, the rounds that
 //! follow need no evaluation. Where it does not fit, each round is evaluated exactly, and the budget is used up to its
 //! last whole round. New attempts of a round are further steps; they are evaluated once the proven list is exceeded.
+//!
+//! Each scope has its own list and its own proof, of counts and never of entries or times. A year's window that moves on
+//! drops entries, which leaves a part of what was proven; what other studies charge meanwhile goes beyond it and is
+//! evaluated. The limit of a study is the same for every study, so its proof may serve another one with as few steps.
 
 use std::sync::Arc;
 
-use fusiondp_dp::{DpEvent, NeighboringRelation};
+use fusiondp_dp::{Digest, DpEvent, LedgerEntry, NeighboringRelation};
 
+use super::limits::Scope;
 use super::meter::{EpsilonMeter, StepCounts};
 use super::{PolicyLimits, Refusal};
 
-/// What has been proven to fit for one data set.
+/// Length of a year's window, in milliseconds.
+pub const YEAR_MS: u64 = 365 * 24 * 3600 * 1000;
+
+/// What has been proven to fit, for each scope.
 #[derive(Debug)]
 pub struct Budget {
     meter: Arc<EpsilonMeter>,
-    proven: Option<Proven>,
+    proven: [Option<Proven>; Scope::ALL.len()],
 }
 
 /// What a task asks for.
@@ -31,30 +39,80 @@ pub struct Planned {
     pub steps_to_the_end: u64,
 }
 
+/// Steps charged before, by what they count against.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Past {
+    /// On the data set, ever.
+    pub data_set: StepCounts,
+    /// Of these, by the study.
+    pub study: StepCounts,
+    /// Of these, by any study in the last 365 days.
+    pub year: StepCounts,
+}
+
 #[derive(Debug)]
 struct Proven {
     steps: StepCounts,
     limits: PolicyLimits,
 }
 
+impl Past {
+    /// The entries on one data set as they count at `now_ms` for one study, Unix milliseconds. An entry is of the last year
+    /// until its 365 days are over, and also if its time has not come: a clock that was set back buys nothing.
+    pub fn of(entries: &[LedgerEntry], data_set: Digest, study: &str, now_ms: u64) -> Self {
+        let mut past = Self::default();
+        for charge in entries.iter().map(LedgerEntry::charge).filter(|charge| charge.data_set == data_set) {
+            let steps = u64::from(charge.event.steps().get());
+            past.data_set.add(&charge.event, steps);
+            if charge.study == study {
+                past.study.add(&charge.event, steps);
+            }
+            if now_ms.saturating_sub(charge.time_ms) <= YEAR_MS {
+                past.year.add(&charge.event, steps);
+            }
+        }
+        past
+    }
+
+    /// The steps that count in a scope.
+    pub fn in_scope(&self, scope: Scope) -> &StepCounts {
+        match scope {
+            Scope::DataSet => &self.data_set,
+            Scope::Study => &self.study,
+            Scope::Year => &self.year,
+        }
+    }
+}
+
 impl Budget {
     /// Nothing proven yet.
     pub fn new(meter: Arc<EpsilonMeter>) -> Self {
-        Self { meter, proven: None }
+        Self { meter, proven: [const { None }; Scope::ALL.len()] }
     }
 
-    /// Whether the task's steps fit together with everything charged on the same data.
+    /// Whether the task's steps fit together with everything charged before, in every scope.
     ///
     /// # Errors
     /// [`Refusal::BudgetExceeded`] with the figure that the task would lead to; [`Refusal::Unaccountable`] when the
     /// accountant gives none.
-    pub fn admit(
-        &mut self,
+    pub fn admit(&mut self, limits: &PolicyLimits, past: &Past, planned: &Planned) -> Result<(), Refusal> {
+        Scope::ALL.into_iter().enumerate().try_for_each(|(index, scope)| {
+            let proven = self.proven[index].as_ref();
+            if let Some(newer) = self.prove(proven, limits, (scope, past.in_scope(scope)), planned)? {
+                self.proven[index] = Some(newer);
+            }
+            Ok(())
+        })
+    }
+
+    /// A new proof of one scope, or nothing where the old one covers the task.
+    fn prove(
+        &self,
+        proven: Option<&Proven>,
         limits: &PolicyLimits,
-        charged: &[DpEvent],
+        (scope, before): (Scope, &StepCounts),
         planned: &Planned,
-    ) -> Result<(), Refusal> {
-        let before = StepCounts::of(charged);
+    ) -> Result<Option<Proven>, Refusal> {
         let after = |steps| {
             let mut counts = before.clone();
             counts.add(&planned.event, steps);
@@ -62,28 +120,30 @@ impl Budget {
         };
         let now = after(planned.steps_now);
         let covers = |proven: &Proven| proven.limits == *limits && now.within(&proven.steps);
-        if self.proven.as_ref().is_some_and(covers) {
-            return Ok(());
+        if proven.is_some_and(covers) {
+            return Ok(None);
         }
         let whole = after(planned.steps_to_the_end.max(planned.steps_now));
-        let steps = match self.check(limits, &whole) {
+        let steps = match self.check(limits, scope, &whole) {
             Ok(()) => whole,
             Err(_) => {
-                self.check(limits, &now)?;
+                self.check(limits, scope, &now)?;
                 now
             }
         };
-        self.proven = Some(Proven { steps, limits: limits.clone() });
-        Ok(())
+        Ok(Some(Proven { steps, limits: limits.clone() }))
     }
 
-    fn check(&self, limits: &PolicyLimits, steps: &StepCounts) -> Result<(), Refusal> {
+    fn check(&self, limits: &PolicyLimits, scope: Scope, steps: &StepCounts) -> Result<(), Refusal> {
         for relation in NeighboringRelation::ALL {
+            if limits.max_epsilon(scope, relation).is_none() {
+                continue;
+            }
             let needed = self
                 .meter
                 .epsilon(steps, limits.delta, relation)
                 .map_err(|error| Refusal::Unaccountable { reason: error.to_string() })?;
-            limits.check_epsilon(relation, needed)?;
+            limits.check_epsilon(scope, relation, needed)?;
         }
         Ok(())
     }

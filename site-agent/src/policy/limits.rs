@@ -1,11 +1,15 @@
-//! The `[policy]` section of site.toml.
+//! The `[policy]` section of site.toml. Default deny: what only the hospital can decide has no default.
 
-use fusiondp_dp::{ClipNorm, Delta, Epsilon, NeighboringRelation, NoiseMultiplier, SamplingProbability};
+use std::fmt;
+
+use fusiondp_dp::{
+    ClipNorm, Delta, Digest, Epsilon, NeighboringRelation, NoiseMultiplier, SamplingProbability,
+};
 use serde::Deserialize;
 
 use super::Refusal;
 
-/// What the site permits, over all studies. The three decisions that only the site can make have no default.
+/// What the site permits, over all studies.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyLimits {
@@ -13,7 +17,13 @@ pub struct PolicyLimits {
     pub max_epsilon_replace: EpsilonLimit,
     /// The same under `zero_out`. Required.
     pub max_epsilon_zero_out: EpsilonLimit,
-    /// Delta at which both limits hold, whatever the deltas of the studies; a plan with a larger one is refused. Default
+    /// Largest epsilon of one study on one data set, at the same delta.
+    #[serde(default)]
+    pub per_study: EpsilonLimits,
+    /// Largest epsilon of any 365 days on one data set, over all studies, at the same delta.
+    #[serde(default)]
+    pub per_year: EpsilonLimits,
+    /// Delta at which all limits hold, whatever the deltas of the studies; a plan with a larger one is refused. Default
     /// 1e-5.
     #[serde(default = "default_delta")]
     pub delta: Delta,
@@ -33,14 +43,71 @@ pub struct PolicyLimits {
     pub allow_public_gradient: bool,
     /// Whether metrics on true values may leave without noise, where a study asks for them. Required.
     pub allow_metrics: bool,
-    /// Columns that a study may call public or its label: what may leave in a gradient without noise. Absent: a study
-    /// decides, and whoever approves the study at the site reads its schema.
+    /// Columns that a study may call public or its label: what may leave in a gradient without noise. Required; a column
+    /// that is not listed is sensitive.
+    pub public_columns: Vec<String>,
+    /// The unit that a study must protect. Required.
+    pub unit_column: UnitColumn,
+    /// Files of imputers and of imputed values that may be used, by digest; without it every file that a study pins and
+    /// the site holds. Imputation without a file needs no permission: it reads nothing but the study.
     #[serde(default)]
-    pub public_columns: Option<Vec<String>>,
-    /// Column that names the patient; a study that protects anything smaller is refused. Absent: a study decides.
+    pub allowed_imputers: Option<Vec<ImputerDigest>>,
+    /// Whether an imputer must list the patients it was fitted on, so that the site can compare; default no.
     #[serde(default)]
-    pub unit_column: Option<String>,
+    pub require_support_ids: bool,
+    /// Who decides about a study that is within the limits; default a person.
+    #[serde(default)]
+    pub approval: Approval,
 }
+
+/// Limits under both relations; one that is absent does not bind.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EpsilonLimits {
+    /// Under `replace`; finite, >= 0.
+    #[serde(default)]
+    pub max_epsilon_replace: Option<EpsilonLimit>,
+    /// Under `zero_out`; finite, >= 0.
+    #[serde(default)]
+    pub max_epsilon_zero_out: Option<EpsilonLimit>,
+}
+
+/// What an epsilon limit is counted over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// All studies on a data set, ever.
+    DataSet,
+    /// One study on a data set.
+    Study,
+    /// All studies on a data set in the last 365 days.
+    Year,
+}
+
+/// Who decides about a study that is within the limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Approval {
+    /// A person at the site, for each study: `fusiondp-site approve`.
+    #[default]
+    ByHand,
+    /// Nobody: whatever is within the limits runs, unless it was rejected by hand.
+    Automatic,
+}
+
+/// The unit that a study must protect: `"patient_id"`, or `false` where every record is a patient of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "UnitField")]
+pub enum UnitColumn {
+    /// The column that names the patient.
+    Named(String),
+    /// Every record is a unit; a study that protects groups of records protects more and is welcome.
+    EveryRecord,
+}
+
+/// Digest of a file, `sha256:` and 64 hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct ImputerDigest(Digest);
 
 /// A finite bound on epsilon.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Deserialize)]
@@ -65,25 +132,100 @@ impl TryFrom<f64> for EpsilonLimit {
     }
 }
 
-impl PolicyLimits {
-    /// The limit under a relation.
-    pub fn max_epsilon(&self, relation: NeighboringRelation) -> Epsilon {
-        match relation {
-            NeighboringRelation::Replace => self.max_epsilon_replace.get(),
-            NeighboringRelation::ZeroOut => self.max_epsilon_zero_out.get(),
+impl ImputerDigest {
+    /// The digest.
+    pub fn get(self) -> Digest {
+        self.0
+    }
+}
+
+impl TryFrom<String> for ImputerDigest {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, &'static str> {
+        let hex = text.strip_prefix("sha256:").and_then(|hex| hex.parse().ok());
+        hex.map(Self)
+            .ok_or("an imputer is listed as \"sha256:\" and the 64 hex digits that `sha256sum` prints")
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum UnitField {
+    Flag(bool),
+    Name(String),
+}
+
+impl TryFrom<UnitField> for UnitColumn {
+    type Error = &'static str;
+
+    fn try_from(field: UnitField) -> Result<Self, &'static str> {
+        match field {
+            UnitField::Name(name) if !name.trim().is_empty() => Ok(Self::Named(name)),
+            UnitField::Flag(false) => Ok(Self::EveryRecord),
+            UnitField::Name(_) | UnitField::Flag(true) => Err(
+                "name the column of the patient, or write false where every record is a patient of its own",
+            ),
         }
     }
+}
 
-    /// Whether an epsilon is within the limit of its relation.
+impl Scope {
+    /// Every scope.
+    pub const ALL: [Scope; 3] = [Scope::DataSet, Scope::Study, Scope::Year];
+
+    /// The section of site.toml that holds the scope's limits.
+    pub const fn section(self) -> &'static str {
+        match self {
+            Scope::DataSet => "policy",
+            Scope::Study => "policy.per_study",
+            Scope::Year => "policy.per_year",
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Scope::DataSet => "data set, all studies",
+            Scope::Study => "this study",
+            Scope::Year => "data set, last 365 days",
+        })
+    }
+}
+
+impl PolicyLimits {
+    /// The limit of a scope under a relation; `None` where nothing binds.
+    pub fn max_epsilon(&self, scope: Scope, relation: NeighboringRelation) -> Option<Epsilon> {
+        let EpsilonLimits { max_epsilon_replace, max_epsilon_zero_out } = match scope {
+            Scope::DataSet => EpsilonLimits {
+                max_epsilon_replace: Some(self.max_epsilon_replace),
+                max_epsilon_zero_out: Some(self.max_epsilon_zero_out),
+            },
+            Scope::Study => self.per_study,
+            Scope::Year => self.per_year,
+        };
+        let limit = match relation {
+            NeighboringRelation::Replace => max_epsilon_replace,
+            NeighboringRelation::ZeroOut => max_epsilon_zero_out,
+        };
+        limit.map(EpsilonLimit::get)
+    }
+
+    /// Whether an epsilon is within a scope's limit.
     ///
     /// # Errors
     /// [`Refusal::BudgetExceeded`].
-    pub fn check_epsilon(&self, relation: NeighboringRelation, needed: Epsilon) -> Result<(), Refusal> {
-        let limit = self.max_epsilon(relation);
-        if needed <= limit {
-            return Ok(());
+    pub fn check_epsilon(
+        &self,
+        scope: Scope,
+        relation: NeighboringRelation,
+        needed: Epsilon,
+    ) -> Result<(), Refusal> {
+        match self.max_epsilon(scope, relation) {
+            Some(limit) if needed > limit => Err(Refusal::BudgetExceeded { scope, relation, needed, limit }),
+            _ => Ok(()),
         }
-        Err(Refusal::BudgetExceeded { relation, needed, limit })
     }
 }
 

@@ -1,15 +1,19 @@
 //! What the site permits. Default deny: nothing leaves without a permit that only this module makes.
 //!
 //! * [`limits`]: the `[policy]` section of site.toml
-//! * [`Refusal`]: why the site will not
+//! * [`Refusal`]: why the site will not, for the site itself and for the coordinator
+//! * [`approval`]: what a person at the site has decided about a study
 //! * [`permit`]: permissions as values, each consumed by what it permits
 //! * [`budget`]: whether further events fit into the site's limits, over all studies on the same data
+//! * [`forecast`]: what a study would cost this site, for whoever has to approve it
 //! * [`meter`]: epsilons of event lists, each computed once
 //!
 //! The order of a private release follows from types: [`Policy::permit_release`] gives a [`ReleasePermit`], which the
 //! site's ledger consumes for a committed charge, which the private step consumes for noise.
 
+pub mod approval;
 pub mod budget;
+pub mod forecast;
 pub mod limits;
 pub mod meter;
 pub mod permit;
@@ -19,10 +23,11 @@ use fusiondp_dp::{Delta, DpEvent, LedgerEntry};
 use fusiondp_protocol::ids::CohortName;
 use fusiondp_protocol::messages::TrainingTask;
 use fusiondp_protocol::plan::Plan;
-use fusiondp_protocol::study::{MetricRelease, Mode, PrivacyTarget, Study, StudyDocument};
+use fusiondp_protocol::study::{ImputerSpec, MetricRelease, Mode, PrivacyTarget, Study, StudyDocument};
 
-pub use budget::Budget;
-pub use limits::PolicyLimits;
+pub use approval::Verdict;
+pub use budget::{Budget, Past};
+pub use limits::{Approval, PolicyLimits, Scope, UnitColumn};
 pub use meter::{EpsilonMeter, Spent};
 pub use permit::{MetricsPermit, PublicPermit, ReleasePermit};
 pub use refusal::Refusal;
@@ -77,11 +82,18 @@ impl Policy {
     /// # Errors
     /// The [`Refusal`], naming limit, value and remedy.
     pub fn check_study(&self, study: &Study, units: u64) -> Result<(), Refusal> {
+        self.check_document(study)?;
+        self.check_size(study, units)
+    }
+
+    /// What of [`Policy::check_study`] needs no look at the site's data.
+    ///
+    /// # Errors
+    /// As [`Policy::check_study`].
+    pub fn check_document(&self, study: &Study) -> Result<(), Refusal> {
         self.check_mode(study)?;
         self.check_columns(study)?;
-        if units < self.limits.min_units {
-            return Err(Refusal::TooFewUnits { units, limit: self.limits.min_units });
-        }
+        self.check_imputer(study)?;
         if !study.fusion.mode.has_private_part() {
             return Ok(());
         }
@@ -92,8 +104,21 @@ impl Policy {
             PrivacyTarget::NoiseMultiplier { noise_multiplier } => self.check_noise(noise_multiplier),
             // At another delta than the site's the target says little; the budget is asked with every task.
             PrivacyTarget::Epsilon { .. } if study.privacy.delta != self.limits.delta => Ok(()),
-            PrivacyTarget::Epsilon { epsilon, relation } => self.limits.check_epsilon(relation, epsilon),
+            PrivacyTarget::Epsilon { epsilon, relation } => Scope::ALL
+                .into_iter()
+                .try_for_each(|scope| self.limits.check_epsilon(scope, relation, epsilon)),
         }
+    }
+
+    /// Whether an imputer whose support data is listed (`true`) or not may be used.
+    ///
+    /// # Errors
+    /// [`Refusal::SupportNotListed`].
+    pub fn check_support(&self, study: &Study, listed: bool) -> Result<(), Refusal> {
+        if listed || !self.limits.require_support_ids || !uses_file(study) {
+            return Ok(());
+        }
+        Err(Refusal::SupportNotListed)
     }
 
     /// Whether charges on this data may be added to a ledger that holds these entries.
@@ -121,7 +146,8 @@ impl Policy {
         }
     }
 
-    /// Permits the private part of one task: its plan within the limits, and its events within the budget.
+    /// Permits the private part of one task: its plan within the limits, and its events within the budget. `past` is what
+    /// `entries` come to for this study at this time.
     ///
     /// # Errors
     /// The [`Refusal`]. CPU work of milliseconds, at most a second, when the budget is evaluated.
@@ -129,14 +155,14 @@ impl Policy {
         &self,
         request: &ReleaseRequest<'_>,
         entries: &[LedgerEntry],
-        charged: &[DpEvent],
+        past: &Past,
         budget: &mut Budget,
     ) -> Result<ReleasePermit, Refusal> {
         let (study, plan) = (request.document.study(), &request.task.plan);
         self.check_study(study, request.units)?;
         self.check_data(entries, request.data, study)?;
         let event = self.check_plan(plan)?;
-        budget.admit(&self.limits, charged, &planned(plan, request.task.round, event))?;
+        budget.admit(&self.limits, past, &planned(plan, request.task.round, event))?;
         Ok(ReleasePermit::new(ReleaseTerms {
             data_set: request.data.digest,
             study: request.document.id().to_string(),
@@ -159,9 +185,8 @@ impl Policy {
     pub fn permit_public(&self, study: &Study, units: u64) -> Result<PublicPermit, Refusal> {
         self.check_mode(study)?;
         self.check_columns(study)?;
-        if units < self.limits.min_units {
-            return Err(Refusal::TooFewUnits { units, limit: self.limits.min_units });
-        }
+        self.check_imputer(study)?;
+        self.check_units(units)?;
         Ok(PublicPermit::new())
     }
 
@@ -212,10 +237,25 @@ impl Policy {
         Ok(())
     }
 
+    fn check_units(&self, units: u64) -> Result<(), Refusal> {
+        if units < self.limits.min_units {
+            return Err(Refusal::TooFewUnits { units, limit: self.limits.min_units });
+        }
+        Ok(())
+    }
+
+    /// All sites have no fewer units than this one, so a delta above 1 over its own is above 1/N.
+    fn check_size(&self, study: &Study, units: u64) -> Result<(), Refusal> {
+        self.check_units(units)?;
+        let delta = study.privacy.delta;
+        if study.fusion.mode.has_private_part() && delta.get() > 1.0 / units as f64 {
+            return Err(Refusal::DeltaAboveUnits { delta });
+        }
+        Ok(())
+    }
+
     fn check_columns(&self, study: &Study) -> Result<(), Refusal> {
-        let Some(permitted) = &self.limits.public_columns else {
-            return Ok(());
-        };
+        let permitted = &self.limits.public_columns;
         let public = study.schema.public().map(|column| (column, "a public column"));
         let mut uncovered = public.chain(study.schema.label().map(|column| (column, "its label")));
         match uncovered.find(|(column, _)| !permitted.contains(&column.name)) {
@@ -226,10 +266,22 @@ impl Policy {
 
     fn check_unit(&self, study: &Study) -> Result<(), Refusal> {
         match &self.limits.unit_column {
-            Some(required) if study.privacy.unit_column.as_ref() != Some(required) => {
+            UnitColumn::Named(required) if study.privacy.unit_column.as_ref() != Some(required) => {
                 Err(Refusal::Unit { asked: unit_name(study).to_owned(), required: required.clone() })
             }
-            _ => Ok(()),
+            UnitColumn::Named(_) | UnitColumn::EveryRecord => Ok(()),
+        }
+    }
+
+    /// A file is used only where it is listed, if there is a list.
+    fn check_imputer(&self, study: &Study) -> Result<(), Refusal> {
+        let Some(allowed) = self.limits.allowed_imputers.as_ref().filter(|_| uses_file(study)) else {
+            return Ok(());
+        };
+        match study.imputer.sha256() {
+            Some(digest) if allowed.iter().any(|one| one.get() == digest) => Ok(()),
+            Some(digest) => Err(Refusal::ImputerNotAllowed { digest }),
+            None => Err(Refusal::ImputerNotPinned { kind: study.imputer.kind() }),
         }
     }
 
@@ -269,6 +321,12 @@ impl Policy {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether a study computes on values that come out of a file. The other imputers read nothing but the study.
+fn uses_file(study: &Study) -> bool {
+    let file = matches!(study.imputer, ImputerSpec::Onnx { .. } | ImputerSpec::Precomputed { .. });
+    file && study.uses_imputer()
 }
 
 /// The unit that a study protects, as the ledger records it.

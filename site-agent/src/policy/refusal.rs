@@ -1,4 +1,7 @@
-//! Why the site will not.
+//! Why the site will not. A refusal has two texts: `Display` is for people at the site, [`Refusal::told`] for the
+//! coordinator. The second names what the study or the coordinator said itself, and limits of the policy where the
+//! remedy needs them; not what other studies have spent, how many patients the site or a cohort has, names that the
+//! study does not use, or what a person at the site wrote.
 
 use fusiondp_dp::{
     ClipNorm, Delta, Digest, Epsilon, NeighboringRelation, NoiseMultiplier, SamplingProbability,
@@ -6,7 +9,10 @@ use fusiondp_dp::{
 use fusiondp_protocol::ids::CohortName;
 use fusiondp_protocol::problem::{Problem, ProblemType};
 
-/// A refusal stands until the site changes its policy or the consortium its study; a retry does not help.
+use super::Scope;
+
+/// A refusal stands until the site changes its policy or the consortium its study; a retry does not help, but for a study
+/// that waits for approval.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Refusal {
     /// The mode protects nothing.
@@ -136,17 +142,63 @@ pub enum Refusal {
     },
     /// The budget does not suffice.
     #[error(
-        "budget: {relation} epsilon would be {needed} at policy.delta, policy.max_epsilon_{relation} = {limit}; plan fewer rounds or \
-         more noise, or the site raises its limit",
-        needed = needed.rounded_up(4)
+        "budget ({scope}): {relation} epsilon would be {needed} at policy.delta, {section}.max_epsilon_{relation} = {limit}; \
+         plan fewer rounds or more noise, or the site raises its limit",
+        needed = needed.rounded_up(4), section = scope.section()
     )]
     BudgetExceeded {
+        /// What both figures are counted over.
+        scope: Scope,
         /// Neighboring relation of both figures.
         relation: NeighboringRelation,
         /// What would have been spent, upper bound.
         needed: Epsilon,
         /// The limit.
         limit: Epsilon,
+    },
+    /// Delta that permits to publish a whole record.
+    #[error("delta = {delta} is above 1 over this site's privacy units; lower privacy.delta in the study")]
+    DeltaAboveUnits {
+        /// The study's.
+        delta: Delta,
+    },
+    /// A file of imputed values, or that imputes them, which the site does not know.
+    #[error(
+        "policy.allowed_imputers does not list sha256:{digest}, which the study pins; look at where the file comes from and list \
+         it, or use kind = \"declared-noise\" in a new study"
+    )]
+    ImputerNotAllowed {
+        /// The study's.
+        digest: Digest,
+    },
+    /// Nothing to compare with the list.
+    #[error(
+        "policy.allowed_imputers lists files by digest, and the study's imputer of kind \"{kind}\" has no sha256; pin the file in \
+         the study"
+    )]
+    ImputerNotPinned {
+        /// Kind of the imputer.
+        kind: &'static str,
+    },
+    /// It cannot be seen whom the imputer was fitted on.
+    #[error(
+        "policy.require_support_ids = true, and the study's imputer does not list the patients it was fitted on; fit it with \
+         `fusiondp-coordinator imputer fit` on support data with the unit column, or use kind = \"declared-noise\""
+    )]
+    SupportNotListed,
+    /// Nobody at the site has decided yet.
+    #[error("the study waits for approval by this site: `fusiondp-site approve` shows its plan and asks")]
+    ApprovalPending,
+    /// A task of a study that nobody approved.
+    #[error(
+        "nobody at this site has approved the study, and policy.approval = \"by-hand\"; `fusiondp-site approve`"
+    )]
+    NotApproved,
+    /// A person at the site said no.
+    #[error("rejected at this site: {reason}")]
+    Rejected {
+        /// Why.
+        reason: String,
     },
     /// The accountant gives no figure.
     #[error(
@@ -158,13 +210,65 @@ pub enum Refusal {
     },
 }
 
+impl Refusal {
+    /// The text for the coordinator, without what is the site's own business.
+    pub fn told(&self) -> String {
+        match self {
+            Refusal::BudgetExceeded { scope, relation, limit, .. } => format!(
+                "budget ({scope}): the study would go beyond {}.max_epsilon_{relation} = {limit} of this site; plan fewer rounds \
+                 or more noise, or the site raises its limit",
+                scope.section()
+            ),
+            Refusal::TooFewUnits { .. } => {
+                "the site has fewer privacy units than its policy.min_units; it lowers the limit or stays out".to_owned()
+            }
+            Refusal::CohortTooSmall { cohort, .. } => format!(
+                "cohort \"{cohort}\" is smaller than the site's policy.min_units; the site lowers the limit or gives no metrics"
+            ),
+            Refusal::Unit { asked, .. } => format!(
+                "the study protects each {asked}, and policy.unit_column of this site demands another unit; ask the site, and set \
+                 privacy.unit_column in a new study"
+            ),
+            Refusal::DataSetUnknown { .. } => {
+                "the site has to say which data set this is, [data] identity of its configuration, before it takes part".to_owned()
+            }
+            Refusal::UnitChanged { asked, .. } => format!(
+                "the site has counted its patients in another unit than \"{asked}\", and the two do not add up; ask the site"
+            ),
+            Refusal::Unaccountable { .. } => {
+                "no epsilon can be computed for this plan; the site releases nothing it cannot account for".to_owned()
+            }
+            Refusal::ApprovalPending => "the study waits for approval by the site".to_owned(),
+            Refusal::NotApproved => "the site has not approved the study".to_owned(),
+            Refusal::Rejected { .. } => "the site has rejected the study; ask the site why".to_owned(),
+            // These name what the study says, and limits on a single plan.
+            Refusal::NonPrivate
+            | Refusal::PublicGradient
+            | Refusal::Metrics
+            | Refusal::MetricsNotInStudy
+            | Refusal::ColumnNotPublic { .. }
+            | Refusal::CohortNotInStudy { .. }
+            | Refusal::Delta { .. }
+            | Refusal::DeltaAboveUnits { .. }
+            | Refusal::NoiseMultiplier { .. }
+            | Refusal::ClipNorm { .. }
+            | Refusal::SamplingProbability { .. }
+            | Refusal::NoPrivatePart
+            | Refusal::ImputerNotAllowed { .. }
+            | Refusal::ImputerNotPinned { .. }
+            | Refusal::SupportNotListed => self.to_string(),
+        }
+    }
+}
+
 impl From<&Refusal> for Problem {
     fn from(refusal: &Refusal) -> Problem {
         let kind = match refusal {
             Refusal::BudgetExceeded { .. } => ProblemType::BudgetExceeded,
             Refusal::NoPrivatePart | Refusal::Unaccountable { .. } => ProblemType::PlanMismatch,
+            Refusal::ApprovalPending => ProblemType::ApprovalPending,
             _ => ProblemType::PolicyRefusal,
         };
-        Problem::new(kind, refusal.to_string())
+        Problem::new(kind, refusal.told())
     }
 }

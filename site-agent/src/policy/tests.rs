@@ -12,6 +12,9 @@ use super::*;
 use crate::data::identity::DataIdentity;
 use crate::testing::{DP_SGD, NOW_MS, document, limits};
 
+mod budget;
+mod told;
+
 const DATA: DataIdentity = DataIdentity { digest: fusiondp_dp::Digest::from_bytes([3; 32]), declared: false };
 
 fn event(noise: f64, steps: u32) -> DpEvent {
@@ -48,14 +51,19 @@ type Change = fn(&mut PolicyLimits);
 /// Asks for the private part of a round of a study that charged nothing yet.
 fn ask(policy: &Policy, document: &StudyDocument, charged: &[DpEvent]) -> Result<ReleasePermit, Refusal> {
     let request = ReleaseRequest { document, task: &task(document), data: DATA, units: 40 };
-    policy.permit_release(&request, &[], charged, &mut Budget::new(Arc::default()))
+    policy.permit_release(&request, &[], &on_data_set(charged), &mut Budget::new(Arc::default()))
+}
+
+/// Charges of long ago, by other studies.
+fn on_data_set(charged: &[DpEvent]) -> Past {
+    Past { data_set: StepCounts::of(charged), ..Past::default() }
 }
 
 #[test]
 fn each_limit_refuses_by_name() {
     let study = document(&[]);
     assert!(ask(&policy(|_| {}), &study, &[]).is_ok());
-    let cases: [(&str, Change, ProblemType); 9] = [
+    let cases: [(&str, Change, ProblemType); 15] = [
         (
             "min_noise_multiplier",
             |l| l.min_noise_multiplier = Some(NoiseMultiplier::new(1.6).unwrap()),
@@ -74,7 +82,9 @@ fn each_limit_refuses_by_name() {
         ("min_units", |l| l.min_units = 41, ProblemType::PolicyRefusal),
         ("policy.delta", |l| l.delta = Delta::new(1e-6).unwrap(), ProblemType::PolicyRefusal),
         ("allow_public_gradient", |l| l.allow_public_gradient = false, ProblemType::PolicyRefusal),
-        ("public_columns", |l| l.public_columns = Some(vec!["a".to_owned()]), ProblemType::PolicyRefusal),
+        ("public_columns", |l| l.public_columns = vec!["a".to_owned()], ProblemType::PolicyRefusal),
+        ("public_columns", |l| l.public_columns.clear(), ProblemType::PolicyRefusal),
+        ("allowed_imputers", |l| l.allowed_imputers = Some(Vec::new()), ProblemType::PolicyRefusal),
         (
             "max_epsilon_replace",
             |l| l.max_epsilon_replace = 0.1.try_into().unwrap(),
@@ -83,6 +93,26 @@ fn each_limit_refuses_by_name() {
         (
             "max_epsilon_zero_out",
             |l| l.max_epsilon_zero_out = 0.1.try_into().unwrap(),
+            ProblemType::BudgetExceeded,
+        ),
+        (
+            "policy.per_study.max_epsilon_replace",
+            |l| l.per_study.max_epsilon_replace = Some(0.1.try_into().unwrap()),
+            ProblemType::BudgetExceeded,
+        ),
+        (
+            "policy.per_study.max_epsilon_zero_out",
+            |l| l.per_study.max_epsilon_zero_out = Some(0.1.try_into().unwrap()),
+            ProblemType::BudgetExceeded,
+        ),
+        (
+            "policy.per_year.max_epsilon_replace",
+            |l| l.per_year.max_epsilon_replace = Some(0.1.try_into().unwrap()),
+            ProblemType::BudgetExceeded,
+        ),
+        (
+            "policy.per_year.max_epsilon_zero_out",
+            |l| l.per_year.max_epsilon_zero_out = Some(0.1.try_into().unwrap()),
             ProblemType::BudgetExceeded,
         ),
     ];
@@ -102,9 +132,9 @@ fn limits_that_are_met_exactly_permit() {
         limits.max_clip_norm = Some(fusiondp_dp::ClipNorm::new(0.5).unwrap());
         limits.max_sampling_probability = Some(SamplingProbability::new(0.3).unwrap());
         limits.min_units = 40;
-        limits.public_columns = Some(vec!["c".to_owned(), "a".to_owned(), "y".to_owned()]);
+        limits.public_columns = vec!["c".to_owned(), "a".to_owned(), "y".to_owned()];
         limits.delta = study.study().privacy.delta;
-        limits.unit_column = Some("id".to_owned());
+        limits.unit_column = UnitColumn::Named("id".to_owned());
     });
     assert!(ask(&policy, &study, &[]).is_ok());
 }
@@ -160,7 +190,7 @@ fn a_site_too_small_sends_no_public_gradient_either() {
 fn the_label_leaves_without_noise_too() {
     let listed = |columns: &[&str]| {
         let columns = columns.iter().map(|&column| column.to_owned()).collect();
-        policy(|limits| limits.public_columns = Some(columns)).check_study(document(&[]).study(), 40)
+        policy(|limits| limits.public_columns = columns).check_study(document(&[]).study(), 40)
     };
     assert_eq!(listed(&["a", "c", "y"]), Ok(()));
     let refusal = listed(&["a", "c"]).unwrap_err();
@@ -169,13 +199,17 @@ fn the_label_leaves_without_noise_too() {
 
 #[test]
 fn a_site_demands_its_unit() {
-    let demanded = |column: &str| policy(|limits| limits.unit_column = Some(column.to_owned()));
+    let demanded = |column: &str| policy(|limits| limits.unit_column = UnitColumn::Named(column.to_owned()));
     assert_eq!(demanded("id").check_study(document(&[]).study(), 40), Ok(()));
     let per_record =
         document(&[("unit_column = \"id\"\n", ""), ("  { name = \"id\", role = \"unit-id\" },\n", "")]);
     let refusal = demanded("id").check_study(per_record.study(), 40).unwrap_err();
     assert_eq!(refusal, Refusal::Unit { asked: "record".to_owned(), required: "id".to_owned() });
     assert!(demanded("ward").check_study(document(&[]).study(), 40).is_err());
+    // Where every record is a patient of its own, whoever protects more is welcome.
+    for study in [&per_record, &document(&[])] {
+        assert_eq!(policy(|_| {}).check_study(study.study(), 40), Ok(()));
+    }
 }
 
 #[test]
@@ -185,6 +219,12 @@ fn a_target_above_the_limit_is_refused_before_there_is_a_plan() {
     let refusal = policy.check_study(study.study(), 40).unwrap_err();
     assert!(matches!(refusal, Refusal::BudgetExceeded { relation: NeighboringRelation::Replace, .. }));
     assert!(refusal.to_string().contains('4') && refusal.to_string().contains('3'), "{refusal}");
+    for limits in [
+        |l: &mut PolicyLimits| l.per_study.max_epsilon_replace = Some(3.0.try_into().unwrap()),
+        |l: &mut PolicyLimits| l.per_year.max_epsilon_replace = Some(3.0.try_into().unwrap()),
+    ] {
+        assert!(super::tests::policy(limits).check_document(study.study()).is_err());
+    }
 }
 
 #[test]
@@ -219,7 +259,7 @@ fn a_budget_is_used_to_its_last_whole_round() {
         let past: Vec<DpEvent> = (0..charged).map(|_| event(1.5, 1)).collect();
         let planned =
             Planned { event: event(1.5, 1), steps_now: 1, steps_to_the_end: u64::from(8 - charged) };
-        assert_eq!(budget.admit(&limits, &past, &planned).is_ok(), charged < 5, "{charged}");
+        assert_eq!(budget.admit(&limits, &on_data_set(&past), &planned).is_ok(), charged < 5, "{charged}");
     }
 }
 
@@ -229,11 +269,11 @@ fn a_proof_does_not_outlive_its_limits_its_delta_or_its_steps() {
     let delta = Delta::new(1e-5).unwrap();
     let planned = Planned { event: one, steps_now: 1, steps_to_the_end: 5 };
     let mut budget = Budget::new(Arc::default());
-    budget.admit(&limits(), &past, &planned).unwrap();
+    budget.admit(&limits(), &on_data_set(&past), &planned).unwrap();
     let mut tight = limits();
     tight.max_epsilon_zero_out = 0.01.try_into().unwrap();
-    assert!(budget.admit(&tight, &past, &planned).is_err());
-    budget.admit(&limits(), &past, &planned).unwrap();
+    assert!(budget.admit(&tight, &on_data_set(&past), &planned).is_err());
+    budget.admit(&limits(), &on_data_set(&past), &planned).unwrap();
     let mut between = limits();
     let figure = |delta| {
         EpsilonMeter::default()
@@ -241,11 +281,11 @@ fn a_proof_does_not_outlive_its_limits_its_delta_or_its_steps() {
             .unwrap()
     };
     between.max_epsilon_replace = figure(delta).get().try_into().unwrap();
-    budget.admit(&between, &past, &planned).unwrap();
+    budget.admit(&between, &on_data_set(&past), &planned).unwrap();
     let stricter = PolicyLimits { delta: Delta::new(1e-300).unwrap(), ..between.clone() };
-    assert!(budget.admit(&stricter, &past, &planned).is_err());
+    assert!(budget.admit(&stricter, &on_data_set(&past), &planned).is_err());
     // A repeated attempt beyond the proven five steps is evaluated and refused.
-    assert!(budget.admit(&between, &[event(1.5, 5)], &planned).is_err());
+    assert!(budget.admit(&between, &on_data_set(&[event(1.5, 5)]), &planned).is_err());
 }
 
 #[test]
@@ -261,8 +301,8 @@ fn studies_with_unlike_deltas_share_one_limit() {
     assert!(at(1e-3, 11) < at(1e-5, 10), "the test's figures must leave room at the larger delta");
     let planned = Planned { event: event(1.5, 1), steps_now: 1, steps_to_the_end: 1 };
     let mut budget = Budget::new(Arc::default());
-    assert!(budget.admit(&limits, &[event(1.5, 9)], &planned).is_ok());
-    assert!(budget.admit(&limits, &[event(1.5, 10)], &planned).is_err());
+    assert!(budget.admit(&limits, &on_data_set(&[event(1.5, 9)]), &planned).is_ok());
+    assert!(budget.admit(&limits, &on_data_set(&[event(1.5, 10)]), &planned).is_err());
     let loose = document(&[("delta = 1e-5", "delta = 1e-3")]);
     let refusal = Policy::new(limits, Purpose::Production).check_study(loose.study(), 40).unwrap_err();
     assert!(matches!(refusal, Refusal::Delta { .. }), "{refusal}");

@@ -48,6 +48,11 @@ pub enum StoreError {
     /// The schema of the database could not be brought up to date.
     #[error("the database is of another version than this program; use the newest `fusiondp-site`")]
     Migrate(#[from] sqlx::migrate::MigrateError),
+    /// The tables of approvals are missing.
+    #[error(
+        "the database is of an earlier version; run `fusiondp-site run` of this version once, then try again"
+    )]
+    Outdated,
     /// A statement failed.
     #[error("the state database failed; is the disk full or read-only?")]
     Query(#[from] sqlx::Error),

@@ -4,10 +4,14 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use super::StoreError;
 
 const LOCK_FILE: &str = "agent.lock";
+
+/// Attempts at the lock and the wait between them: whoever asks for the holder has the lock for a moment.
+const ATTEMPTS: (u32, Duration) = (5, Duration::from_millis(40));
 
 /// Held for as long as the value lives; the system lets go of it when the process ends, however it ends.
 pub(super) struct StateLock {
@@ -26,7 +30,7 @@ impl StateLock {
             .mode(0o600)
             .open(&path)
             .map_err(failed)?;
-        match file.try_lock() {
+        match patiently(&file) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(StoreError::Locked { folder: folder.to_owned(), holder: holder(&mut file) });
@@ -43,6 +47,32 @@ impl StateLock {
             tracing::debug!(%error, "process id not written to the lock file");
         }
         Ok(Self { _file: file })
+    }
+}
+
+fn patiently(file: &File) -> Result<(), TryLockError> {
+    for _ in 1..ATTEMPTS.0 {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(ATTEMPTS.1),
+            outcome => return outcome,
+        }
+    }
+    file.try_lock()
+}
+
+/// Who holds the folder's lock; `None` if nobody does.
+pub(super) fn holder_of(folder: &Path) -> Result<Option<String>, StoreError> {
+    let path = folder.join(LOCK_FILE);
+    let failed = |source| StoreError::Lock { path: path.clone(), source };
+    let mut file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(None),
+        Err(TryLockError::WouldBlock) => Ok(Some(holder(&mut file))),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
     }
 }
 

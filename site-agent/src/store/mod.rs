@@ -7,11 +7,14 @@
 //! * [`outbox`]: updates from the moment they exist until the coordinator has them
 //! * [`receipts`]: what the site has stated of every update that it released
 //! * [`studies`]: documents the site has enrolled with
+//! * [`approvals`]: offered studies, and what people at the site decided of them
+//! * [`refusals`]: what the site did not do and why
 //! * `identity_key`: the secret that keys identities which follow from the data
 //!
 //! Every write is one named transaction that may run again. `synchronous = FULL`: what a function has returned from
 //! survives a power cut. SQL stands in this module and nowhere else.
 
+pub mod approvals;
 mod error;
 mod identity_key;
 pub mod journal;
@@ -21,6 +24,7 @@ pub mod ledger_key;
 mod lock;
 pub mod outbox;
 pub mod receipts;
+pub mod refusals;
 pub mod repair;
 pub mod studies;
 
@@ -35,9 +39,11 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, SqliteConnection};
 use tokio::sync::{Mutex, MutexGuard};
 
+pub use approvals::{Decision, Look, OfferedStudy};
 pub use error::StoreError;
 pub use ledger::SiteLedger;
 pub use outbox::{StoredUpdate, TaskKey};
+pub use refusals::RefusalRow;
 pub use studies::EnrolledStudy;
 
 use journal::Journal;
@@ -114,6 +120,42 @@ impl Store {
         }
         let connection = connect(SqliteConnectOptions::new().filename(&path).read_only(true), &path).await?;
         Ok(Self { connection: Mutex::new(connection), folder: None, signer: None, _lock: None })
+    }
+
+    /// Opens the state folder to write decisions, also while an agent runs. It takes no lock and must touch no other table.
+    ///
+    /// # Errors
+    /// There is no database, it cannot be opened, or an agent of this version has not yet brought it up to date.
+    pub async fn open_for_decisions(folder: &Path) -> Result<Self, StoreError> {
+        let path = folder.join(DATABASE_FILE);
+        if !path.is_file() {
+            return Err(StoreError::Missing { path });
+        }
+        let connection = connect(SqliteConnectOptions::new().filename(&path), &path).await?;
+        let store = Self { connection: Mutex::new(connection), folder: None, signer: None, _lock: None };
+        store.require_approvals().await?;
+        Ok(store)
+    }
+
+    /// Whether the database knows approvals.
+    ///
+    /// # Errors
+    /// [`StoreError::Outdated`] when an agent of this version has not run on it yet.
+    pub async fn require_approvals(&self) -> Result<(), StoreError> {
+        let mut connection = self.connection().await;
+        let table = sqlx::query("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'decision'");
+        match table.fetch_optional(&mut *connection).await? {
+            Some(_) => Ok(()),
+            None => Err(StoreError::Outdated),
+        }
+    }
+
+    /// Process id of the agent that holds a state folder, `unknown` if it cannot be read; `None` if no agent runs.
+    ///
+    /// # Errors
+    /// The lock file cannot be opened.
+    pub fn agent_of(folder: &Path) -> Result<Option<String>, StoreError> {
+        lock::holder_of(folder)
     }
 
     /// A state that ends with the process, for simulations and tests: the same statements, no file.

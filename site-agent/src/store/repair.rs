@@ -233,7 +233,7 @@ impl Store {
     pub(crate) async fn is_given_up(&self, entry: &LedgerEntry) -> Result<bool, StoreError> {
         let mut connection = self.connection().await;
         let found: Option<i64> =
-            sqlx::query_scalar("SELECT 1 FROM decision WHERE kind = $1 AND subject = $2 LIMIT 1")
+            sqlx::query_scalar("SELECT 1 FROM ledger_decision WHERE kind = $1 AND subject = $2 LIMIT 1")
                 .bind(DecisionKind::LostEntry.as_str())
                 .bind(entry.hash().to_string())
                 .fetch_optional(&mut *connection)
@@ -244,13 +244,15 @@ impl Store {
     /// Subject of the newest decision of a kind whose subjects are numbers.
     pub(super) async fn newest_decision(&self, kind: DecisionKind) -> Result<Option<u64>, StoreError> {
         let mut connection = self.connection().await;
-        let subject: Option<String> =
-            sqlx::query_scalar("SELECT subject FROM decision WHERE kind = $1 ORDER BY id DESC LIMIT 1")
-                .bind(kind.as_str())
-                .fetch_optional(&mut *connection)
-                .await?;
-        let parse =
-            |text: String| text.parse().map_err(|_| StoreError::damaged("decision.subject", "no number"));
+        let subject: Option<String> = sqlx::query_scalar(
+            "SELECT subject FROM ledger_decision WHERE kind = $1 ORDER BY id DESC LIMIT 1",
+        )
+        .bind(kind.as_str())
+        .fetch_optional(&mut *connection)
+        .await?;
+        let parse = |text: String| {
+            text.parse().map_err(|_| StoreError::damaged("ledger_decision.subject", "no number"))
+        };
         subject.map(parse).transpose()
     }
 
@@ -263,7 +265,7 @@ impl Store {
         let mut connection = self.connection().await;
         let mut transaction = connection.begin().await?;
         sqlx::query(
-            "INSERT INTO decision (kind, subject, reason, decided_by, decided_ms) VALUES ($1, $2, $3, $4, $5)",
+            "INSERT INTO ledger_decision (kind, subject, reason, decided_by, decided_ms) VALUES ($1, $2, $3, $4, $5)",
         )
         .bind(kind.as_str())
         .bind(subject)

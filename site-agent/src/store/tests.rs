@@ -205,8 +205,12 @@ async fn a_permission_is_void_after_another_charge() {
     let policy = crate::policy::Policy::new(crate::testing::limits(), crate::policy::Purpose::Production);
     let mut budget = crate::policy::Budget::new(Arc::default());
     let mut ledger = SiteLedger::open(Arc::clone(&store)).await.unwrap();
-    let first = policy.permit_release(&request, ledger.entries(), &[], &mut budget).unwrap();
-    let second = policy.permit_release(&request, ledger.entries(), &[], &mut budget).unwrap();
+    let first = policy
+        .permit_release(&request, ledger.entries(), &crate::policy::Past::default(), &mut budget)
+        .unwrap();
+    let second = policy
+        .permit_release(&request, ledger.entries(), &crate::policy::Past::default(), &mut budget)
+        .unwrap();
     let id = crate::RandomSource::Os.update_id().unwrap();
     let charges = ledger.charge(first, id, NOW_MS).await.unwrap();
     assert_eq!(charges.len(), 1);
@@ -230,7 +234,9 @@ async fn a_clock_set_back_a_little_is_tolerated_and_far_is_refused() {
             data: session.identity(),
             units: 40,
         };
-        let permit = policy.permit_release(&request, ledger.entries(), &[], &mut budget).unwrap();
+        let permit = policy
+            .permit_release(&request, ledger.entries(), &crate::policy::Past::default(), &mut budget)
+            .unwrap();
         let id = crate::RandomSource::Os.update_id().unwrap();
         assert_eq!(ledger.charge(permit, id, now_ms).await.is_ok(), charged);
     }

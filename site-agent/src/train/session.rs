@@ -14,7 +14,7 @@ use crate::data::identity::{DataIdentity, DeclaredIdentity, IdentityKey};
 use crate::data::source::Records;
 use crate::data::{DataSource, Dataset, Units};
 use crate::imputer::cache::{CacheKey, ImputationCache};
-use crate::imputer::{ImputerInput, ImputerProvider};
+use crate::imputer::{Imputer, ImputerError, ImputerInput, ImputerProvider};
 
 /// Everything that is computed once per study. Has no `Debug`: it holds patients' values.
 pub struct Session {
@@ -27,6 +27,7 @@ pub struct Session {
     labels: Vec<f32>,
     real: Option<View<f32>>,
     public: Option<View<f32>>,
+    support_listed: bool,
 }
 
 /// What a session is made from.
@@ -63,7 +64,13 @@ impl Session {
         let encoder = Encoder::new(&study.schema, &study.model)?;
         let model = Model::new(&study.model, encoder.input_shape())?;
         let dataset = sources.source.read(&Records::Train, study)?;
-        let public = public_view(&document, &encoder, &dataset, sources)?;
+        let imputer = match study.fusion.mode {
+            Mode::NonPrivate => None,
+            _ => sources.imputers.find(&document)?,
+        };
+        let support_listed = check_support(imputer.as_deref(), dataset.units())?;
+        let imputed = imputer.map(|imputer| imputed(imputer.as_ref(), &document, &dataset, sources));
+        let public = public_view(&document, &encoder, &dataset, imputed.transpose()?)?;
         let real = match study.fusion.mode.has_private_part() {
             true => Some(encoder.real(dataset.public(), dataset.sensitive())?),
             false => None,
@@ -78,6 +85,7 @@ impl Session {
             model,
             real,
             public,
+            support_listed,
         })
     }
 
@@ -128,6 +136,11 @@ impl Session {
         &self.units
     }
 
+    /// Whether the imputer's file lists whom it was fitted on, and none of them is here.
+    pub fn support_listed(&self) -> bool {
+        self.support_listed
+    }
+
     /// Number of training records.
     pub fn records(&self) -> usize {
         self.labels.len()
@@ -154,13 +167,13 @@ fn public_view(
     document: &StudyDocument,
     encoder: &Encoder,
     dataset: &Dataset,
-    sources: &SessionSources,
+    imputed: Option<ImputedFeatures>,
 ) -> Result<Option<View<f32>>, TrainError> {
     let study = document.study();
     if study.fusion.mode == Mode::NonPrivate {
         return Ok(Some(encoder.real(dataset.public(), dataset.sensitive())?));
     }
-    if let Some(imputed) = imputed(document, dataset, sources)? {
+    if let Some(imputed) = imputed {
         return Ok(Some(encoder.hybrid(dataset.public(), &imputed)?));
     }
     if study.fusion.mode.has_public_part() {
@@ -182,20 +195,29 @@ fn public_features_alone(encoder: &Encoder, public: &PublicFeatures) -> Result<V
     Ok(View { dense: dense.as_standard_layout().into_owned(), bins: Array2::zeros((rows, shape.bins.len())) })
 }
 
+/// Whether the imputer lists its support patients and the site can compare; refused where it shares one.
+fn check_support(imputer: Option<&dyn Imputer>, units: &Units) -> Result<bool, TrainError> {
+    let list = imputer.map_or(Ok(None), Imputer::support)?;
+    let Some(list) = list.filter(|_| units.have_ids()) else { return Ok(false) };
+    let shared = (0..units.count()).filter_map(|unit| units.id(unit)).filter(|id| list.contains(id)).count();
+    if shared > 0 {
+        return Err(ImputerError::SupportOverlap { units: shared }.into());
+    }
+    Ok(true)
+}
+
 fn imputed(
+    imputer: &dyn Imputer,
     document: &StudyDocument,
     dataset: &Dataset,
     sources: &SessionSources,
-) -> Result<Option<ImputedFeatures>, TrainError> {
-    let Some(imputer) = sources.imputers.find(document)? else {
-        return Ok(None);
-    };
+) -> Result<ImputedFeatures, TrainError> {
     let schema = &document.study().schema;
     let key = imputer.cache_key().map(|imputer| CacheKey::new(imputer, dataset.digest(), schema));
     let cache = sources.cache.as_ref().zip(key);
     if let Some(imputed) = cache.and_then(|(cache, key)| cache.load(key, schema, dataset.records())) {
         tracing::info!(records = imputed.rows(), "imputed values taken from the cache");
-        return Ok(Some(imputed));
+        return Ok(imputed);
     }
     let imputed =
         imputer.impute(&ImputerInput { schema, public: dataset.public(), units: dataset.units() })?;
@@ -206,5 +228,5 @@ fn imputed(
         // Without the cache the next start takes longer and nothing else.
         tracing::warn!(%error, "imputed values could not be cached");
     }
-    Ok(Some(imputed))
+    Ok(imputed)
 }

@@ -25,6 +25,11 @@ pub type Connecting<'a> = Pin<Box<dyn Future<Output = Result<Channel, ConnectErr
 pub trait Connector: Send + Sync {
     /// Opens a connection.
     fn connect(&self) -> Connecting<'_>;
+
+    /// Whether nothing that is sent leaves this process.
+    fn is_in_process(&self) -> bool {
+        false
+    }
 }
 
 /// Mutually authenticated TLS 1.3.
@@ -57,5 +62,9 @@ pub struct InProcess {
 impl Connector for InProcess {
     fn connect(&self) -> Connecting<'_> {
         Box::pin(async move { Ok(self.connector.channel(self.identity.clone())) })
+    }
+
+    fn is_in_process(&self) -> bool {
+        true
     }
 }

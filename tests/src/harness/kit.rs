@@ -4,8 +4,45 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
+use fusiondp_protocol::study::Study;
+
 use super::HarnessError;
-use super::toml_text::TomlText;
+use super::toml_text::{SAMPLE_STUDY, TomlText};
+
+/// What a site lets studies call public, and whom it counts as one patient.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicColumns {
+    /// Public columns and labels.
+    pub columns: Vec<String>,
+    /// The column that names the patient; `None`: every record is a patient of its own.
+    pub unit: Option<String>,
+}
+
+impl PublicColumns {
+    /// Exactly what a study asks for.
+    ///
+    /// # Errors
+    /// When the text is no study.
+    pub fn of_study(study: &str) -> Result<Self, HarnessError> {
+        let study = Study::parse(study).map_err(|e| HarnessError::form("study", e))?;
+        let columns = study.schema.public().chain(study.schema.label());
+        Ok(Self {
+            columns: columns.map(|column| column.name.clone()).collect(),
+            unit: study.privacy.unit_column,
+        })
+    }
+
+    /// What the sample study asks for, whose columns all cohorts of the tests have.
+    ///
+    /// # Panics
+    /// When the sample is no study, which its own tests refuse.
+    #[must_use]
+    pub fn of_sample() -> Self {
+        // Unwrap safety: a test of the protocol reads the sample.
+        #[allow(clippy::unwrap_used)]
+        Self::of_study(SAMPLE_STUDY).unwrap()
+    }
+}
 
 /// Limits that a site sets for itself.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -16,12 +53,14 @@ pub struct Policy {
     pub max_epsilon_zero_out: f64,
     /// Whether metrics may leave the site.
     pub allow_metrics: bool,
+    /// Whether studies within the limits run without anybody's approval.
+    pub automatic: bool,
 }
 
 impl Default for Policy {
     /// Enough for any study of the tests; metrics allowed.
     fn default() -> Self {
-        Self { max_epsilon_replace: 20.0, max_epsilon_zero_out: 20.0, allow_metrics: true }
+        Self { max_epsilon_replace: 20.0, max_epsilon_zero_out: 20.0, allow_metrics: true, automatic: true }
     }
 }
 
@@ -38,6 +77,8 @@ pub struct SiteSetup {
     pub precomputed: Option<PathBuf>,
     /// Limits.
     pub policy: Policy,
+    /// Columns that studies may call public.
+    pub public: PublicColumns,
 }
 
 impl SiteSetup {
@@ -51,6 +92,7 @@ impl SiteSetup {
             cohorts: cohorts.map(str::to_owned).collect(),
             precomputed: None,
             policy: Policy::default(),
+            public: PublicColumns::of_sample(),
         }
     }
 }
@@ -106,6 +148,12 @@ pub fn configure_site(site_toml: &Path, site: &SiteSetup, imputers: &Path) -> Re
     config.set("policy", "max_epsilon_zero_out", site.policy.max_epsilon_zero_out)?;
     config.set("policy", "allow_public_gradient", true)?;
     config.set("policy", "allow_metrics", site.policy.allow_metrics)?;
+    config.set("policy", "public_columns", site.public.columns.clone())?;
+    match &site.public.unit {
+        Some(column) => config.set("policy", "unit_column", column.as_str())?,
+        None => config.set("policy", "unit_column", false)?,
+    }
+    config.set("policy", "approval", if site.policy.automatic { "automatic" } else { "by-hand" })?;
     fs::write(site_toml, config.text()).map_err(HarnessError::io(site_toml))
 }
 
@@ -143,6 +191,8 @@ mod tests {
         let table: Table = fs::read_to_string(&file).unwrap().parse().unwrap();
         assert_eq!(table["policy"]["min_units"].as_integer(), Some(3));
         assert_eq!(table["policy"]["allow_metrics"].as_bool(), Some(true));
+        assert_eq!(table["policy"]["approval"].as_str(), Some("automatic"));
+        assert_eq!(table["policy"]["public_columns"].as_array().unwrap().len(), 31);
         assert!(table["data"]["cohorts"]["val"].as_str().unwrap().ends_with("/val.csv"));
         assert!(table["imputer"]["dir"].as_str().unwrap().starts_with('/'));
     }

@@ -24,5 +24,5 @@ pub mod toml_text;
 pub use command::{CommandLine, binary, both_streams};
 pub use error::HarnessError;
 pub use federation::{Federation, FederationOptions};
-pub use kit::{Policy, SiteSetup};
+pub use kit::{Policy, PublicColumns, SiteSetup};
 pub use process::Process;

@@ -247,10 +247,11 @@ impl SiteRun {
             data: self.session.identity(),
             units: self.session.units().count() as u64,
         };
-        let charged = self.ledger.events(request.data.digest);
-        let permit = policy.permit_release(&request, self.ledger.entries(), &charged, &mut self.budget)?;
+        let (entries, study, now_ms) = (self.ledger.entries(), request.document.id(), u64::from(task.round));
+        let past = Past::of(entries, request.data.digest, study.as_str(), now_ms);
+        let permit = policy.permit_release(&request, entries, &past, &mut self.budget)?;
         let update_id = self.random.update_id()?;
-        Ok(runtime.block_on(self.ledger.charge(permit, update_id, u64::from(task.round)))?)
+        Ok(runtime.block_on(self.ledger.charge(permit, update_id, now_ms))?)
     }
 
     fn contribution(&self, output: &RoundOutput) -> Result<SiteContribution, CellError> {

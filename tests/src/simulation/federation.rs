@@ -20,8 +20,8 @@ use fusiondp_site_agent::agent::{SiteAgent, SiteParts, SiteSettings};
 use fusiondp_site_agent::data::CsvSource;
 use fusiondp_site_agent::imputer::runtime::RuntimeLookup;
 use fusiondp_site_agent::imputer::{ImputerProvider, ProviderSettings};
-use fusiondp_site_agent::policy::limits::EpsilonLimit;
-use fusiondp_site_agent::policy::{EpsilonMeter, PolicyLimits, Purpose};
+use fusiondp_site_agent::policy::limits::{EpsilonLimit, EpsilonLimits};
+use fusiondp_site_agent::policy::{Approval, EpsilonMeter, PolicyLimits, Purpose, UnitColumn};
 use fusiondp_site_agent::random::RandomSource;
 use fusiondp_site_agent::store::Store as SiteStore;
 use fusiondp_site_agent::transport::InProcess;
@@ -288,8 +288,13 @@ pub(crate) fn everything_allowed(study: &Study) -> Result<PolicyLimits, Simulati
         min_units: 1,
         allow_public_gradient: true,
         allow_metrics: true,
-        public_columns: None,
-        unit_column: None,
+        per_study: EpsilonLimits::default(),
+        per_year: EpsilonLimits::default(),
+        public_columns: study.schema.public().chain(study.schema.label()).map(|c| c.name.clone()).collect(),
+        unit_column: UnitColumn::EveryRecord,
+        allowed_imputers: None,
+        require_support_ids: false,
+        approval: Approval::Automatic,
     })
 }
 

@@ -17,12 +17,12 @@ use fusiondp_runtime::{PeerIdentity, Role, Shutdown, SystemClock};
 use fusiondp_site_agent::data::CsvSource;
 use fusiondp_site_agent::imputer::{ImputerProvider, ProviderSettings};
 use fusiondp_site_agent::policy::limits::EpsilonLimit;
-use fusiondp_site_agent::policy::{PolicyLimits, Purpose};
+use fusiondp_site_agent::policy::{Approval, PolicyLimits, Purpose, UnitColumn};
 use fusiondp_site_agent::store::Store;
 use fusiondp_site_agent::transport::InProcess;
 use fusiondp_site_agent::workers::Workers;
 use fusiondp_site_agent::{RandomSource, SiteAgent, SiteParts, SiteSettings};
-use fusiondp_tests::harness::small;
+use fusiondp_tests::harness::{PublicColumns, small};
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -161,8 +161,13 @@ async fn agent(folder: &Path, connector: MemoryConnector, shutdown: Shutdown) ->
         min_units: 1,
         allow_public_gradient: true,
         allow_metrics: true,
-        public_columns: None,
-        unit_column: None,
+        per_study: Default::default(),
+        per_year: Default::default(),
+        public_columns: PublicColumns::of_sample().columns,
+        unit_column: UnitColumn::EveryRecord,
+        allowed_imputers: None,
+        require_support_ids: false,
+        approval: Approval::Automatic,
     };
     let store = Arc::new(Store::in_memory().await.unwrap());
     let imputers = ImputerProvider::new(ProviderSettings::default(), Purpose::Production, clock.clone());

@@ -1,6 +1,6 @@
 //! Why a study was refused. Every message names section, field, value and remedy.
 
-use fusiondp_dp::Epsilon;
+use fusiondp_dp::{Delta, Epsilon};
 use fusiondp_learn::encode::EncodeError;
 use fusiondp_learn::model::ModelError;
 use fusiondp_learn::schema::SchemaError;
@@ -44,6 +44,62 @@ pub enum StudyError {
         offered: StudyId,
         /// Id of the document.
         derived: StudyId,
+    },
+
+    /// A sensitivity of somebody's own.
+    #[error(
+        "{path} is no setting: sensitivity follows from [privacy] clip_norm, which every unit's gradient is clipped to; remove the \
+         field, and lower clip_norm for a lower sensitivity"
+    )]
+    SensitivityGiven {
+        /// Path of the field.
+        path: String,
+    },
+    /// A seed of what has to be secret.
+    #[error(
+        "{path} is no setting: secret samples and noise come from the operating system and can be repeated by nobody; remove the \
+         field ([training] initialization_seed is the seed of the first model)"
+    )]
+    SeedGiven {
+        /// Path of the field.
+        path: String,
+    },
+    /// A transform with something in it that is not declared.
+    #[error(
+        "{path}: {problem}; a transform is declared in the study and nothing of it is fitted, for that would read the values it \
+         protects: write center, scale and edges as numbers"
+    )]
+    TransformNotDeclared {
+        /// Path of the transform.
+        path: String,
+        /// What the reader says.
+        problem: String,
+    },
+    /// A target under one relation or another.
+    #[error(
+        "[privacy] target names another thing than one relation; a guarantee under one relation or another is none under either: \
+         choose relation = \"replace\" or relation = \"zero_out\", and the other is reported too"
+    )]
+    RelationChoice,
+    /// A private part without noise.
+    #[error(
+        "[privacy] target noise_multiplier = {noise_multiplier} adds no noise and protects nobody; use a multiplier above 0, or a \
+         target epsilon"
+    )]
+    NoNoise {
+        /// As given.
+        noise_multiplier: f64,
+    },
+    /// Delta that permits to publish a whole record, however many sites join.
+    #[error(
+        "[privacy] delta = {delta} is above 1/N for a study of {units} privacy units, the fewest that may take part; lower it to at \
+         most {}, better far below one over all patients", 1.0 / f64::from(*units)
+    )]
+    DeltaAboveUnits {
+        /// Delta of the study.
+        delta: Delta,
+        /// Fewest units: those of an expected sample, and one per site.
+        units: u32,
     },
 
     /// A number or a text out of its range.

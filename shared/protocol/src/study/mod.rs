@@ -24,6 +24,7 @@ mod evaluation;
 mod federation;
 mod fusion;
 mod imputer;
+mod misuse;
 mod privacy;
 mod range;
 mod training;
@@ -87,14 +88,16 @@ impl Study {
     /// Reads a study and validates it.
     ///
     /// # Errors
-    /// [`StudyError::Syntax`] for what is no study document, with the path of the field; else what
+    /// [`StudyError::Syntax`] for what is no study document, with the path of the field, or the misuse behind it; else what
     /// [`Study::validate`] finds.
     pub fn parse(toml: &str) -> Result<Study, StudyError> {
         let deserializer =
             toml::Deserializer::parse(toml).map_err(|source| StudyError::syntax(toml, "", source))?;
         let study: Study = serde_path_to_error::deserialize(deserializer).map_err(|error| {
             let path = error.path().to_string();
-            StudyError::syntax(toml, &path, error.into_inner())
+            let source = error.into_inner();
+            let misuse = misuse::explain(toml, &path, source.message());
+            misuse.unwrap_or_else(|| StudyError::syntax(toml, &path, source))
         })?;
         study.validate()?;
         Ok(study)

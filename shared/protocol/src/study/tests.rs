@@ -136,19 +136,59 @@ fn a_target_is_one_thing() {
         "{ epsilon = 1.0 }",
         "{ relation = \"replace\" }",
         "{ epsilon = 1.0, relation = \"replace\", noise_multiplier = 1.0 }",
-        "{ noise_multiplier = 0.0 }",
         "{ epsilon = -1.0, relation = \"replace\" }",
-        "{ epsilon = 1.0, relation = \"add-remove\" }",
         "{}",
     ] {
         let edits = [(TARGET, &format!("target = {target}") as &str)];
         refused!(MLP, &edits, StudyError::Syntax { .. });
+    }
+    for target in ["{ noise_multiplier = 0.0 }", "{ noise_multiplier = 0 }", "{ noise_multiplier = -1.5 }"] {
+        let edits = [(TARGET, &format!("target = {target}") as &str)];
+        refused!(MLP, &edits, StudyError::NoNoise { .. });
+    }
+    for target in [
+        "{ epsilon = 1.0, relation = \"add-remove\" }",
+        "{ epsilon = 1.0, relation = [\"replace\", \"zero_out\"] }",
+        "{ epsilon = 1.0, relation = { or = [\"replace\", \"zero_out\"] } }",
+        "[{ epsilon = 1.0, relation = \"replace\" }]",
+    ] {
+        let edits = [(TARGET, &format!("target = {target}") as &str)];
+        refused!(MLP, &edits, StudyError::RelationChoice);
     }
     for target in ["0.0", "inf", "\"infinity\""] {
         let edits = [("epsilon = 1.0", &format!("epsilon = {target}") as &str)];
         refused!(MLP, &edits, StudyError::TargetEpsilon { .. });
     }
     parse_edited(MLP, &[(TARGET, "target = { noise_multiplier = 1.05 }")]).unwrap();
+}
+
+#[test]
+fn what_must_not_be_set_is_refused_by_name_wherever_it_stands() {
+    let sensitivity = [("[fusion]", "[fusion]\nsensitivity = 1.0")];
+    let message = refused!(MLP, &sensitivity, StudyError::SensitivityGiven { .. });
+    assert!(message.starts_with("fusion.sensitivity"), "{message}");
+    let column = [("name = \"s\", role", "name = \"s\", l1_sensitivity = 2, role")];
+    let message = refused!(MLP, &column, StudyError::SensitivityGiven { .. });
+    assert!(message.starts_with("schema.columns[3].l1_sensitivity"), "{message}");
+    let message = refused!(MLP, &[("[model]", "[model]\nSeed = 1")], StudyError::SeedGiven { .. });
+    assert!(message.starts_with("model.Seed"), "{message}");
+    parse_edited(MLP, &[("[training]", "[training]\ninitialization_seed = 3")]).unwrap();
+    for transform in ["{ type = \"standardize\" }", "{ type = \"bins\", quantiles = 4 }", "\"fit\""] {
+        let edit = format!("transform = {transform}");
+        let edits = [("transform = { type = \"bins\", edges = [0.5] }", &edit[..])];
+        refused!(MLP, &edits, StudyError::TransformNotDeclared { .. });
+    }
+}
+
+#[test]
+fn delta_is_at_most_one_over_the_fewest_units_of_a_study() {
+    let message =
+        refused!(MLP, &[("delta = 1e-5", "delta = 0.07")], StudyError::DeltaAboveUnits { units: 16, .. });
+    assert!(message.contains("0.0625"), "{message}");
+    parse_edited(MLP, &[("delta = 1e-5", "delta = 0.0625")]).unwrap();
+    let all =
+        [("expected_batch_size = 16", "expected_batch_size = \"all\""), ("delta = 1e-5", "delta = 0.6")];
+    refused!(MLP, &all, StudyError::DeltaAboveUnits { units: 2, .. });
 }
 
 #[test]

@@ -9,7 +9,7 @@ use fusiondp_learn::schema::{Role, Schema};
 use fusiondp_learn::server::PosteriorSpec;
 
 use super::range::{Check, within};
-use super::{ImputerSpec, Mode, Study, StudyError, Training};
+use super::{BatchSize, ImputerSpec, Mode, Study, StudyError, Training};
 
 impl Study {
     /// Checks the sections one by one and against each other.
@@ -29,6 +29,7 @@ impl Study {
         self.validate_batches_and_warmup()?;
         self.validate_optimizers()?;
         self.federation.validate()?;
+        self.validate_delta()?;
         self.evaluation.validate()
     }
 
@@ -154,6 +155,19 @@ impl Study {
         }
         if mode.has_private_part() && warmup >= training.rounds {
             return Err(StudyError::WarmupAboveRounds { warmup, rounds: training.rounds });
+        }
+        Ok(())
+    }
+
+    /// An expected sample is no larger than all units, and every site has one; how many there are, enrollment tells.
+    fn validate_delta(&self) -> Check {
+        let sample = match self.training.expected_batch_size {
+            BatchSize::Expected(units) => units,
+            BatchSize::All => 1,
+        };
+        let (delta, units) = (self.privacy.delta, sample.max(self.federation.min_sites));
+        if delta.get() > 1.0 / f64::from(units) {
+            return Err(StudyError::DeltaAboveUnits { delta, units });
         }
         Ok(())
     }

@@ -344,7 +344,7 @@ async fn enrolment_is_declined_by_policy_data_and_imputer() {
     for (edit, expected, named) in [
         (spoil_cell as fn(&Path), ProblemType::DataError, "line 2"),
         (spoil_header, ProblemType::SchemaMismatch, "\"s\""),
-        (spoil_imputed, ProblemType::DataError, "imputed.csv"),
+        (spoil_imputed, ProblemType::DataError, "imputed values"),
     ] {
         let bench = Bench::new(&[]);
         edit(bench.folder.path());
@@ -506,3 +506,5 @@ async fn an_agent_ends_promptly_when_told_to() {
     // Its state folder is free again.
     Store::open(&bench.state()).await.unwrap();
 }
+
+mod approval;

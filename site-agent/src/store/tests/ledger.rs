@@ -170,7 +170,7 @@ async fn a_lost_journal_needs_a_decision() {
     let nothing = site.open().await.accept_journal(&DECISION).await.unwrap_err();
     assert!(matches!(nothing, RepairError::NothingToDecide(_)), "{nothing}");
     let store = site.open().await;
-    for statement in ["DELETE FROM decision", "UPDATE decision SET reason = 'other'"] {
+    for statement in ["DELETE FROM ledger_decision", "UPDATE ledger_decision SET reason = 'other'"] {
         assert!(sqlx::query(statement).execute(&mut *store.connection().await).await.is_err(), "{statement}");
     }
 }

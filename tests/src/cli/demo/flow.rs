@@ -14,7 +14,8 @@ use super::data::DemoData;
 use super::{data, folder, summary};
 use crate::harness::federation::COORDINATOR;
 use crate::harness::toml_text::{SAMPLE_STUDY, TomlText};
-use crate::harness::{CommandLine, Federation, FederationOptions, SiteSetup};
+use crate::harness::{CommandLine, Federation, FederationOptions, PublicColumns, SiteSetup};
+use crate::split::SiteFolder;
 
 /// What the demo is told.
 #[derive(Debug, Clone)]
@@ -46,11 +47,15 @@ pub(super) async fn run(options: DemoOptions) -> anyhow::Result<()> {
     folder::start_clean(&options.run)?;
     folder::start_clean(&options.out)?;
     let data = data::prepare(&options)?;
-    let setups = data.sites.iter().map(|site| SiteSetup::new(&site.site, &site.folder)).collect();
+    let text = study_text(&options)?;
+    let public = PublicColumns::of_study(&text)?;
+    let setup =
+        |site: &SiteFolder| SiteSetup { public: public.clone(), ..SiteSetup::new(&site.site, &site.folder) };
+    let setups = data.sites.iter().map(setup).collect();
     heading("Provision: a certificate and a folder for everybody")?;
     let federation_options = FederationOptions { name: "demo".to_owned(), port: options.port, echo: true };
     let mut federation = Federation::provision(&options.run, setups, federation_options).await?;
-    let study = prepare_study(&options, &data, &federation).await?;
+    let study = prepare_study(&options, &data, &federation, &text).await?;
     heading("Start the coordinator and one agent per site")?;
     federation.start_coordinator().await?;
     for site in &data.sites {
@@ -75,17 +80,21 @@ fn heading(text: &str) -> Result<(), OutputError> {
     outln!("\n== {text}")
 }
 
+fn study_text(options: &DemoOptions) -> anyhow::Result<String> {
+    match &options.study {
+        Some(path) => fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display())),
+        None => Ok(SAMPLE_STUDY.to_owned()),
+    }
+}
+
 /// Fits the imputer and writes the study with its digest.
 async fn prepare_study(
     options: &DemoOptions,
     data: &DemoData,
     federation: &Federation,
+    text: &str,
 ) -> anyhow::Result<PathBuf> {
-    let text = match &options.study {
-        Some(path) => fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?,
-        None => SAMPLE_STUDY.to_owned(),
-    };
-    let mut study = TomlText::new(&text);
+    let mut study = TomlText::new(text);
     study.set("training", "initialization_seed", options.seed.cast_signed())?;
     study.set("federation", "min_sites", (options.sites as i64).min(2))?;
     if let Some(rounds) = options.rounds {

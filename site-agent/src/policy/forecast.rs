@@ -1,0 +1,139 @@
+//! What a study would cost this site, for whoever has to approve it.
+//!
+//! Noise and sampling probability of a study follow from the number of patients of all sites, which nobody knows before
+//! enrollment has closed. The forecast takes the site as if it were alone. With more sites both figures are lower; the
+//! agent recomputes the plan when it stands and stops at its limits, whatever the forecast said.
+
+use std::num::NonZeroU32;
+
+use fusiondp_dp::{
+    AccountantError, DpEvent, Epsilon, NeighboringRelation, NoiseMultiplier, ParameterError,
+    SamplingProbability, calibrate_noise,
+};
+use fusiondp_protocol::study::{BatchSize, PrivacyTarget, Study};
+
+use super::meter::{EpsilonMeter, Spent, StepCounts};
+use super::{Past, PolicyLimits, Scope};
+
+/// Figures of a study as if this site were alone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Forecast {
+    /// Noise deviation over the clip norm.
+    pub noise_multiplier: NoiseMultiplier,
+    /// Probability with which a unit enters the sample of one step.
+    pub sampling_probability: SamplingProbability,
+    /// Private steps of the whole study.
+    pub steps: u64,
+    /// The study alone at its own delta.
+    pub study: Spent,
+    /// What counts against each limit, at the policy's delta.
+    pub limits: Vec<ForecastLine>,
+}
+
+/// One limit, or one figure that nothing limits.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ForecastLine {
+    /// What is counted.
+    pub scope: Scope,
+    /// Under which relation.
+    pub relation: NeighboringRelation,
+    /// Spent so far.
+    pub spent: Epsilon,
+    /// Spent when the study has ended, or so far where there is no study to come.
+    pub then: Epsilon,
+    /// The limit; `None` where nothing binds.
+    pub limit: Option<Epsilon>,
+}
+
+/// No forecast can be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ForecastError {
+    /// A figure is out of range.
+    #[error(transparent)]
+    Parameter(#[from] ParameterError),
+    /// The accountant refuses.
+    #[error(transparent)]
+    Accountant(#[from] AccountantError),
+}
+
+impl Forecast {
+    /// The forecast for a site of `units` privacy units; `None` for a study without a private part. CPU work of up to
+    /// seconds.
+    ///
+    /// # Errors
+    /// Whatever the accountant refuses.
+    pub fn of(
+        study: &Study,
+        units: u64,
+        past: &Past,
+        limits: &PolicyLimits,
+        meter: &EpsilonMeter,
+    ) -> Result<Option<Self>, ForecastError> {
+        let rounds = study.training.rounds.saturating_sub(study.warmup_rounds());
+        let Some(steps) = NonZeroU32::new(rounds.saturating_mul(study.training.local_steps)) else {
+            return Ok(None);
+        };
+        let sampling_probability = sampling_probability(study, units)?;
+        let noise_multiplier = noise(study, sampling_probability, steps)?;
+        let event = DpEvent::PoissonSampledGaussian { noise_multiplier, sampling_probability, steps };
+        let alone = StepCounts::of(&[event]);
+        Ok(Some(Self {
+            noise_multiplier,
+            sampling_probability,
+            steps: u64::from(steps.get()),
+            study: meter.spent(&alone, study.privacy.delta)?,
+            limits: lines(past, Some(&event), limits, meter)?,
+        }))
+    }
+}
+
+/// Every scope under both relations: spent so far, and with `event` on top.
+///
+/// # Errors
+/// Whatever the accountant refuses.
+pub fn lines(
+    past: &Past,
+    event: Option<&DpEvent>,
+    limits: &PolicyLimits,
+    meter: &EpsilonMeter,
+) -> Result<Vec<ForecastLine>, AccountantError> {
+    let mut lines = Vec::new();
+    for scope in Scope::ALL {
+        let mut after = past.in_scope(scope).clone();
+        if let Some(event) = event {
+            after.add(event, u64::from(event.steps().get()));
+        }
+        for relation in NeighboringRelation::ALL {
+            lines.push(ForecastLine {
+                scope,
+                relation,
+                spent: meter.epsilon(past.in_scope(scope), limits.delta, relation)?,
+                then: meter.epsilon(&after, limits.delta, relation)?,
+                limit: limits.max_epsilon(scope, relation),
+            });
+        }
+    }
+    Ok(lines)
+}
+
+fn sampling_probability(study: &Study, units: u64) -> Result<SamplingProbability, ParameterError> {
+    SamplingProbability::new(match study.training.expected_batch_size {
+        BatchSize::All => 1.0,
+        BatchSize::Expected(expected) => (f64::from(expected) / units.max(1) as f64).min(1.0),
+    })
+}
+
+fn noise(
+    study: &Study,
+    q: SamplingProbability,
+    steps: NonZeroU32,
+) -> Result<NoiseMultiplier, AccountantError> {
+    match study.privacy.target {
+        PrivacyTarget::NoiseMultiplier { noise_multiplier } => Ok(noise_multiplier),
+        PrivacyTarget::Epsilon { epsilon, relation } => {
+            let overlap = study.federation.max_overlap.max(1);
+            let steps = NonZeroU32::new(steps.get().saturating_mul(overlap)).unwrap_or(steps);
+            calibrate_noise(epsilon, study.privacy.delta, relation, q, steps)
+        }
+    }
+}
