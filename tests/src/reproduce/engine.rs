@@ -20,7 +20,7 @@ use fusiondp_site_agent::data::CsvSource;
 use fusiondp_site_agent::data::identity::IdentityKey;
 use fusiondp_site_agent::imputer::runtime::RuntimeLookup;
 use fusiondp_site_agent::imputer::{ImputerProvider, ProviderSettings};
-use fusiondp_site_agent::policy::{Budget, EpsilonMeter, Policy, Purpose, ReleaseRequest, Spent};
+use fusiondp_site_agent::policy::{Budget, EpsilonMeter, Past, Policy, Purpose, ReleaseRequest, Spent};
 use fusiondp_site_agent::random::RandomSource;
 use fusiondp_site_agent::store::Store;
 use fusiondp_site_agent::store::ledger::SiteLedger;

@@ -297,7 +297,9 @@ async fn charge_at(
     };
     let policy = crate::policy::Policy::new(crate::testing::limits(), crate::policy::Purpose::Production);
     let mut budget = crate::policy::Budget::new(Arc::default());
-    let permit = policy.permit_release(&request, ledger.entries(), &[], &mut budget).unwrap();
+    let permit = policy
+        .permit_release(&request, ledger.entries(), &crate::policy::Past::default(), &mut budget)
+        .unwrap();
     let id = crate::RandomSource::Os.update_id().unwrap();
     ledger.charge(permit, id, now_ms).await.map(drop)
 }
