@@ -65,7 +65,7 @@ impl Store {
     /// program.
     pub async fn open(folder: &Path) -> Result<Self, StoreError> {
         create_private_folder(folder)?;
-        let lock = StateLock::take(folder)?;
+        let lock = StateLock::take(folder).await?;
         let path = folder.join(DATABASE_FILE);
         create_private(&path)?;
         let options = SqliteConnectOptions::new().filename(&path);

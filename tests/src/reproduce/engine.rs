@@ -20,7 +20,7 @@ use fusiondp_site_agent::data::CsvSource;
 use fusiondp_site_agent::data::identity::IdentityKey;
 use fusiondp_site_agent::imputer::runtime::RuntimeLookup;
 use fusiondp_site_agent::imputer::{ImputerProvider, ProviderSettings};
-use fusiondp_site_agent::policy::{Budget, EpsilonMeter, Policy, Purpose, ReleaseRequest, Spent};
+use fusiondp_site_agent::policy::{Budget, EpsilonMeter, Past, Policy, Purpose, ReleaseRequest, Spent};
 use fusiondp_site_agent::random::RandomSource;
 use fusiondp_site_agent::store::Store;
 use fusiondp_site_agent::store::ledger::SiteLedger;
@@ -247,10 +247,11 @@ impl SiteRun {
             data: self.session.identity(),
             units: self.session.units().count() as u64,
         };
-        let charged = self.ledger.events(request.data.digest);
-        let permit = policy.permit_release(&request, self.ledger.entries(), &charged, &mut self.budget)?;
+        let (entries, now_ms) = (self.ledger.entries(), u64::from(task.round));
+        let past = Past::of(entries, request.data.digest, request.document.id().as_str(), now_ms);
+        let permit = policy.permit_release(&request, entries, &past, &mut self.budget)?;
         let update_id = self.random.update_id()?;
-        Ok(runtime.block_on(self.ledger.charge(permit, update_id, u64::from(task.round)))?)
+        Ok(runtime.block_on(self.ledger.charge(permit, update_id, now_ms))?)
     }
 
     fn contribution(&self, output: &RoundOutput) -> Result<SiteContribution, CellError> {
