@@ -110,20 +110,19 @@ fn mode(study: &Study) -> String {
     let mode = study.fusion.mode;
     let meaning = match mode {
         Mode::DpSgd => "noised gradients of true values alone",
-        Mode::HybridOnly => "gradients of public and imputed values alone",
+        Mode::HybridOnly => "gradients without sensitive values alone",
         Mode::NonPrivate => "no protection",
-        _ => "gradients of public and imputed values, corrected by noised gradients of true ones",
+        _ => "gradients without sensitive values, and beside them noised gradients of true ones",
     };
     format!("{mode}: {meaning}")
 }
 
 fn unnoised(study: &Study) -> String {
-    if study.fusion.mode.has_public_part() {
-        "gradients computed from public columns, label and imputed values, in every round with a public part; number of patients and \
-         records"
-            .to_owned()
-    } else {
-        "number of patients and records".to_owned()
+    let sizes = "number of patients and records";
+    let imputed = if study.uses_imputer() { ", label and imputed values" } else { " and label" };
+    match study.fusion.mode.has_public_part() {
+        true => format!("gradients computed from public columns{imputed}; {sizes}"),
+        false => sizes.to_owned(),
     }
 }
 

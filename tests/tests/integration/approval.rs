@@ -112,7 +112,7 @@ async fn approve_first(federation: &mut Federation, first: &str) {
         "all sensitive values of each patient, named by column patient_id",
         "epsilon at most 1 under replace at delta 0.00001",
         "leaves without noise  gradients computed from public columns",
-        "200 patients",
+        " patients with ",
         "No other study was approved at this site before",
         "approved by A. Person",
     ] {
