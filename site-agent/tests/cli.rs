@@ -173,7 +173,7 @@ fn a_person_approves_and_rejects_and_status_says_who() {
     let status: serde_json::Value =
         serde_json::from_slice(&site(folder.path(), &["status", "--json"]).stdout).unwrap();
     assert_eq!(status["agent"]["running"], false);
-    let study = &status["studies"][0];
+    let study = status["studies"].as_array().unwrap().iter().find(|study| study["study"] == id[..]).unwrap();
     assert_eq!(
         (&study["state"], &study["decided_by"], &study["reason"]),
         (&"rejected".into(), &"B. Person".into(), &"no vote".into())

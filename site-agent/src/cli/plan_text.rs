@@ -52,7 +52,7 @@ pub(super) fn facts(
 pub(super) fn figures(study: &Study, forecast: &Forecast) -> String {
     let mut text = format!(
         "  {:WIDTH$}{:.4} of the clip norm, if this site were alone\n  {:WIDTH$}{:.6}, likewise; {} private steps\n  \
-         {:WIDTH$}epsilon {} under replace, {} under zero_out, at delta {}\n",
+         {:WIDTH$}epsilon about {} under replace, {} under zero_out, at delta {}\n",
         "noise",
         forecast.noise_multiplier.get(),
         "sampling probability",
@@ -64,7 +64,8 @@ pub(super) fn figures(study: &Study, forecast: &Forecast) -> String {
         study.privacy.delta,
     );
     text.push_str(
-        "  With more sites, sampling and noise are lower; the agent recomputes the plan and stops at its limits.\n",
+        "  With more sites, sampling and noise are lower. Epsilons are estimates, the worst of 1 to 64 times as many patients;\n  \
+         the agent recomputes the plan when it stands, and stops at its limits.\n",
     );
     text
 }
