@@ -119,3 +119,105 @@ fn a_wrong_command_line_is_exit_code_2_and_help_has_examples() {
         assert!(text(&help.stdout).contains("Example: fusiondp-site"), "{command:?}");
     }
 }
+
+/// A state folder that was offered a study.
+fn offered(folder: &Path, study: &str) -> fusiondp_protocol::StudyDocument {
+    use fusiondp_protocol::messages::EnrolmentOffer;
+    use fusiondp_site_agent::store::{Look, Store};
+    let document = fusiondp_protocol::StudyDocument::from_bytes(study.as_bytes()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let store = Store::open(&folder.join("state")).await.unwrap();
+        let offer = EnrolmentOffer::new(&document, 1_790_000_600_000);
+        store.record_offer(&offer, "consortium x", 1_790_000_000_000).await.unwrap();
+        let look = Look::Ready { units: 5_000, records: 5_000, data_set: fusiondp_dp::Digest::of(b"data") };
+        store.record_look(document.digest(), &look, 1_790_000_000_001).await.unwrap();
+    });
+    document
+}
+
+const SMALL: &str = include_str!("../../coordinator/tests/data/study.toml");
+
+/// A site on whose policy nothing of [`SMALL`] depends.
+fn open_site() -> tempfile::TempDir {
+    folder(&CONFIG.replace("public_columns = [\"age\"]", "public_columns = [\"a\", \"y\"]"))
+}
+
+#[test]
+fn a_person_approves_and_rejects_and_status_says_who() {
+    let folder = open_site();
+    let id = offered(folder.path(), SMALL).id().to_string();
+    let said = |args: &[&str]| {
+        let output = site(folder.path(), args);
+        (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+    };
+    assert!(said(&["studies"]).1.contains("waits for approval"));
+    // The beginning of the id is enough; an empty standard input is no yes.
+    let (code, plan) = said(&["approve", "small", "--by", "A. Person"]);
+    assert_eq!(code, Some(1), "{plan}");
+    for part in
+        [&id[..], "consortium x", "5000 patients", "[y/N]", "not approved", "this study", "delta 0.00001"]
+    {
+        assert!(plan.contains(part), "{part}: {plan}");
+    }
+    let (code, plan) = said(&["approve", &id, "--yes", "--by", "A. Person"]);
+    assert_eq!(code, Some(0), "{plan}");
+    assert!(said(&["studies"]).1.contains("approved by A. Person"));
+    // Another document under the same name: the difference is told.
+    let other = offered(folder.path(), &SMALL.replace("clip_norm = 1.0", "clip_norm = 1.5")).id().to_string();
+    let plan = said(&["approve", &other, "--by", "B"]).1;
+    assert!(plan.contains(&format!("Difference from {id}, approved by A. Person")), "{plan}");
+    assert!(plan.contains("  privacy.clip_norm  1.0 -> 1.5\n"), "{plan}");
+    let (code, told) = said(&["reject", &id, "--reason", "no vote", "--by", "B. Person"]);
+    assert_eq!(code, Some(0), "{told}");
+    let status: serde_json::Value =
+        serde_json::from_slice(&site(folder.path(), &["status", "--json"]).stdout).unwrap();
+    assert_eq!(status["agent"]["running"], false);
+    let study = status["studies"].as_array().unwrap().iter().find(|study| study["study"] == id[..]).unwrap();
+    assert_eq!(
+        (&study["state"], &study["decided_by"], &study["reason"]),
+        (&"rejected".into(), &"B. Person".into(), &"no vote".into())
+    );
+    assert_eq!(status["data_sets"][0]["limits"][0]["limit"], 3.0);
+    assert!(said(&["status"]).1.contains("rejected by B. Person"));
+}
+
+#[test]
+fn what_cannot_be_approved_is_said_and_not_recorded() {
+    let refusing = folder(CONFIG);
+    let id = offered(refusing.path(), SMALL).id().to_string();
+    let output = site(refusing.path(), &["approve", &id, "--yes", "--by", "A"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).contains("policy.public_columns"), "{}", text(&output.stdout));
+    assert!(text(&site(refusing.path(), &["studies"]).stdout).contains("waits for approval"));
+    for (args, part) in [
+        (&["approve", "other", "--by", "A"][..], "no study \"other\""),
+        (&["reject", "small", "--reason", " ", "--by", "A"], "--reason"),
+        (&["approve", "small", "--by", " "], "--by NAME"),
+    ] {
+        let output = site(refusing.path(), args);
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        assert!(text(&output.stderr).contains(part), "{args:?}: {}", text(&output.stderr));
+    }
+    let new = folder(CONFIG);
+    let output = site(new.path(), &["approve", "small", "--by", "A"]);
+    assert!(text(&output.stderr).contains("has not run"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn status_sees_a_running_agent_and_does_not_keep_one_from_starting() {
+    let folder = open_site();
+    offered(folder.path(), SMALL);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let running = |folder: &Path| {
+        let output = site(folder, &["status", "--json"]);
+        let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        status["agent"]["running"].as_bool().unwrap()
+    };
+    let open = || runtime.block_on(fusiondp_site_agent::store::Store::open(&folder.path().join("state")));
+    assert!(!running(folder.path()));
+    let held = open().unwrap();
+    assert!(running(folder.path()));
+    drop(held);
+    assert!(!running(folder.path()) && open().is_ok());
+}

@@ -52,7 +52,7 @@ pub(super) fn facts(
 pub(super) fn figures(study: &Study, forecast: &Forecast) -> String {
     let mut text = format!(
         "  {:WIDTH$}{:.4} of the clip norm, if this site were alone\n  {:WIDTH$}{:.6}, likewise; {} private steps\n  \
-         {:WIDTH$}epsilon {} under replace, {} under zero_out, at delta {}\n",
+         {:WIDTH$}epsilon about {} under replace, {} under zero_out, at delta {}\n",
         "noise",
         forecast.noise_multiplier.get(),
         "sampling probability",
@@ -64,7 +64,8 @@ pub(super) fn figures(study: &Study, forecast: &Forecast) -> String {
         study.privacy.delta,
     );
     text.push_str(
-        "  With more sites, sampling and noise are lower; the agent recomputes the plan and stops at its limits.\n",
+        "  With more sites, sampling and noise are lower. Epsilons are estimates, the worst of 1 to 64 times as many patients;\n  \
+         the agent recomputes the plan when it stands, and stops at its limits.\n",
     );
     text
 }
@@ -110,20 +111,19 @@ fn mode(study: &Study) -> String {
     let mode = study.fusion.mode;
     let meaning = match mode {
         Mode::DpSgd => "noised gradients of true values alone",
-        Mode::HybridOnly => "gradients of public and imputed values alone",
+        Mode::HybridOnly => "gradients without sensitive values alone",
         Mode::NonPrivate => "no protection",
-        _ => "gradients of public and imputed values, corrected by noised gradients of true ones",
+        _ => "gradients without sensitive values, and beside them noised gradients of true ones",
     };
     format!("{mode}: {meaning}")
 }
 
 fn unnoised(study: &Study) -> String {
-    if study.fusion.mode.has_public_part() {
-        "gradients computed from public columns, label and imputed values, in every round with a public part; number of patients and \
-         records"
-            .to_owned()
-    } else {
-        "number of patients and records".to_owned()
+    let sizes = "number of patients and records";
+    let imputed = if study.uses_imputer() { ", label and imputed values" } else { " and label" };
+    match study.fusion.mode.has_public_part() {
+        true => format!("gradients computed from public columns{imputed}; {sizes}"),
+        false => sizes.to_owned(),
     }
 }
 

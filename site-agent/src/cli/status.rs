@@ -21,9 +21,16 @@ const SHOWN_REFUSALS: u32 = 10;
 struct Status {
     agent: Option<String>,
     offers: Offers,
-    /// Spent against each limit, by data set, for the study that was charged last.
-    spent: Vec<(Digest, Option<String>, Vec<ForecastLine>)>,
+    spent: Vec<SpentOn>,
     refusals: Vec<RefusalRow>,
+}
+
+/// What was spent on one data set against each limit.
+struct SpentOn {
+    data_set: Digest,
+    /// The study that was charged last, which the limit per study is shown for.
+    study: Option<String>,
+    lines: Vec<ForecastLine>,
 }
 
 /// Lists offered studies with their approval.
@@ -55,10 +62,7 @@ pub(super) async fn status(config: &SiteConfig, as_json: bool) -> anyhow::Result
     show(config, &status)
 }
 
-fn spent(
-    config: &SiteConfig,
-    offers: &Offers,
-) -> anyhow::Result<Vec<(Digest, Option<String>, Vec<ForecastLine>)>> {
+fn spent(config: &SiteConfig, offers: &Offers) -> anyhow::Result<Vec<SpentOn>> {
     let mut newest: BTreeMap<String, (Digest, Option<String>)> = BTreeMap::new();
     for offered in &offers.offered {
         if let Some((Look::Ready { data_set, .. }, _)) = offered.look {
@@ -72,7 +76,7 @@ fn spent(
     let of = |(data_set, study): (Digest, Option<String>)| {
         let past = Past::of(offers.entries(), data_set, study.as_deref().unwrap_or_default(), now_ms);
         let lines = lines(&past, None, &config.policy, &meter)?;
-        Ok((data_set, study, lines))
+        Ok(SpentOn { data_set, study, lines })
     };
     newest.into_values().map(of).collect()
 }
@@ -85,7 +89,7 @@ fn show(config: &SiteConfig, status: &Status) -> anyhow::Result<()> {
     outln!("approval    {}", approval(config.policy.approval))?;
     let ledger = &status.offers.ledger;
     outln!("ledger      {} entries, head {}", ledger.entries().len(), ledger.head())?;
-    for (data_set, study, lines) in &status.spent {
+    for SpentOn { data_set, study, lines } in &status.spent {
         outln!("\ndata set {data_set}")?;
         if let Some(study) = study {
             outln!("this study is {study}, which was charged last")?;
@@ -188,7 +192,7 @@ fn status_json(config: &SiteConfig, status: &Status) -> Value {
             "limit": line.limit,
         })
     };
-    let data_set = |(data_set, study, lines): &(Digest, Option<String>, Vec<ForecastLine>)| {
+    let data_set = |SpentOn { data_set, study, lines }: &SpentOn| {
         json!({
             "data_set": data_set,
             "newest_study": study,

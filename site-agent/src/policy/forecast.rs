@@ -1,8 +1,10 @@
 //! What a study would cost this site, for whoever has to approve it.
 //!
 //! Noise and sampling probability of a study follow from the number of patients of all sites, which nobody knows before
-//! enrollment has closed. The forecast takes the site as if it were alone. With more sites both figures are lower; the
-//! agent recomputes the plan when it stands and stops at its limits, whatever the forecast said.
+//! enrollment has closed. Noise and rate are told as if the site were alone; with more sites both are lower. A study with a
+//! target epsilon keeps to it under one relation, and may come out higher under the other with more sites: epsilons are
+//! the worst of this site alone and of 2, 4, ... 64 times as many patients, which is an estimate and no bound. The agent
+//! recomputes the plan when it stands and stops at its limits, whatever the forecast said.
 
 use std::num::NonZeroU32;
 
@@ -15,16 +17,19 @@ use fusiondp_protocol::study::{BatchSize, PrivacyTarget, Study};
 use super::meter::{EpsilonMeter, Spent, StepCounts};
 use super::{Past, PolicyLimits, Scope};
 
-/// Figures of a study as if this site were alone.
+/// Patients of all sites over those of this one, as powers of two.
+const MORE_PATIENTS: i32 = 6;
+
+/// Figures of a study for one site.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Forecast {
-    /// Noise deviation over the clip norm.
+    /// Noise deviation over the clip norm, if the site is alone.
     pub noise_multiplier: NoiseMultiplier,
-    /// Probability with which a unit enters the sample of one step.
+    /// Probability with which a unit enters the sample of one step, if the site is alone.
     pub sampling_probability: SamplingProbability,
     /// Private steps of the whole study.
     pub steps: u64,
-    /// The study alone at its own delta.
+    /// The study without any other at its own delta, estimated.
     pub study: Spent,
     /// What counts against each limit, at the policy's delta.
     pub limits: Vec<ForecastLine>,
@@ -39,7 +44,7 @@ pub struct ForecastLine {
     pub relation: NeighboringRelation,
     /// Spent so far.
     pub spent: Epsilon,
-    /// Spent when the study has ended, or so far where there is no study to come.
+    /// Spent when the study has ended, estimated, or so far where there is no study to come.
     pub then: Epsilon,
     /// The limit; `None` where nothing binds.
     pub limit: Option<Epsilon>,
@@ -73,17 +78,42 @@ impl Forecast {
         let Some(steps) = NonZeroU32::new(rounds.saturating_mul(study.training.local_steps)) else {
             return Ok(None);
         };
-        let sampling_probability = sampling_probability(study, units)?;
+        let mut forecast =
+            Self::at(study, sampling_probability(study, units)?, steps, (past, limits, meter))?;
+        let alone = forecast.sampling_probability.get();
+        let depends = matches!(study.privacy.target, PrivacyTarget::Epsilon { .. })
+            && matches!(study.training.expected_batch_size, BatchSize::Expected(_));
+        for halvings in (1..=MORE_PATIENTS).filter(|_| depends) {
+            let rarer = SamplingProbability::new(alone * 0.5_f64.powi(halvings))?;
+            forecast.worsen(&Self::at(study, rarer, steps, (past, limits, meter))?);
+        }
+        Ok(Some(forecast))
+    }
+
+    fn at(
+        study: &Study,
+        sampling_probability: SamplingProbability,
+        steps: NonZeroU32,
+        (past, limits, meter): (&Past, &PolicyLimits, &EpsilonMeter),
+    ) -> Result<Self, ForecastError> {
         let noise_multiplier = noise(study, sampling_probability, steps)?;
         let event = DpEvent::PoissonSampledGaussian { noise_multiplier, sampling_probability, steps };
-        let alone = StepCounts::of(&[event]);
-        Ok(Some(Self {
+        Ok(Self {
             noise_multiplier,
             sampling_probability,
             steps: u64::from(steps.get()),
-            study: meter.spent(&alone, study.privacy.delta)?,
+            study: meter.spent(&StepCounts::of(&[event]), study.privacy.delta)?,
             limits: lines(past, Some(&event), limits, meter)?,
-        }))
+        })
+    }
+
+    /// Takes the worse of each epsilon.
+    fn worsen(&mut self, other: &Self) {
+        self.study.replace = self.study.replace.max(other.study.replace);
+        self.study.zero_out = self.study.zero_out.max(other.study.zero_out);
+        for (line, other) in self.limits.iter_mut().zip(&other.limits) {
+            line.then = line.then.max(other.then);
+        }
     }
 }
 

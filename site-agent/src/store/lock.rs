@@ -19,7 +19,17 @@ pub(super) struct StateLock {
 }
 
 impl StateLock {
-    pub(super) fn take(folder: &Path) -> Result<Self, StoreError> {
+    pub(super) async fn take(folder: &Path) -> Result<Self, StoreError> {
+        for _ in 1..ATTEMPTS.0 {
+            match Self::try_take(folder) {
+                Err(StoreError::Locked { .. }) => tokio::time::sleep(ATTEMPTS.1).await,
+                outcome => return outcome,
+            }
+        }
+        Self::try_take(folder)
+    }
+
+    fn try_take(folder: &Path) -> Result<Self, StoreError> {
         let path = folder.join(LOCK_FILE);
         let failed = |source| StoreError::Lock { path: path.clone(), source };
         let mut file = OpenOptions::new()
@@ -30,7 +40,7 @@ impl StateLock {
             .mode(0o600)
             .open(&path)
             .map_err(failed)?;
-        match patiently(&file) {
+        match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(StoreError::Locked { folder: folder.to_owned(), holder: holder(&mut file) });
@@ -48,16 +58,6 @@ impl StateLock {
         }
         Ok(Self { _file: file })
     }
-}
-
-fn patiently(file: &File) -> Result<(), TryLockError> {
-    for _ in 1..ATTEMPTS.0 {
-        match file.try_lock() {
-            Err(TryLockError::WouldBlock) => std::thread::sleep(ATTEMPTS.1),
-            outcome => return outcome,
-        }
-    }
-    file.try_lock()
 }
 
 /// Who holds the folder's lock; `None` if nobody does.

@@ -93,7 +93,7 @@ impl Store {
     /// program; the ledger's key is missing.
     pub async fn open_with_journal(folder: &Path, journal: &Path) -> Result<Self, StoreError> {
         create_private_folder(folder)?;
-        let lock = StateLock::take(folder)?;
+        let lock = StateLock::take(folder).await?;
         let path = folder.join(DATABASE_FILE);
         create_private(&path)?;
         let options = SqliteConnectOptions::new().filename(&path);

@@ -230,3 +230,45 @@ fn imputed(
     }
     Ok(imputed)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use fusiondp_dp::Digest;
+    use fusiondp_protocol::support::SupportUnits;
+
+    use super::*;
+
+    /// An imputer that was fitted on these patients.
+    struct FittedOn(&'static [&'static str]);
+
+    impl Imputer for FittedOn {
+        fn impute(&self, _: &ImputerInput<'_>) -> Result<ImputedFeatures, ImputerError> {
+            Err(ImputerError::NotDeclared)
+        }
+
+        fn cache_key(&self) -> Option<Digest> {
+            None
+        }
+
+        fn support(&self) -> Result<Option<SupportUnits>, ImputerError> {
+            Ok(SupportUnits::of(self.0.iter().copied()))
+        }
+    }
+
+    #[test]
+    fn an_imputer_fitted_on_patients_of_the_site_is_refused() {
+        let units = Units::group(["p1", "p2", "p1"].map(str::to_owned).to_vec()).units;
+        let check = |ids, units: &Units| check_support(Some(&FittedOn(ids)), units);
+        assert!(check(&["q1", "q2"], &units).unwrap());
+        let error = check(&["q1", "p2"], &units).unwrap_err();
+        assert!(matches!(error, TrainError::Imputer(ImputerError::SupportOverlap { units: 1 })));
+        assert!(error.to_string().contains("1 of this site's patients"), "{error}");
+        let TrainError::Imputer(error) = error else { unreachable!() };
+        assert!(error.is_refusal() && !error.told().contains('1') && error.told().contains("other patients"));
+        // Nothing to compare: without a list, without an imputer, without ids.
+        assert!(!check(&[], &units).unwrap());
+        assert!(!check_support(None, &units).unwrap());
+        assert!(!check(&["p1"], &Units::of_records(3)).unwrap());
+    }
+}

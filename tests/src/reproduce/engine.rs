@@ -247,8 +247,8 @@ impl SiteRun {
             data: self.session.identity(),
             units: self.session.units().count() as u64,
         };
-        let (entries, study, now_ms) = (self.ledger.entries(), request.document.id(), u64::from(task.round));
-        let past = Past::of(entries, request.data.digest, study.as_str(), now_ms);
+        let (entries, now_ms) = (self.ledger.entries(), u64::from(task.round));
+        let past = Past::of(entries, request.data.digest, request.document.id().as_str(), now_ms);
         let permit = policy.permit_release(&request, entries, &past, &mut self.budget)?;
         let update_id = self.random.update_id()?;
         Ok(runtime.block_on(self.ledger.charge(permit, update_id, now_ms))?)

@@ -2,6 +2,7 @@
 //!
 //! | module | proves |
 //! |---|---|
+//! | `approval` | offered, approved, rejected, spent: the walk of docs/PRIVACY_OPERATIONS.md |
 //! | `crash` | killed processes resume; every round applied once; no epsilon below the ledger's events |
 //! | `disagreement` | a site refuses a plan that is not its own, before anything is charged |
 //! | `end_to_end_tls` | provisioning to report: two sites, real TLS, a fitted ONNX imputer |
@@ -19,6 +20,7 @@
 //!
 //! Processes are started from the target folder that this program lies in: `make test` builds them first.
 
+mod approval;
 mod crash;
 mod disagreement;
 mod end_to_end_tls;

@@ -115,6 +115,40 @@ fn one_studys_limit_does_not_count_what_others_spent() {
     assert!(matches!(of("one"), Err(Refusal::BudgetExceeded { scope: Scope::Study, .. })));
 }
 
+#[test]
+fn a_forecast_is_no_lower_than_the_plan_of_more_sites() {
+    use super::super::forecast::Forecast;
+    let meter = EpsilonMeter::default();
+    for (target, relation) in [(1.0, "replace"), (0.5, "zero_out")] {
+        let edit = format!("{{ epsilon = {target:?}, relation = \"{relation}\" }}");
+        let study = document(&[("{ noise_multiplier = 1.5 }", &edit)]);
+        let forecast = Forecast::of(study.study(), 40, &Past::default(), &limits(), &meter).unwrap().unwrap();
+        for sites in [1, 2, 3, 5, 8] {
+            let size =
+                |site: usize| SiteSize { site: format!("s{site}").parse().unwrap(), units: 40, records: 40 };
+            let plan = Plan::derive(&study, &(0..sites).map(size).collect::<Vec<_>>()).unwrap();
+            // The calibration is to a relative 1e-4.
+            for (shown, planned) in [
+                (forecast.study.replace, plan.epsilon_replace),
+                (forecast.study.zero_out, plan.epsilon_zero_out),
+            ] {
+                assert!(shown.get() >= planned.get() * 0.999, "{relation}, {sites} sites: {shown} {planned}");
+            }
+        }
+    }
+    assert!(
+        Forecast::of(
+            document(&[("mode = \"fusiondp\"\nwarmup_rounds = 1", "mode = \"hybrid-only\""),]).study(),
+            40,
+            &Past::default(),
+            &limits(),
+            &meter
+        )
+        .unwrap()
+        .is_none()
+    );
+}
+
 /// One thing that happens to a site.
 #[derive(Debug, Clone)]
 struct Happening {
