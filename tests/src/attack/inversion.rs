@@ -2,7 +2,7 @@
 //!
 //! The attacker knows every other patient, and of the patient everything but one column. With everybody in the sample the sum
 //! less the others is the patient's clipped contribution plus noise, and each slot has a contribution of its own, so the likelihood
-//! is exact; with a secret sample it is that of the mean.
+//! is exact; with a secret sample it is that of the mean. How often each slot occurs among the site's patients is known too.
 
 use serde::Serialize;
 
@@ -44,10 +44,10 @@ impl Likelihood {
         }
     }
 
-    /// The likeliest slot.
+    /// The likeliest slot, given how often each occurs among others, `[slots]`.
     #[must_use]
-    pub fn guess(&self) -> usize {
-        largest(self.0.iter().copied())
+    pub fn guess(&self, frequency: &[f64]) -> usize {
+        largest(self.0.iter().zip(frequency).map(|(log, frequency)| log + frequency.ln()))
     }
 }
 
@@ -62,7 +62,8 @@ mod tests {
             let mut likelihood = Likelihood::none(3);
             likelihood.add(&under[slot], &under, 0.1);
             likelihood.add(&under[slot], &under, 2.0);
-            assert_eq!(likelihood.guess(), slot);
+            assert_eq!(Likelihood::none(3).guess(&[0.2, 0.7, 0.1]), 1);
+            assert_eq!(likelihood.guess(&[0.5, 0.4, 0.1]), slot);
         }
     }
 }

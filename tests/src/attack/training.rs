@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use fusiondp_dp::NeighboringRelation;
 use fusiondp_learn::encode::Encoder;
 use fusiondp_learn::model::{Model, ModelSpec, PairedBatch, Workspace};
 use fusiondp_learn::schema::Schema;
@@ -24,6 +25,9 @@ use crate::reproduce::engine::{Federation, RunOptions, SiteData};
 use crate::simulation::SimulationError;
 use crate::split::hospitals;
 
+/// Noise that is as good as none, as a share of what is released.
+const WITHOUT_NOISE: f64 = 1e-3;
+
 /// A finished run.
 pub(super) struct Run {
     document: StudyDocument,
@@ -40,6 +44,7 @@ impl Run {
         let folder = tempfile::tempdir().map_err(AttributeError::from)?;
         let setting = AttributeSetting {
             study: options.study,
+            relation: NeighboringRelation::Replace,
             epsilon: options.epsilon,
             data: options.data,
             units: usize::MAX,
@@ -120,6 +125,8 @@ struct Watch {
     /// Watched units, and the slot that the last row of each has.
     units: Vec<usize>,
     truth: Vec<usize>,
+    /// How often each slot occurs at the site, above 0.
+    frequency: Vec<f64>,
     /// The watched units with every slot.
     under: Vec<PairedBatch<f32>>,
     noised: Vec<Likelihood>,
@@ -146,6 +153,8 @@ impl Watch {
             with_slot.real = encoder.real(&public, &sensitive)?;
             under.push(with_slot);
         }
+        let mut frequency = vec![0.5; slots.count()];
+        dataset.sensitive().column(index).iter().for_each(|&cell| frequency[slots.of(cell)] += 1.0);
         let last = |&unit: &usize| {
             let row = session.units().rows(unit).end - 1;
             slots.of(dataset.sensitive().column(index)[row])
@@ -156,6 +165,7 @@ impl Watch {
             noised: vec![Likelihood::none(slots.count()); units.len()],
             exact: vec![Likelihood::none(slots.count()); units.len()],
             units,
+            frequency,
             under,
         })
     }
@@ -193,7 +203,7 @@ impl Watch {
             let under: Vec<Vec<f64>> = by_slot.iter().map(|of_slot| of_slot[target].clone()).collect();
             let seen: Vec<f64> = rest.iter().zip(own).map(|(rest, own)| rest + own).collect();
             self.noised[target].add(&seen, &under, scale.noise_deviation);
-            self.exact[target].add(own, &under, scale.noise_deviation);
+            self.exact[target].add(own, &under, WITHOUT_NOISE * scale.noise_deviation);
         }
         Ok(())
     }
@@ -201,8 +211,8 @@ impl Watch {
     fn finish(self) -> Inversion {
         let count = self.units.len().max(1) as f64;
         let share = |of: &[Likelihood]| {
-            of.iter().zip(&self.truth).filter(|(guess, truth)| guess.guess() == **truth).count() as f64
-                / count
+            let guessed = of.iter().map(|one| one.guess(&self.frequency));
+            guessed.zip(&self.truth).filter(|(guess, truth)| guess == *truth).count() as f64 / count
         };
         let of_slot = |slot: usize| self.truth.iter().filter(|&&truth| truth == slot).count();
         let most = (0..self.under.len()).map(of_slot).max().unwrap_or(0);

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
 use clap::{Args, ValueEnum};
-use fusiondp_dp::Delta;
+use fusiondp_dp::{Delta, NeighboringRelation};
 use fusiondp_protocol::{Plan, SiteId, SiteSize, study::StudyDocument};
 use fusiondp_runtime::files::write_atomic;
 use fusiondp_runtime::{errln, outln};
@@ -25,8 +25,10 @@ const CLAIMS: [f64; 5] = [0.5, 1.0, 2.0, 4.0, 8.0];
 enum Canaries {
     /// A gradient each, at the full clip norm: the strongest attack on the private step
     Gradient,
-    /// Records whose sensitive values a bit chooses, over a whole training run of the study
+    /// Records whose sensitive values a bit chooses, over a whole training run of the study; against replace
     Attribute,
+    /// Records with values far from the imputer's, or the imputer's, over a whole training run; against zero_out
+    Imputed,
 }
 
 /// Attack the private step with canaries, and compare what the attacker proves with what is claimed.
@@ -83,11 +85,12 @@ impl Arguments {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         match self.canaries {
             Canaries::Gradient => self.gradients(),
-            Canaries::Attribute => self.attributes(),
+            Canaries::Attribute => self.attributes(NeighboringRelation::Replace),
+            Canaries::Imputed => self.attributes(NeighboringRelation::ZeroOut),
         }
     }
 
-    fn attributes(&self) -> anyhow::Result<ExitCode> {
+    fn attributes(&self, relation: NeighboringRelation) -> anyhow::Result<ExitCode> {
         let study = match &self.study {
             Some(path) => {
                 fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?
@@ -106,6 +109,7 @@ impl Arguments {
         for &epsilon in &self.epsilons {
             let setting = AttributeSetting {
                 study: &study,
+                relation,
                 epsilon: Some(epsilon),
                 data: &data,
                 units: self.patients,
@@ -221,14 +225,15 @@ fn print(results: &[AuditResult]) -> anyhow::Result<()> {
 }
 
 fn print_attributes(results: &[AttributeResult]) -> anyhow::Result<()> {
-    outln!("| code | claim | attacker sees | right guesses | any mechanism | Gaussian shape |")?;
-    outln!("|---|---|---|---|---|---|")?;
+    outln!("| code | relation | claim | attacker sees | right guesses | any mechanism | Gaussian shape |")?;
+    outln!("|---|---|---|---|---|---|---|")?;
     for result in results {
         let code =
             result.fault.map_or_else(|| "code as it is".to_owned(), |fault| format!("planted {fault}"));
         let line = |seen: &str, proved: &Proved| {
             outln!(
-                "| {code} | {:.3} | {seen} | {} of {} | {:.3} | {:.3}{} |",
+                "| {code} | `{}` | {:.3} | {seen} | {} of {} | {:.3} | {:.3}{} |",
+                result.relation,
                 result.claim.get(),
                 proved.right,
                 result.canaries,

@@ -1,7 +1,7 @@
 //! Attribute canaries over a whole training run.
 //!
 //! Some units of a study's data have every sensitive value replaced: a secret bit per unit chooses between two values that
-//! the schema holds far apart. The study is trained through the sites' own step, with charges, secret samples and noise, and the
+//! the schema holds far apart (`replace`), or between the imputer's value and one far from it (`zero_out`). The study is trained through the sites' own step, with charges, secret samples and noise, and the
 //! server's own step. The attacker sees every release and every model version ([`attacker`]), or the last model alone.
 //!
 //! Rounds without a private part depend on no bit. They are computed once, and the private rounds after them as often as
@@ -23,7 +23,7 @@ mod tests;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use fusiondp_dp::{Delta, Epsilon};
+use fusiondp_dp::{Delta, Epsilon, NeighboringRelation};
 use serde::Serialize;
 
 use super::attack::{Canary, right_guesses};
@@ -68,6 +68,12 @@ pub enum AttributeError {
         /// There are.
         units: usize,
     },
+    /// True against imputed where imputed values contribute too.
+    #[error(
+        "fusion.private_loss: true against imputed values is zero_out under the difference loss alone; attack this study under \
+         replace"
+    )]
+    DirectLoss,
     /// Nothing to attack.
     #[error("the study has no private part; there is nothing to attack")]
     NoPrivatePart,
@@ -137,7 +143,9 @@ impl fmt::Display for RunFault {
 pub struct AttributeSetting<'a> {
     /// Text of the study.
     pub study: &'a str,
-    /// Target epsilon under `replace`, in place of the study's.
+    /// What a bit decides: one of two values (`replace`), or the imputer's value against one far from it (`zero_out`).
+    pub relation: NeighboringRelation,
+    /// Target epsilon under that relation, in place of the study's.
     pub epsilon: Option<f64>,
     /// Hospitals' folders below it, and support.csv where the study needs an imputer.
     pub data: &'a Path,
@@ -183,7 +191,9 @@ impl Proved {
 pub struct AttributeResult {
     /// `None` for the code as it is.
     pub fault: Option<RunFault>,
-    /// What the accountant claims of the whole run, `replace`.
+    /// What the canaries' bits decided.
+    pub relation: NeighboringRelation,
+    /// What the accountant claims of the whole run.
     pub claim: Epsilon,
     /// Delta of claim and bounds.
     pub delta: Delta,

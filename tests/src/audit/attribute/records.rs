@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use csv::{Reader, StringRecord, Writer};
-use fusiondp_learn::schema::{Column, ColumnKind, Transform};
+use fusiondp_learn::schema::{Column, ColumnKind, Schema, Transform};
 use fusiondp_protocol::study::Study;
 
 use super::AttributeError;
@@ -17,8 +17,42 @@ pub struct Records {
     sensitive: Vec<(usize, Column)>,
 }
 
-/// The two values of each sensitive column that a canary's bit chooses between, as text.
-pub struct Pair(Vec<[String; 2]>);
+/// The values of a canary that its bit chooses between, as text. Has no `Debug`: imputed values follow from a patient's.
+pub struct Pair {
+    /// Two values of each sensitive column.
+    values: Vec<[String; 2]>,
+    /// What a clear bit stands for instead: the imputer's values, by row of the unit and by column.
+    imputed: Option<Vec<Vec<String>>>,
+}
+
+impl Pair {
+    /// The same, but a clear bit gives every row the imputer's values: `cells` by column, over the unit's rows.
+    #[must_use]
+    pub fn against_imputed(self, schema: &Schema, cells: &[Vec<f32>]) -> Self {
+        let rows = cells.first().map_or(0, Vec::len);
+        let of_row =
+            |row: usize| schema.sensitive().zip(cells).map(|(c, cells)| text(c, cells[row])).collect();
+        Self { imputed: Some((0..rows).map(of_row).collect()), ..self }
+    }
+
+    fn cell(&self, row: usize, column: usize, bit: bool) -> &str {
+        match &self.imputed {
+            Some(imputed) if !bit => &imputed[row][column],
+            _ => &self.values[column][usize::from(bit)],
+        }
+    }
+}
+
+/// An imputed cell as a site's file would spell it; a probability becomes 0 or 1.
+fn text(column: &Column, cell: f32) -> String {
+    match &column.kind {
+        Some(ColumnKind::Categorical { vocabulary }) => {
+            vocabulary.get(cell as usize).cloned().unwrap_or_default()
+        }
+        Some(ColumnKind::Binary {}) => cell.round().to_string(),
+        _ => cell.to_string(),
+    }
+}
 
 impl Records {
     /// Reads the first `most` units of the files, which must have one header.
@@ -84,7 +118,8 @@ impl Records {
     /// Two values of every sensitive column, far apart, and others for other `canary` indices where bins or words are many.
     #[must_use]
     pub fn pair(&self, canary: usize) -> Pair {
-        Pair(self.sensitive.iter().map(|(_, column)| far_apart(column, canary)).collect())
+        let values = self.sensitive.iter().map(|(_, column)| far_apart(column, canary)).collect();
+        Pair { values, imputed: None }
     }
 
     /// Writes all units; those that `chosen` names with their pair and bit have the bit's value in every sensitive cell.
@@ -96,14 +131,14 @@ impl Records {
         let mut writer: Writer<File> = Writer::from_path(path).map_err(failed)?;
         writer.write_record(&self.header).map_err(failed)?;
         for (unit, rows) in self.units.iter().enumerate() {
-            for row in rows {
+            for (index, row) in rows.iter().enumerate() {
                 let Some((pair, bit)) = chosen.get(&unit) else {
                     writer.write_record(row).map_err(failed)?;
                     continue;
                 };
                 let mut cells: Vec<&str> = row.iter().collect();
-                for ((place, _), values) in self.sensitive.iter().zip(&pair.0) {
-                    cells[*place] = &values[usize::from(*bit)];
+                for (column, (place, _)) in self.sensitive.iter().enumerate() {
+                    cells[*place] = pair.cell(index, column, *bit);
                 }
                 writer.write_record(cells).map_err(failed)?;
             }

@@ -4,12 +4,18 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use fusiondp_dp::{Delta, Epsilon, SecureRng};
-use fusiondp_learn::model::{Workspace, cross_entropy};
+use fusiondp_dp::{Delta, Epsilon, NeighboringRelation, SecureRng};
+use fusiondp_learn::model::{PrivateLoss, Workspace, cross_entropy};
 use fusiondp_learn::server::ServerState;
+use fusiondp_learn::table::ImputedFeatures;
 use fusiondp_protocol::study::{BatchSize, ImputerSpec, Study, StudyDocument};
-use fusiondp_site_agent::policy::EpsilonMeter;
-use fusiondp_site_agent::train::Session;
+use fusiondp_runtime::SystemClock;
+use fusiondp_site_agent::data::source::Records as TrainRecords;
+use fusiondp_site_agent::data::{CsvSource, DataSource};
+use fusiondp_site_agent::imputer::runtime::RuntimeLookup;
+use fusiondp_site_agent::imputer::{ImputerInput, ImputerProvider, ProviderSettings};
+use fusiondp_site_agent::policy::{EpsilonMeter, Purpose};
+use fusiondp_site_agent::train::{Session, TrainError};
 use rand::RngExt as _;
 use toml::{Table, Value};
 
@@ -17,6 +23,7 @@ use super::attacker::{Evidence, Knowledge, batch, contributions};
 use super::records::{Pair, Records};
 use super::{AttributeError, AttributeResult, AttributeSetting, Canary, Proved, RunFault};
 use crate::harness::toml_text::TomlText;
+use crate::reproduce::CellError;
 use crate::reproduce::engine::{Federation, RunOptions, SiteData};
 use crate::simulation::SimulationError;
 use crate::simulation::imputation::{ChosenImputer, ImputerSource, choose};
@@ -34,11 +41,15 @@ pub fn audit_run(
 ) -> Result<Vec<AttributeResult>, AttributeError> {
     let warm = Warm::up(setting)?;
     let honest = warm.attack(&warm.document)?;
-    let mut results = vec![warm.result(None, warm.claim.0, &honest)];
+    let claim = warm.claim_of(setting.relation);
+    let mut results = vec![warm.result(None, claim, &honest)];
     if faults {
         let halved = warm.attack(&warm.with_half_noise()?)?;
-        results.push(warm.result(Some(RunFault::HalfNoise), warm.claim.0, &halved));
-        results.push(warm.result(Some(RunFault::HalfSensitivity), warm.claim.1, &honest));
+        results.push(warm.result(Some(RunFault::HalfNoise), claim, &halved));
+        if setting.relation == NeighboringRelation::Replace {
+            let claim = warm.claim_of(NeighboringRelation::ZeroOut);
+            results.push(warm.result(Some(RunFault::HalfSensitivity), claim, &honest));
+        }
     }
     Ok(results)
 }
@@ -96,12 +107,24 @@ impl<'a> Warm<'a> {
             state.apply_gradients(round, &released, &federation.scale())?;
         }
         let plan = &federation.plan;
-        let canaries = longest(&federation.sites[0].session, state.parameters(), setting.canaries)?;
+        let session = &federation.sites[0].session;
+        let canaries = longest(session, state.parameters(), setting.canaries)?;
+        let mut pairs: Vec<Pair> = (0..canaries.len()).map(|canary| records.pair(canary)).collect();
+        if setting.relation == NeighboringRelation::ZeroOut {
+            let imputed = imputed(&document, session, &folder)?;
+            let cells = |&unit: &usize| -> Vec<Vec<f32>> {
+                let rows = session.units().rows(unit);
+                (0..imputed.columns()).map(|column| imputed.column(column)[rows.clone()].to_vec()).collect()
+            };
+            let schema = &document.study().schema;
+            let against = |(pair, unit): (Pair, &usize)| pair.against_imputed(schema, &cells(unit));
+            pairs = pairs.into_iter().zip(&canaries).map(against).collect();
+        }
         Ok(Self {
             noise_multiplier: plan.noise_multiplier.map_or(0.0, |noise| noise.get()),
             claim: (plan.epsilon_replace, plan.epsilon_zero_out),
             delta: plan.delta,
-            pairs: (0..canaries.len()).map(|canary| records.pair(canary)).collect(),
+            pairs,
             setting,
             folder,
             meter,
@@ -111,6 +134,13 @@ impl<'a> Warm<'a> {
             state,
             canaries,
         })
+    }
+
+    fn claim_of(&self, relation: NeighboringRelation) -> Epsilon {
+        match relation {
+            NeighboringRelation::Replace => self.claim.0,
+            NeighboringRelation::ZeroOut => self.claim.1,
+        }
     }
 
     /// The same study with half of the noise.
@@ -198,6 +228,7 @@ impl<'a> Warm<'a> {
     fn result(&self, fault: Option<RunFault>, claim: Epsilon, shown: &Shown) -> AttributeResult {
         AttributeResult {
             fault,
+            relation: self.setting.relation,
             claim,
             delta: self.delta,
             canaries: shown.releases.len(),
@@ -205,6 +236,34 @@ impl<'a> Warm<'a> {
             final_model: Proved::of(&shown.last, self.delta.get()),
         }
     }
+}
+
+/// The imputer's values of the warm-up's file, which the difference loss makes worth nothing: a canary with them contributes zero.
+fn imputed(
+    document: &StudyDocument,
+    session: &Session,
+    folder: &tempfile::TempDir,
+) -> Result<ImputedFeatures, AttributeError> {
+    let study = document.study();
+    if session.objective().loss != PrivateLoss::Difference {
+        return Err(AttributeError::DirectLoss);
+    }
+    let clock = Arc::new(SystemClock);
+    let source = CsvSource::new(folder.path().join("warm.csv"), Default::default(), clock.clone());
+    let dataset = source.read(&TrainRecords::Train, study).map_err(train)?;
+    let settings = ProviderSettings {
+        folder: Some(folder.path().join("imputers")),
+        lookup: RuntimeLookup::of_process(None),
+        ..ProviderSettings::default()
+    };
+    let provider = ImputerProvider::new(settings, Purpose::Simulation, clock);
+    let imputer = provider.find(document).map_err(train)?.ok_or(AttributeError::DirectLoss)?;
+    let input = ImputerInput { schema: &study.schema, public: dataset.public(), units: dataset.units() };
+    imputer.impute(&input).map_err(train)
+}
+
+fn train(error: impl Into<TrainError>) -> AttributeError {
+    AttributeError::Train(CellError::Train(error.into()))
 }
 
 fn start(
@@ -230,7 +289,7 @@ pub(crate) fn edited(
     text.set("federation", "min_sites", 1)?;
     text.set("federation", "max_overlap", 1)?;
     if let Some(epsilon) = setting.epsilon {
-        let target = [("epsilon", Value::from(epsilon)), ("relation", "replace".into())];
+        let target = [("epsilon", Value::from(epsilon)), ("relation", setting.relation.to_string().into())];
         let target = target.map(|(key, value)| (key.to_owned(), value));
         text.set("privacy", "target", Table::from_iter(target))?;
     }

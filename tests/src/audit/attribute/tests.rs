@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+use fusiondp_dp::NeighboringRelation;
+
 use super::*;
 use crate::cohort::{CohortSpec, write};
 use crate::harness::toml_text::{SAMPLE_STUDY, TomlText};
@@ -23,6 +25,7 @@ fn a_whole_run_stays_below_its_claim_and_faults_do_not() {
     let (data, study) = (cohort(), study());
     let setting = AttributeSetting {
         study: &study,
+        relation: NeighboringRelation::Replace,
         epsilon: Some(4.0),
         data: data.path(),
         units: 60,
@@ -45,6 +48,7 @@ fn what_cannot_be_attacked_is_refused() {
     let (data, study) = (cohort(), study());
     let setting = |study, canaries| AttributeSetting {
         study,
+        relation: NeighboringRelation::Replace,
         epsilon: None,
         data: data.path(),
         units: 50,
@@ -58,4 +62,33 @@ fn what_cannot_be_attacked_is_refused() {
     local.set("training", "local_steps", 2).unwrap();
     let refusal = refused(setting(local.text(), 2));
     assert!(refusal.contains("local_steps") || refusal.contains("local"), "{refusal}");
+}
+
+/// A network of all columns under the difference loss, and an imputer fitted on the cohort's support data.
+#[test]
+fn imputed_values_against_true_ones_stay_below_zero_out() {
+    let data = cohort();
+    let mut study = TomlText::new(SAMPLE_STUDY);
+    study.replace_section("model", "kind = \"mlp\"\nwidths = [8]\nlayer_norm = true\ndropout = 0.0").unwrap();
+    study.replace_section("fusion", "mode = \"fusiondp\"\ncalibration_weight = 1.0").unwrap();
+    let training = "rounds = 12\nexpected_batch_size = \"all\"\npublic_batch_size = 64\n\
+                    optimizer = { kind = \"sgd\", learning_rate = 0.05 }\ninitialization_seed = 1";
+    study.replace_section("training", training).unwrap();
+    study.replace_section("imputer", "kind = \"onnx\"").unwrap();
+    let setting = AttributeSetting {
+        study: study.text(),
+        relation: NeighboringRelation::ZeroOut,
+        epsilon: Some(4.0),
+        data: data.path(),
+        units: 60,
+        canaries: 20,
+        runs: 12,
+        seed: 5,
+    };
+    let results = audit_run(&setting, true).unwrap();
+    assert_eq!(results.len(), 2);
+    assert!(!results[0].alarms() && results[0].releases.gaussian_bound > 0.5, "{:?}", results[0]);
+    let direct = self::study();
+    let refused = audit_run(&AttributeSetting { study: &direct, ..setting }, false).unwrap_err();
+    assert!(refused.to_string().contains("attack this study under replace"), "{refused}");
 }
