@@ -8,14 +8,17 @@ use std::process::ExitCode;
 use anyhow::{Context, ensure};
 use clap::{Args, ValueEnum};
 use fusiondp_dp::{Delta, NeighboringRelation};
-use fusiondp_protocol::{Plan, SiteId, SiteSize, study::StudyDocument};
+use fusiondp_protocol::{
+    Plan, SiteId, SiteSize,
+    study::{Study, StudyDocument},
+};
 use fusiondp_runtime::files::write_atomic;
 use fusiondp_runtime::{errln, outln};
 
 use crate::audit::attribute::{AttributeResult, AttributeSetting, Proved, audit_run};
 use crate::audit::{AuditResult, Fault, Setting, attribute_svg, audit, svg};
 use crate::cohort::{CohortSpec, write};
-use crate::harness::toml_text::SAMPLE_STUDY;
+use crate::harness::toml_text::{SAMPLE_STUDY, TomlText};
 
 /// Claims of an audit without a study.
 const CLAIMS: [f64; 5] = [0.5, 1.0, 2.0, 4.0, 8.0];
@@ -53,13 +56,17 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "E,E,…", value_delimiter = ',', default_values_t = [0.5, 1.0, 2.0, 4.0])]
     epsilons: Vec<f64>,
     /// Attribute canaries: patients who take part
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 60)]
     patients: usize,
     /// Attribute canaries: canaries of one run; their contributions overlap, so few are better
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 4)]
     per_run: usize,
+    /// Attribute canaries: rounds without a private part, at most; after many a model knows so few patients by heart, and their
+    /// private gradients vanish
+    #[arg(long, default_value_t = 20)]
+    warmup: u32,
     /// Attribute canaries: times that the private rounds are trained, each with fresh bits
-    #[arg(long, default_value_t = 500)]
+    #[arg(long, default_value_t = 1000)]
     runs: usize,
     /// Privacy units of each site of the study
     #[arg(long, value_name = "N,N,…", value_delimiter = ',')]
@@ -97,6 +104,7 @@ impl Arguments {
             }
             None => SAMPLE_STUDY.to_owned(),
         };
+        let study = with_warmup(&study, self.warmup)?;
         let synthetic = tempfile::tempdir().context("no temporary folder")?;
         let data = match &self.data {
             Some(folder) => folder.clone(),
@@ -222,6 +230,16 @@ fn print(results: &[AuditResult]) -> anyhow::Result<()> {
         "bounds: epsilon is at least this, with a confidence of 99 %; right guesses are of the surest 2 %"
     )?;
     Ok(())
+}
+
+/// The study with no more rounds before the first private one.
+fn with_warmup(study: &str, most: u32) -> anyhow::Result<String> {
+    let parsed = Study::parse(study)?;
+    let (mut text, warmup) = (TomlText::new(study), parsed.warmup_rounds());
+    if warmup > most && warmup < parsed.training.rounds {
+        text.set_rounds(parsed.training.rounds - warmup + most)?;
+    }
+    Ok(text.text().to_owned())
 }
 
 fn print_attributes(results: &[AttributeResult]) -> anyhow::Result<()> {
