@@ -31,7 +31,7 @@ fn a_small_study_is_trained_and_attacked() {
     // Each bin is a coordinate of its own: only the noise hides which one moved.
     assert!(inversion.without_noise > 0.99 && inversion.noised < 0.6, "{inversion:?}");
     let loose = attack(&with(300.0)).unwrap().inversion.unwrap();
-    assert!(loose.noised > inversion.noised + 0.2, "{loose:?}");
+    assert!(loose.noised > inversion.noised + 0.1, "{loose:?}");
     let text = report::markdown(&found);
     assert!(text.contains("Membership is not protected") && text.contains("| ICULOS"), "{text}");
     assert!(report::svg(&found).unwrap().contains("with model"));
