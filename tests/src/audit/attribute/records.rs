@@ -169,7 +169,7 @@ fn far_apart(column: &Column, canary: usize) -> [String; 2] {
             })
         }
         (Some(ColumnKind::Continuous { range }), _) => range.map(|end| end.to_string()),
-        _ if canary % 2 == 0 => ["0".to_owned(), "1".to_owned()],
+        _ if canary.is_multiple_of(2) => ["0".to_owned(), "1".to_owned()],
         _ => ["1".to_owned(), "0".to_owned()],
     }
 }
