@@ -2,6 +2,7 @@
 //!
 //! | module | content |
 //! |---|---|
+//! | [`attack`] | what an attacker reads off a trained model and its updates, and how the model holds |
 //! | [`audit`] | what an attacker achieves against the private step, beside what is claimed |
 //! | [`cli`] | the commands of `fusiondp-simulate` |
 //! | [`cohort`] | a synthetic intensive-care cohort, for machines without real data |
@@ -14,6 +15,7 @@
 //!
 //! May depend on every crate of the workspace; none depends on it. The integration tests are in `tests/`.
 
+pub mod attack;
 pub mod audit;
 pub mod cli;
 pub mod cohort;

@@ -4,7 +4,7 @@
 mod engine_support;
 
 use engine_support::*;
-use fusiondp_learn::model::{Model, PairedBatch, PrivateBlock, PrivateObjective, Workspace};
+use fusiondp_learn::model::{Model, PairedBatch, PrivateBlock, PrivateObjective, Workspace, cross_entropy};
 use fusiondp_learn::network::DropoutSeed;
 
 /// Central difference of fourth order of `loss` in one coordinate.
@@ -169,5 +169,28 @@ fn a_record_of_a_split_model_has_the_norm_of_its_residual_and_weights() {
         let residual = 1.0 / (1.0 + (-logit).exp()) - label;
         // Weights 1, 1/2 and 3/2.
         assert!((norm - residual.abs() * 3.5_f64.sqrt()).abs() < 1e-12);
+    }
+}
+
+#[test]
+fn input_gradients_are_derivatives_of_each_records_loss() {
+    for (name, model) in models() {
+        let rows = 5;
+        let (params, start, labels) = (parameters(&model, 3), view(&model, rows, 5), labels(rows, 5));
+        let mut workspace = Workspace::default();
+        let gradient = model.input_gradient(&params, &start, &labels, &mut workspace).unwrap();
+        for row in 0..rows {
+            for column in 0..start.dense.ncols() {
+                let value = start.dense[[row, column]];
+                let loss = |at: &[f64]| {
+                    let mut moved = start.clone();
+                    moved.dense[[row, column]] = at[0];
+                    let logits = model.logits(&params, &moved, &mut Workspace::default()).unwrap();
+                    cross_entropy(logits[row], labels[row])
+                };
+                let (numeric, found) = (difference(&[value], 0, loss), gradient[[row, column]]);
+                assert!((numeric - found).abs() < 1e-9, "{name}, {row} {column}: {numeric} against {found}");
+            }
+        }
     }
 }

@@ -147,18 +147,18 @@ impl Session {
     }
 
     /// Labels of the training data.
-    pub(super) fn labels(&self) -> &[f32] {
+    pub fn labels(&self) -> &[f32] {
         &self.labels
     }
 
     /// True values, for the private part alone; `None` in a study without one.
-    pub(super) fn real(&self) -> Option<&View<f32>> {
+    pub fn real(&self) -> Option<&View<f32>> {
         self.real.as_ref()
     }
 
     /// What the public part sees; `None` in a study without one. Depends on no true sensitive value, but for the
     /// `non-private` mode of simulations.
-    pub(super) fn public(&self) -> Option<&View<f32>> {
+    pub fn public(&self) -> Option<&View<f32>> {
         self.public.as_ref()
     }
 }

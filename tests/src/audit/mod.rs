@@ -4,9 +4,11 @@
 //! one secret bit decides (`replace`), or is present or absent (`zero_out`). They go through the real private step with
 //! real charges, the attacker sees every release, and guesses bits. [`bound`] turns the number of right guesses into a
 //! lower bound on epsilon with stated confidence. Honest code stays below its claim; with a planted [`Fault`] the bound
-//! exceeds it, which shows that the attack would notice.
+//! exceeds it, which shows that the attack would notice. [`attribute`] attacks a whole training run by records whose
+//! sensitive values a bit chooses.
 
 pub mod attack;
+pub mod attribute;
 pub mod bound;
 pub mod fault;
 mod plot;
@@ -17,7 +19,7 @@ use serde::Serialize;
 
 pub use self::attack::AuditError;
 pub use self::fault::Fault;
-pub use self::plot::svg;
+pub use self::plot::{attribute_svg, svg};
 pub use self::setting::Setting;
 
 /// Probability with which a lower bound may be wrong.

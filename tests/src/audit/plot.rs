@@ -2,6 +2,7 @@
 
 use fusiondp_coordinator::report::chart::{Below, Chart, Series};
 
+use super::attribute::{AttributeResult, RunFault};
 use super::{AuditResult, Fault};
 
 /// Lower bounds over the claimed epsilon: the honest code and each fault, with the claim itself as the line that honest code
@@ -40,4 +41,31 @@ pub fn svg(results: &[AuditResult]) -> Option<String> {
     }
     .file()
     .filter(|_| !results.is_empty())
+}
+
+/// Lower bounds of attribute canaries over the claimed epsilon, by what the attacker sees, with the claim as a line and each
+/// fault. `None` without results.
+#[must_use]
+pub fn attribute_svg(results: &[AttributeResult]) -> Option<String> {
+    let largest = results.iter().map(|result| result.claim.get()).fold(0.0, f64::max);
+    let line = |name: &str, dashed, color, points| Series { name: name.to_owned(), color, dashed, points };
+    let mut series = vec![line("claim", true, 0, vec![(0.0, 0.0), (largest, largest)])];
+    let mut add = |name: String, wanted, bound: fn(&AttributeResult) -> f64| {
+        let chosen = results.iter().filter(|result| result.fault == wanted);
+        let mut points: Vec<(f64, f64)> =
+            chosen.map(|result| (result.claim.get(), bound(result).min(3.0 * result.claim.get()))).collect();
+        points.sort_by(|one, other| one.0.total_cmp(&other.0));
+        if !points.is_empty() {
+            series.push(line(&name, false, series.len(), points));
+        }
+    };
+    add("releases, any mechanism".to_owned(), None, |result| result.releases.lower_bound);
+    add("releases, Gaussian".to_owned(), None, |result| result.releases.gaussian_bound);
+    add("last model, Gaussian".to_owned(), None, |result| result.final_model.gaussian_bound);
+    for fault in RunFault::ALL {
+        add(format!("{fault}, releases, Gaussian"), Some(fault), |result| result.releases.gaussian_bound);
+    }
+    let title = "Attribute canaries: proved against claimed epsilon";
+    let (below, y_label) = (Below::Quantity("claimed epsilon"), "lower bound");
+    Chart { title, below, y_label, from_zero: true, series }.file().filter(|_| !results.is_empty())
 }

@@ -6,16 +6,33 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
-use clap::Args;
-use fusiondp_dp::Delta;
-use fusiondp_protocol::{Plan, SiteId, SiteSize, study::StudyDocument};
+use clap::{Args, ValueEnum};
+use fusiondp_dp::{Delta, NeighboringRelation};
+use fusiondp_protocol::{
+    Plan, SiteId, SiteSize,
+    study::{Study, StudyDocument},
+};
 use fusiondp_runtime::files::write_atomic;
 use fusiondp_runtime::{errln, outln};
 
-use crate::audit::{AuditResult, Fault, Setting, audit, svg};
+use crate::audit::attribute::{AttributeResult, AttributeSetting, Proved, audit_run};
+use crate::audit::{AuditResult, Fault, Setting, attribute_svg, audit, svg};
+use crate::cohort::{CohortSpec, write};
+use crate::harness::toml_text::{SAMPLE_STUDY, TomlText};
 
 /// Claims of an audit without a study.
 const CLAIMS: [f64; 5] = [0.5, 1.0, 2.0, 4.0, 8.0];
+
+/// What canaries contribute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Canaries {
+    /// A gradient each, at the full clip norm: the strongest attack on the private step
+    Gradient,
+    /// Records whose sensitive values a bit chooses, over a whole training run of the study; against replace
+    Attribute,
+    /// Records with values far from the imputer's, or the imputer's, over a whole training run; against zero_out
+    Imputed,
+}
 
 /// Attack the private step with canaries, and compare what the attacker proves with what is claimed.
 ///
@@ -23,11 +40,34 @@ const CLAIMS: [f64; 5] = [0.5, 1.0, 2.0, 4.0, 8.0];
 /// confidence of 99 %. Exit code 1 if it exceeds the claim of the code as it is.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  fusiondp-simulate audit --faults --plot audit.svg\n  \
-                        fusiondp-simulate audit study.toml --units 7299,6994")]
+                        fusiondp-simulate audit study.toml --units 7299,6994\n  \
+                        fusiondp-simulate audit study.toml --canaries attribute --data hospitals --epsilons 0.5,1,2")]
 pub(super) struct Arguments {
     /// Attack the releases that this study plans, in place of claims from 0.5 to 8
-    #[arg(value_name = "STUDY.toml", requires = "units")]
+    #[arg(value_name = "STUDY.toml")]
     study: Option<PathBuf>,
+    /// What canaries contribute
+    #[arg(long, value_enum, default_value_t = Canaries::Gradient)]
+    canaries: Canaries,
+    /// Attribute canaries: folder with one folder per hospital (default: a synthetic cohort)
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Attribute canaries: claims to attack the study at
+    #[arg(long, value_name = "E,E,…", value_delimiter = ',', default_values_t = [0.5, 1.0, 2.0, 4.0])]
+    epsilons: Vec<f64>,
+    /// Attribute canaries: patients who take part
+    #[arg(long, default_value_t = 60)]
+    patients: usize,
+    /// Attribute canaries: canaries of one run; their contributions overlap, so few are better
+    #[arg(long, default_value_t = 4)]
+    per_run: usize,
+    /// Attribute canaries: rounds without a private part, at most; after many a model knows so few patients by heart, and their
+    /// private gradients vanish
+    #[arg(long, default_value_t = 20)]
+    warmup: u32,
+    /// Attribute canaries: times that the private rounds are trained, each with fresh bits
+    #[arg(long, default_value_t = 1000)]
+    runs: usize,
     /// Privacy units of each site of the study
     #[arg(long, value_name = "N,N,…", value_delimiter = ',')]
     units: Vec<u64>,
@@ -50,6 +90,58 @@ pub(super) struct Arguments {
 
 impl Arguments {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        match self.canaries {
+            Canaries::Gradient => self.gradients(),
+            Canaries::Attribute => self.attributes(NeighboringRelation::Replace),
+            Canaries::Imputed => self.attributes(NeighboringRelation::ZeroOut),
+        }
+    }
+
+    fn attributes(&self, relation: NeighboringRelation) -> anyhow::Result<ExitCode> {
+        let study = match &self.study {
+            Some(path) => {
+                fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?
+            }
+            None => SAMPLE_STUDY.to_owned(),
+        };
+        let study = with_warmup(&study, self.warmup)?;
+        let synthetic = tempfile::tempdir().context("no temporary folder")?;
+        let data = match &self.data {
+            Some(folder) => folder.clone(),
+            None => {
+                write(CohortSpec::new(2, 2_000, self.seed)?, synthetic.path())?;
+                synthetic.path().to_owned()
+            }
+        };
+        let mut results = Vec::new();
+        for &epsilon in &self.epsilons {
+            let setting = AttributeSetting {
+                study: &study,
+                relation,
+                epsilon: Some(epsilon),
+                data: &data,
+                units: self.patients,
+                canaries: self.per_run,
+                runs: self.runs,
+                seed: self.seed,
+            };
+            results.extend(audit_run(&setting, self.faults)?);
+            if !self.json {
+                errln!("claim {epsilon}: attacked");
+            }
+        }
+        if let Some(path) = &self.plot {
+            write_atomic(path, attribute_svg(&results).context("nothing to draw")?.as_bytes())?;
+        }
+        match self.json {
+            true => outln!("{}", serde_json::to_string_pretty(&results)?)?,
+            false => print_attributes(&results)?,
+        }
+        let refuted = results.iter().any(|result| result.fault.is_none() && result.refutes());
+        Ok(if refuted { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    }
+
+    fn gradients(self) -> anyhow::Result<ExitCode> {
         let mut results = Vec::new();
         for setting in self.settings()? {
             for fault in
@@ -79,6 +171,7 @@ impl Arguments {
             let calibrated = |claim| Setting::calibrated(claim, steps, delta, self.rows);
             return CLAIMS.into_iter().map(calibrated).collect::<Result<_, _>>().map_err(Into::into);
         };
+        ensure!(!self.units.is_empty(), "--units: give the privacy units of each site of the study");
         let name = || path.display().to_string();
         let document = StudyDocument::from_bytes(&fs::read(path).with_context(name)?).with_context(name)?;
         let size = |(index, units): (usize, &u64)| -> anyhow::Result<SiteSize> {
@@ -136,5 +229,44 @@ fn print(results: &[AuditResult]) -> anyhow::Result<()> {
     outln!(
         "bounds: epsilon is at least this, with a confidence of 99 %; right guesses are of the surest 2 %"
     )?;
+    Ok(())
+}
+
+/// The study with no more rounds before the first private one.
+fn with_warmup(study: &str, most: u32) -> anyhow::Result<String> {
+    let parsed = Study::parse(study)?;
+    let (mut text, warmup) = (TomlText::new(study), parsed.warmup_rounds());
+    if warmup > most && warmup < parsed.training.rounds {
+        text.set_rounds(parsed.training.rounds - warmup + most)?;
+    }
+    Ok(text.text().to_owned())
+}
+
+fn print_attributes(results: &[AttributeResult]) -> anyhow::Result<()> {
+    outln!("| code | relation | claim | attacker sees | right guesses | any mechanism | Gaussian shape |")?;
+    outln!("|---|---|---|---|---|---|---|")?;
+    for result in results {
+        let code =
+            result.fault.map_or_else(|| "code as it is".to_owned(), |fault| format!("planted {fault}"));
+        let line = |seen: &str, proved: &Proved| {
+            outln!(
+                "| {code} | `{}` | {:.3} | {seen} | {} of {} | {:.3} | {:.3}{} |",
+                result.relation,
+                result.claim.get(),
+                proved.right,
+                result.canaries,
+                proved.lower_bound,
+                proved.gaussian_bound,
+                if proved.lower_bound.max(proved.gaussian_bound) > result.claim.get() {
+                    " above"
+                } else {
+                    ""
+                },
+            )
+        };
+        line("every release", &result.releases)?;
+        line("the last model", &result.final_model)?;
+    }
+    outln!("bounds: epsilon is at least this, with a confidence of 99 %")?;
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod attack;
 mod audit;
 mod bench;
 mod check_vectors;
@@ -26,6 +27,7 @@ enum Command {
     Demo(demo::Arguments),
     Reproduce(reproduce::Arguments),
     Audit(audit::Arguments),
+    Attack(attack::Arguments),
     Synthesize(synthesize::Arguments),
     CheckVectors(check_vectors::Arguments),
     Bench(bench::Arguments),
@@ -42,6 +44,7 @@ impl Cli {
             Command::Demo(arguments) => arguments.run(),
             Command::Reproduce(arguments) => arguments.run(),
             Command::Audit(arguments) => arguments.run(),
+            Command::Attack(arguments) => arguments.run(),
             Command::Synthesize(arguments) => arguments.run(),
             Command::CheckVectors(arguments) => arguments.run(),
             Command::Bench(arguments) => arguments.run(),

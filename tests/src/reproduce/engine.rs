@@ -90,22 +90,24 @@ pub fn train(
     Ok(Trained { parameters: state.final_parameters(), plan: federation.plan, spent, charges })
 }
 
-struct Federation {
-    sites: Vec<SiteRun>,
-    plan: Plan,
+/// Sites that have read their data, and the plan that they agreed on.
+pub(crate) struct Federation {
+    pub(crate) sites: Vec<SiteRun>,
+    pub(crate) plan: Plan,
     policy: Policy,
     runtime: Runtime,
 }
 
-struct SiteRun {
-    session: Session,
+/// One site.
+pub(crate) struct SiteRun {
+    pub(crate) session: Session,
     ledger: SiteLedger,
     budget: Budget,
     random: RandomSource,
 }
 
 impl Federation {
-    fn start(document: &StudyDocument, options: &RunOptions<'_>) -> Result<Self, CellError> {
+    pub(crate) fn start(document: &StudyDocument, options: &RunOptions<'_>) -> Result<Self, CellError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(CellError::Runtime)?;
         let mut sites = Vec::with_capacity(options.sites.len());
@@ -125,6 +127,43 @@ impl Federation {
         state: &mut ServerState,
         options: &RunOptions<'_>,
     ) -> Result<(), CellError> {
+        if self.plan.local_steps > 1 {
+            let outputs = self.outputs(round, state, options.threads)?;
+            let differences = self.sites.iter().zip(outputs).map(|(site, output)| site.difference(&output));
+            let differences = differences.collect::<Result<Vec<_>, _>>()?;
+            return Ok(state.apply_differences(round, &differences)?);
+        }
+        let contributions = self.released(round, state, options.threads)?;
+        Ok(state.apply_gradients(round, &contributions, &self.scale())?)
+    }
+
+    /// What every site releases in a round of gradients.
+    pub(crate) fn released(
+        &mut self,
+        round: u32,
+        state: &ServerState,
+        threads: usize,
+    ) -> Result<Vec<SiteContribution>, CellError> {
+        let outputs = self.outputs(round, state, threads)?;
+        self.sites.iter().zip(outputs).map(|(site, output)| site.contribution(&output)).collect()
+    }
+
+    /// Units of the private sums.
+    pub(crate) fn scale(&self) -> PrivateScale {
+        let clip_norm = self.plan.clip_norm;
+        PrivateScale {
+            grid_step: Grid::for_clip_norm(clip_norm).step(),
+            sampling_probability: self.plan.sampling_probability.get(),
+            noise_deviation: self.plan.noise_multiplier.map_or(0.0, |noise| noise.get() * clip_norm.get()),
+        }
+    }
+
+    fn outputs(
+        &mut self,
+        round: u32,
+        state: &ServerState,
+        threads: usize,
+    ) -> Result<Vec<RoundOutput>, CellError> {
         let mut values = state.parameters().to_vec();
         if self.plan.is_private_round(round) {
             values.extend(state.directions());
@@ -134,23 +173,7 @@ impl Federation {
         for site in &mut self.sites {
             work.push(site.work(&task, &self.policy, &self.runtime, &values)?);
         }
-        let outputs = compute(&self.sites, work, &task, options.threads)?;
-        if self.plan.local_steps > 1 {
-            let differences = self.sites.iter().zip(outputs).map(|(site, output)| site.difference(&output));
-            let differences = differences.collect::<Result<Vec<_>, _>>()?;
-            return Ok(state.apply_differences(round, &differences)?);
-        }
-        let contributions = self.sites.iter().zip(outputs).map(|(site, output)| site.contribution(&output));
-        let contributions = contributions.collect::<Result<Vec<_>, _>>()?;
-        let scale = PrivateScale {
-            grid_step: Grid::for_clip_norm(self.plan.clip_norm).step(),
-            sampling_probability: self.plan.sampling_probability.get(),
-            noise_deviation: self
-                .plan
-                .noise_multiplier
-                .map_or(0.0, |noise| noise.get() * self.plan.clip_norm.get()),
-        };
-        Ok(state.apply_gradients(round, &contributions, &scale)?)
+        compute(&self.sites, work, &task, threads)
     }
 
     fn task(&self, round: u32, parameters: &[f32]) -> TrainingTask {

@@ -7,6 +7,7 @@
 //! | `loss`, `objective` | cross-entropy on logits; the private loss and its constants |
 //! | `scope`, `range`, `adapter` | where the private gradient goes: everywhere, some layers, low-rank adapters |
 //! | `public` | mean gradient of the hybrid view, without clipping |
+//! | `input` | derivatives by the input |
 //! | `private/` | per-unit ghost norms and clipped gradients |
 //!
 //! Passes write into a [`Workspace`], which is kept between steps.
@@ -15,6 +16,7 @@ mod adapter;
 mod batch;
 mod error;
 mod head;
+mod input;
 mod loss;
 mod objective;
 mod private;

@@ -98,6 +98,11 @@ impl Tower {
         self.network.accumulate(block, tape, &mut gradient[self.range(member)]);
     }
 
+    /// The parameters of a member.
+    pub(super) fn params_of<'p, F>(&self, params: &'p [F], member: usize) -> &'p [F] {
+        &params[self.range(member)]
+    }
+
     /// Checks the dense values of a view, and lends them.
     pub(super) fn check<'v, F: Real>(
         &self,
