@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use fusiondp_proto::v1::administration_server::AdministrationServer;
 use fusiondp_proto::v1::federation_server::FederationServer;
+use fusiondp_protocol::receipt::MAX_RECEIPT_BYTES;
 use fusiondp_protocol::study::MAX_STUDY_BYTES;
 use fusiondp_protocol::{Limits, SiteId};
 use fusiondp_runtime::tls::{CONNECTION_WINDOW_BYTES, PeerStream, STREAM_WINDOW_BYTES};
@@ -128,7 +129,7 @@ fn services(core: &Arc<Core>) -> Router {
 }
 
 fn message_limit(limits: &Limits) -> usize {
-    MAX_STUDY_BYTES.max(limits.max_chunk_bytes as usize) + MESSAGE_OVERHEAD
+    MAX_STUDY_BYTES.max(limits.max_chunk_bytes as usize).max(MAX_RECEIPT_BYTES) + MESSAGE_OVERHEAD
 }
 
 impl RunningCoordinator {

@@ -80,10 +80,11 @@ pub enum StudyFailure {
     /// A round was abandoned too often.
     #[error(transparent)]
     GivenUp(#[from] GivenUp),
-    /// A site's own figure is not what its mirrored charges give.
+    /// A site's own figure is not what its receipts give.
     #[error(
-        "plan-mismatch: site {site} says it has spent {relation} epsilon {claimed}, its mirrored ledger gives \
-         {recomputed}; compare the versions of site and coordinator, and the site's ledger with the mirror"
+        "epsilon-disagreement: site {site} claims to have spent {relation} epsilon {claimed}, the coordinator computes \
+         {recomputed} from the {charges} charges of its receipts; compare the versions of site and coordinator, and the site's \
+         ledger with its receipts"
     )]
     Disagreement {
         /// The site.
@@ -94,6 +95,8 @@ pub enum StudyFailure {
         claimed: f64,
         /// The coordinator's figure.
         recomputed: f64,
+        /// Charges that it was computed from.
+        charges: u64,
     },
     /// A site's mirrored ledger is no chain.
     #[error("ledger-error: the mirrored ledger of site {site} does not verify: {source}")]

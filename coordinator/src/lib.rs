@@ -15,6 +15,7 @@
 //! | `grpc` | the gRPC edge; the only place with generated types and status codes |
 //! | `board`, `presence` | what sites are to do and which are there, in memory only |
 //! | [`report`] | the report folder of a study |
+//! | [`receipts`] | verifying the receipts in it, offline |
 //! | [`provision`] | keys, certificates and kits of a consortium |
 //! | [`support`] | support data that imputers are fitted on |
 //! | [`cli`] | the commands of the binary |
@@ -40,6 +41,7 @@ pub mod config;
 pub mod error;
 pub mod progress;
 pub mod provision;
+pub mod receipts;
 pub mod report;
 pub mod round;
 pub mod store;

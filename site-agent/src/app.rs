@@ -38,7 +38,7 @@ pub enum AppError {
 pub async fn run(config: SiteConfig, shutdown: Shutdown) -> Result<(), AppError> {
     // Checked before anything is opened, so that a mistake shows at the start and not at the first reconnect.
     let credentials = config.tls.load_as(Role::Site)?;
-    let store = Arc::new(Store::open(&config.state_dir).await?);
+    let store = Arc::new(Store::open_with_journal(&config.state_dir, &config.journal()).await?);
     tracing::info!(site = credentials.identity().id(), coordinator = config.coordinator, "agent starts");
     drop(credentials);
     let agent = SiteAgent::new(parts(config, store, shutdown)).await?;

@@ -18,6 +18,7 @@ use serde::de::IgnoredAny;
 
 use crate::data::identity::DeclaredIdentity;
 use crate::policy::PolicyLimits;
+use crate::store::journal::default_path;
 
 /// Prefix of environment variables that override the file.
 pub const ENVIRONMENT_PREFIX: &str = "FUSIONDP_SITE";
@@ -42,6 +43,9 @@ pub struct SiteConfig {
     /// Where imputers are found.
     #[serde(default)]
     pub imputer: ImputerConfig,
+    /// Where the ledger is kept a second time.
+    #[serde(default)]
+    pub ledger: LedgerConfig,
     /// What the site permits.
     pub policy: PolicyLimits,
     /// What training may use of the machine.
@@ -84,6 +88,16 @@ pub struct ImputerConfig {
     pub outputs: BTreeMap<String, String>,
 }
 
+/// The `[ledger]` section.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LedgerConfig {
+    /// File of the ledger's second copy, best on another volume than `state_dir` and in another backup; by default
+    /// `<state_dir>.ledger.jsonl`.
+    #[serde(default)]
+    pub journal: Option<PathBuf>,
+}
+
 /// The `[training]` section.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -107,10 +121,16 @@ impl SiteConfig {
         Ok(config)
     }
 
+    /// File of the ledger's second copy.
+    pub fn journal(&self) -> PathBuf {
+        self.ledger.journal.clone().unwrap_or_else(|| default_path(&self.state_dir))
+    }
+
     fn resolve_paths(&mut self, base: &Path) {
         self.tls = self.tls.resolved(base);
         let single = [&mut self.state_dir, &mut self.data.train];
-        let optional = self.imputer.dir.iter_mut().chain(&mut self.imputer.onnx_runtime);
+        let optional =
+            self.imputer.dir.iter_mut().chain(&mut self.imputer.onnx_runtime).chain(&mut self.ledger.journal);
         let mapped = self.data.cohorts.values_mut().chain(self.imputer.precomputed.values_mut());
         for path in single.into_iter().chain(optional).chain(mapped) {
             *path = resolve(base, path);

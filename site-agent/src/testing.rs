@@ -120,6 +120,13 @@ pub(crate) fn write_records(folder: &Path, units: usize, rows: usize, exact: boo
     std::fs::write(folder.join("imputed.csv"), imputed).unwrap();
 }
 
+/// Waits until the database of a dropped store is closed, which its own thread does.
+pub(crate) async fn closed(state: &Path) {
+    while state.join("site.sqlite-wal").exists() {
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
+}
+
 /// A clock of these tests.
 pub(crate) fn clock() -> Arc<ManualClock> {
     Arc::new(ManualClock::new(NOW_MS))

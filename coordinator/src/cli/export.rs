@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -18,8 +17,8 @@ use crate::report;
 /// Write the report folder of a study.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Writes report.html, report.json, model.onnx and study.toml. Older files of these names are replaced; a study without a
-model yet leaves no model.onnx.
+Writes report.html, report.json, model.onnx with its model-card.md, study.toml, and the signed receipts of each site,
+receipts-SITE.jsonl. Older files of these names are replaced; a study without a model yet leaves none of the model's.
 
 Example:
   fusiondp-coordinator study export sepsis-1a2b3c4d --out report --admin kits/admin")]
@@ -60,9 +59,8 @@ fn replace(folder: &Path, files: &BTreeMap<String, Vec<u8>>) -> anyhow::Result<(
     fs::create_dir_all(&staged).with_context(|| format!("cannot make {}", staged.display()))?;
     let written = files.iter().try_for_each(|(name, bytes)| write_atomic(&staged.join(name), bytes));
     let replaced = written.map_err(anyhow::Error::from).and_then(|()| {
-        report::FILES.iter().try_for_each(|name| match files.contains_key(*name) {
-            true => Ok(()),
-            false => remove_if_present(&folder.join(name)),
+        older(folder)?.iter().filter(|name| !files.contains_key(*name)).try_for_each(|name| {
+            fs::remove_file(folder.join(name)).with_context(|| format!("cannot remove {name}"))
         })?;
         files.keys().try_for_each(|name| {
             let target = folder.join(name);
@@ -75,8 +73,10 @@ fn replace(folder: &Path, files: &BTreeMap<String, Vec<u8>>) -> anyhow::Result<(
     replaced
 }
 
-fn remove_if_present(path: &Path) -> anyhow::Result<()> {
-    fs::remove_file(path)
-        .or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })
-        .with_context(|| format!("cannot remove {}", path.display()))
+/// Files of an older report.
+fn older(folder: &Path) -> anyhow::Result<Vec<String>> {
+    let entries = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let names = entries.map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()));
+    let names: Vec<String> = names.collect::<Result<_, _>>()?;
+    Ok(names.into_iter().filter(|name| report::is_report_file(name)).collect())
 }

@@ -10,6 +10,7 @@
 //! | `study check` | `check` | nothing but the study document |
 //! | `sites` | `sites` | an admin kit |
 //! | `accountant epsilon, calibrate, curve` | `accountant/` | nothing |
+//! | `receipts verify` | `receipts` | a report folder |
 //! | `imputer fit` | `imputer` | a study document and support data |
 //!
 //! Exit codes: 0 done, 1 not done (with one line that says why and what to do), 2 wrong usage.
@@ -20,6 +21,7 @@ mod check;
 mod export;
 mod imputer;
 mod provision;
+mod receipts;
 mod serve;
 mod sites;
 mod study;
@@ -43,7 +45,8 @@ From nothing to a trained model:
   fusiondp-coordinator study check study.toml --units 8000,6000
   fusiondp-coordinator study submit study.toml --admin kits/admin
   fusiondp-coordinator study watch ID --admin kits/admin
-  fusiondp-coordinator study export ID --out report --admin kits/admin")]
+  fusiondp-coordinator study export ID --out report --admin kits/admin
+  fusiondp-coordinator receipts verify report")]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -66,6 +69,11 @@ enum Command {
     Accountant {
         #[command(subcommand)]
         command: accountant::AccountantCommand,
+    },
+    /// What sites have stated in writing of their updates.
+    Receipts {
+        #[command(subcommand)]
+        command: receipts::ReceiptsCommand,
     },
     /// Fit imputers for sensitive features.
     Imputer {
@@ -97,6 +105,7 @@ fn execute(cli: Cli) -> anyhow::Result<()> {
         Command::Study { command } => command.run(),
         Command::Sites(command) => command.run(),
         Command::Accountant { command } => command.run(),
+        Command::Receipts { command } => command.run(),
         Command::Imputer { command } => command.run(),
     }
 }

@@ -145,7 +145,7 @@ impl AdministrationService {
         let step = self.core.settings.limits.max_chunk_bytes as usize;
         let parts = files.into_iter().flat_map(|file| {
             let name = file.name;
-            chunks::split(file.bytes.into(), step).map(move |data| ExportPart { file: name.to_owned(), data })
+            chunks::split(file.bytes.into(), step).map(move |data| ExportPart { file: name.clone(), data })
         });
         Ok(parts.collect())
     }

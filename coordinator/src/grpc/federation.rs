@@ -52,6 +52,7 @@ impl FederationService {
         let limits = self.core.settings.limits.negotiate(registration.limits);
         let now_ms = self.core.clock.now_ms();
         self.core.presence.registered(&site, limits);
+        let newest_entry = self.core.store.newest_entry(&site).await?;
         let agent_version = registration.agent_version;
         let row = RegisteredRow { site: site.clone(), agent_version, peer_address, last_seen_ms: now_ms };
         self.core.store.record_registration(&row).await?;
@@ -62,6 +63,7 @@ impl FederationService {
             consortium: self.core.settings.consortium.name.clone(),
             limits,
             server_time_ms: now_ms,
+            newest_entry,
         })
     }
 
@@ -106,6 +108,7 @@ impl FederationService {
         self.core.board.withdraw_enrolment(&site, context.id());
         self.invited(context.id(), &site).await?;
         if self.core.store.record_enrolment(&site, &enrolment).await? {
+            self.note_ledger_key(&site, &enrolment).await?;
             tracing::info!(%site, study = %context.id(), units = enrolment.units, "site enrolled");
             self.answered(&context);
             return Ok(());
@@ -115,6 +118,20 @@ impl FederationService {
             Standing::Enrolled => Ok(()),
             Standing::Invited | Standing::Declined => Err(stale("enrollment has closed without this site")),
         }
+    }
+
+    /// A ledger has one key for ever, so another one means another ledger: a new installation, or somebody else's.
+    async fn note_ledger_key(&self, site: &SiteId, enrolment: &Enrolment) -> Result<(), ApiError> {
+        let Some(other) = self.core.store.study_with_other_key(site, &enrolment.ledger_key).await? else {
+            return Ok(());
+        };
+        let message = format!(
+            "its ledger is signed with another key than in study {other}: the site keeps a new ledger, which may not count what \
+             the old one has charged"
+        );
+        tracing::warn!(%site, study = %enrolment.study_id, other = %other, "the site's ledger key has changed");
+        let now_ms = self.core.clock.now_ms();
+        Ok(self.core.store.record_warning(&enrolment.study_id, Some(site), &message, now_ms).await?)
     }
 
     /// Takes one update at a time from each site, within a time that no honest upload needs.

@@ -1,9 +1,9 @@
 //! Reading one update, and every check of it that needs no store.
 
-use fusiondp_dp::{Digest, LedgerEntry, verify_piece};
+use fusiondp_dp::{Digest, LedgerEntry};
 use fusiondp_proto::v1;
 use fusiondp_protocol::chunks::Assembler;
-use fusiondp_protocol::{LedgerMirror, Limits, Plan, ProblemType, UpdateHeader, UpdatePart};
+use fusiondp_protocol::{Limits, Plan, ProblemType, UpdateHeader, UpdatePart};
 use tokio_stream::StreamExt as _;
 use tonic::Streaming;
 
@@ -74,12 +74,7 @@ pub(super) fn check_header(expected: &Expected<'_>, header: &UpdateHeader) -> Re
     let (public, private) = context.update_shape(private_part);
     length("public_values", header.public_values, public)?;
     length("private_values", header.private_values, private)?;
-    match (&header.ledger, private_part) {
-        (Some(ledger), true) => check_ledger(expected, header, ledger),
-        (None, false) => Ok(()),
-        (Some(_), false) => Err(malformed("a warm-up round has no charge; send no ledger entries")),
-        (None, true) => Err(malformed("a private round has charges; send the ledger entries of the update")),
-    }
+    check_receipt(expected, header, private_part)
 }
 
 /// Checks that every value of the public part is a number of a size that a server step can work with. Says of which
@@ -122,51 +117,67 @@ fn check_size(enrolled: &StudySiteRow, header: &UpdateHeader) -> Result<(), ApiE
     Ok(())
 }
 
-/// Every step of the round is charged, as the plan says, in one unbroken piece of the chain.
-fn check_ledger(
-    expected: &Expected<'_>,
-    header: &UpdateHeader,
-    ledger: &LedgerMirror,
-) -> Result<(), ApiError> {
-    let (plan, entries) = (expected.plan, &ledger.entries);
-    if entries.len() != plan.local_steps as usize {
-        let detail = format!(
-            "{} ledger entries for {} steps; charge every step once",
-            entries.len(),
-            plan.local_steps
-        );
+/// The receipt stands under the key that the site enrolled with, speaks of what the plan says, and every step of the round is
+/// charged once, as the plan says.
+fn check_receipt(expected: &Expected<'_>, header: &UpdateHeader, private_part: bool) -> Result<(), ApiError> {
+    let Expected { context, plan, enrolled, model_digest } = expected;
+    let key = enrolled.ledger_key.ok_or_else(|| malformed("the site has enrolled without a ledger key"))?;
+    header.receipt.verify(&key).map_err(|error| malformed(format!("the update's receipt: {error}")))?;
+    let receipt = &header.receipt.receipt;
+    let wrong = [
+        ("site", receipt.site != enrolled.site),
+        ("study_digest", receipt.study_digest != context.digest()),
+        ("model_digest", model_digest.is_some_and(|digest| receipt.model_digest != digest)),
+        ("imputer", receipt.imputer != context.study().imputer),
+        ("delta", receipt.delta != plan.delta),
+    ];
+    if let Some((field, _)) = wrong.iter().find(|(_, wrong)| *wrong) {
+        let detail = format!("receipt: {field} is not that of the plan; compare the versions of both ends");
         return Err(malformed(detail));
     }
-    verify_piece(entries).map_err(|error| malformed(format!("the update's ledger entries: {error}")))?;
-    if entries.last().is_none_or(|last| last.hash() != ledger.head) {
-        return Err(malformed("the ledger entries do not end in `head`; verify the ledger"));
+    let (own, steps) =
+        (receipt.own_charges().len(), if private_part { plan.local_steps as usize } else { 0 });
+    if own != steps {
+        return Err(malformed(format!(
+            "{own} ledger entries for {steps} private steps; charge every step once"
+        )));
     }
-    let data_set = entries.first().map(|first| first.charge().data_set);
-    if entries.iter().any(|entry| Some(entry.charge().data_set) != data_set) {
-        return Err(malformed("the ledger entries charge several data sets; a study trains on one"));
+    let earlier = receipt.charges.len() - own;
+    for charge in &receipt.charges[..earlier] {
+        check_terms(plan, header, &charge.entry)?;
     }
-    (1..).zip(entries).try_for_each(|(step, entry)| check_entry(expected, header, step, entry))
+    (1..).zip(receipt.own_charges()).try_for_each(|(step, charge)| {
+        check_terms(plan, header, &charge.entry)?;
+        check_own(header, step, &charge.entry)
+    })
 }
 
-fn check_entry(
-    expected: &Expected<'_>,
-    header: &UpdateHeader,
-    step: u32,
-    entry: &LedgerEntry,
-) -> Result<(), ApiError> {
-    let Expected { context, plan, model_digest, .. } = expected;
+/// Charges of a study are those of its plan, also of an update that never arrived.
+fn check_terms(plan: &Plan, header: &UpdateHeader, entry: &LedgerEntry) -> Result<(), ApiError> {
     let charge = entry.charge();
-    let wrong = [
-        ("study", charge.study != context.id().as_str()),
-        ("study_digest", charge.study_digest != context.digest()),
-        ("round", charge.round != header.round),
-        ("local_step", charge.local_step != step),
-        ("model_digest", model_digest.is_some_and(|digest| charge.model_digest != digest)),
-        ("event", Some(charge.event) != plan.step_event()),
-        ("clip_norm", charge.clip_norm != plan.clip_norm),
-        ("units", charge.units != header.units),
-        ("update_id", charge.update_id != header.update_id),
-    ];
+    agree(
+        entry,
+        &[
+            ("event", Some(charge.event) != plan.step_event()),
+            ("clip_norm", charge.clip_norm != plan.clip_norm),
+            ("units", charge.units != header.units),
+        ],
+    )
+}
+
+fn check_own(header: &UpdateHeader, step: u32, entry: &LedgerEntry) -> Result<(), ApiError> {
+    let charge = entry.charge();
+    agree(
+        entry,
+        &[
+            ("round", charge.round != header.round),
+            ("local_step", charge.local_step != step),
+            ("model_digest", charge.model_digest != header.receipt.receipt.model_digest),
+        ],
+    )
+}
+
+fn agree(entry: &LedgerEntry, wrong: &[(&str, bool)]) -> Result<(), ApiError> {
     match wrong.iter().find(|(_, wrong)| *wrong) {
         None => Ok(()),
         Some((field, _)) => Err(malformed(format!(

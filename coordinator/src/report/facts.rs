@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fusiondp_dp::{AccountantError, DpEvent};
+use fusiondp_dp::{AccountantError, DpEvent, StepCounts};
 use fusiondp_protocol::{Plan, SiteId};
 
 use super::ReportError;
@@ -41,6 +41,8 @@ pub(crate) struct Spent {
     pub(crate) at_larger_delta: bool,
     /// Of each site with charges, counting one charge for each task that brought no update.
     pub(crate) sites: BTreeMap<SiteId, EpsilonPair>,
+    /// The steps that the total is of; `None` where nothing was charged, or not every charge is known.
+    pub(crate) steps: Option<StepCounts>,
 }
 
 impl Facts {
@@ -69,7 +71,12 @@ impl Facts {
     /// where as many may hold the same patient.
     pub(crate) fn spent(&self, overlap: u32) -> Result<Spent, ReportError> {
         let Some(plan) = &self.plan else {
-            return Ok(Spent { total: EpsilonPair::ZERO, at_larger_delta: false, sites: BTreeMap::new() });
+            return Ok(Spent {
+                total: EpsilonPair::ZERO,
+                at_larger_delta: false,
+                sites: BTreeMap::new(),
+                steps: None,
+            });
         };
         let mut accounting = Accounting::new(plan.delta);
         let mut bounds = Vec::with_capacity(self.claims.len());
@@ -89,7 +96,13 @@ impl Facts {
         } else {
             single
         };
-        Ok(Spent { total, at_larger_delta, sites })
+        let known = worst.iter().all(|(claim, _)| claim.complete);
+        let mut steps = StepCounts::default();
+        for event in worst.iter().flat_map(|(claim, _)| possible_events(claim, plan)) {
+            steps.add(&event, event.steps().get().into());
+        }
+        let steps = Some(steps).filter(|steps| known && *steps != StepCounts::default());
+        Ok(Spent { total, at_larger_delta, sites, steps })
     }
 
     /// Figures of the final model on the final cohort, pooled; else the newest pooled ones.

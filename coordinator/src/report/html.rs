@@ -9,6 +9,7 @@ use super::curves;
 use super::facts::Facts;
 use super::json::{MetricEntry, SiteDetail, Summary, WarningEntry};
 use super::matrix;
+use super::plain;
 use super::text::{count, escape, figure, or_dash, share};
 use crate::study::StudyContext;
 use crate::study::accounting::EpsilonPair;
@@ -24,10 +25,12 @@ pub(super) fn page(context: &StudyContext, facts: &Facts, summary: &Summary) -> 
     let sections = [
         header(context, summary),
         cards(summary),
+        plain::section(context, facts, summary),
         guarantee(context, summary),
         curves(summary),
         metrics(summary),
         privacy(facts, summary),
+        plain::checking(facts),
         participation(facts),
         sites(summary),
         warnings(summary),
@@ -99,7 +102,7 @@ fn guarantee(context: &StudyContext, summary: &Summary) -> String {
         study.schema.sensitive().map(|column| format!("<code>{}</code>", escape(&column.name))).collect();
     let claim = if study.fusion.mode.has_private_part() {
         format!(
-            "<p>Protected are the sensitive values of {unit}: {}. Whoever sees everything that left the sites, and \
+            "<p>Protected are the sensitive values of {unit}: {}. Whoever sees every update that left the sites, and the model, and \
              knows all else of that person, learns at most as much as (ε, δ)-differential privacy with \
              ε = <b>{}</b> and δ = {delta} allows. <em>replace</em> means that the values change from anything to \
              anything; <em>zero_out</em> that they are used or imputed values stand in for them. All figures are upper \
@@ -238,9 +241,10 @@ fn privacy(facts: &Facts, summary: &Summary) -> String {
     };
     format!(
         "<h2>Privacy spent</h2><p class=\"soft small\">{planned}Figures are the sites' own, from their ledgers. \
-         {compared}</p>{}<h3>By round</h3>{}",
+         {compared}</p>{}<h3>By round</h3>{}{}",
         table(columns, enrolled.iter().map(|site| epsilon_row(site))),
-        curves::epsilon(&enrolled)
+        curves::epsilon(&enrolled),
+        plain::curve(summary)
     )
 }
 

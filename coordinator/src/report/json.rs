@@ -3,10 +3,11 @@
 use fusiondp_dp::NeighboringRelation;
 use fusiondp_protocol::study::PrivacyTarget;
 use fusiondp_protocol::{Plan, SiteId};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::ReportError;
 use super::facts::{Facts, Spent};
+use super::profile::Profiles;
 use crate::store::Claim;
 use crate::study::StudyContext;
 use crate::study::accounting::EpsilonPair;
@@ -47,6 +48,13 @@ pub(crate) struct Summary {
     pub(crate) losses: Vec<Loss>,
     pub(crate) metrics: Vec<MetricEntry>,
     pub(crate) warnings: Vec<WarningEntry>,
+    /// The whole curve of the consortium's figures; null where charges are missing in the mirror, or none was made.
+    #[serde(rename = "privacy_curve", serialize_with = "curve_json")]
+    pub(crate) profiles: Option<Profiles>,
+}
+
+fn curve_json<S: Serializer>(profiles: &Option<Profiles>, serializer: S) -> Result<S::Ok, S::Error> {
+    profiles.as_ref().map(Profiles::to_json).serialize(serializer)
 }
 
 /// Identity and course of the study.
@@ -184,6 +192,7 @@ pub(crate) fn summary(context: &StudyContext, facts: &Facts) -> Result<Summary, 
         losses: losses(facts),
         metrics: facts.metrics.iter().map(|metric| metric_entry(facts, metric)).collect(),
         warnings: warnings(facts, overlap, &spent),
+        profiles: spent.steps.as_ref().map(Profiles::of_steps).transpose()?,
     })
 }
 

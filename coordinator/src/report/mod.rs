@@ -5,11 +5,14 @@
 //! | `report.html` | everything for people, self-contained: no script, no font, no image from elsewhere |
 //! | `report.json` | the same for programs |
 //! | `model.onnx` | the trained model with the schema's transforms, from raw columns to a probability |
+//! | `model-card.md` | what somebody needs to know who meets the model without the study |
 //! | `study.toml` | the study document as submitted |
+//! | `receipts-SITE.jsonl` | what each site has stated in writing of its updates |
 //!
 //! `facts` reads the store once; `json`, `html` and the drawings are pure functions of it. Epsilons are rounded up
 //! wherever they are shown.
 
+mod card;
 pub mod chart;
 mod curves;
 mod drawing;
@@ -17,12 +20,16 @@ mod facts;
 mod html;
 mod json;
 mod matrix;
+mod plain;
+pub(crate) mod profile;
 mod text;
 
 use std::collections::BTreeMap;
 
 use fusiondp_learn::onnx::{OnnxError, export_model};
 use fusiondp_protocol::chunks::{ChunkError, decode_f32};
+use fusiondp_protocol::receipt::ReceiptsFile;
+use fusiondp_protocol::{SignedReceipt, SiteId};
 
 pub(crate) use facts::Facts;
 
@@ -31,14 +38,19 @@ use crate::shared::Core;
 use crate::study::SharedContext;
 use crate::text::epsilon;
 
-/// Every file that a report folder can hold.
-pub(crate) const FILES: [&str; 4] = ["report.html", "report.json", "model.onnx", "study.toml"];
+/// Files that a report folder can hold, beside the receipts of each site.
+const FILES: [&str; 5] = ["report.html", "report.json", "model-card.md", "model.onnx", "study.toml"];
+
+/// Whether a file of this name is part of a report folder, so that a new report replaces it.
+pub(crate) fn is_report_file(name: &str) -> bool {
+    FILES.contains(&name) || (name.starts_with("receipts-") && name.ends_with(".jsonl"))
+}
 
 /// One file of a report folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExportedFile {
     /// A plain file name.
-    pub name: &'static str,
+    pub name: String,
     /// Its content.
     pub bytes: Vec<u8>,
 }
@@ -66,23 +78,50 @@ pub(crate) async fn export(
     context: &SharedContext,
 ) -> Result<Vec<ExportedFile>, CoordinatorError> {
     let facts = Facts::read(core, context).await?;
+    let receipts = core.store.receipts(context.id()).await?;
     let context = context.clone();
-    let files = tokio::task::spawn_blocking(move || write(&context, &facts)).await?;
-    Ok(files?)
+    let write = move || {
+        let mut files = write(&context, &facts)?;
+        files.extend(receipt_files(&context, &facts, receipts));
+        Ok::<_, ReportError>(files)
+    };
+    Ok(tokio::task::spawn_blocking(write).await??)
+}
+
+/// One file for each site that has a receipt.
+fn receipt_files(
+    context: &SharedContext,
+    facts: &Facts,
+    receipts: Vec<(SiteId, SignedReceipt)>,
+) -> Vec<ExportedFile> {
+    let mut by_site: BTreeMap<SiteId, Vec<SignedReceipt>> = BTreeMap::new();
+    for (site, receipt) in receipts {
+        by_site.entry(site).or_default().push(receipt);
+    }
+    let keys = facts.sites.iter().filter_map(|row| Some((row.site.clone(), row.ledger_key?)));
+    let file = |(site, key): (SiteId, _)| {
+        let receipts = by_site.remove(&site)?;
+        let name = ReceiptsFile::name(&site);
+        let file = ReceiptsFile::new(site, context.id().clone(), key, receipts);
+        Some(ExportedFile { name, bytes: file.to_text().into_bytes() })
+    };
+    keys.filter_map(file).collect()
 }
 
 fn write(context: &SharedContext, facts: &Facts) -> Result<Vec<ExportedFile>, ReportError> {
     let summary = json::summary(context, facts)?;
     let mut files = vec![
-        ExportedFile { name: "report.html", bytes: html::page(context, facts, &summary).into_bytes() },
-        ExportedFile { name: "report.json", bytes: serde_json::to_vec_pretty(&summary)? },
-        ExportedFile { name: "study.toml", bytes: context.document().text().as_bytes().to_vec() },
+        ExportedFile { name: "report.html".into(), bytes: html::page(context, facts, &summary).into_bytes() },
+        ExportedFile { name: "report.json".into(), bytes: serde_json::to_vec_pretty(&summary)? },
+        ExportedFile { name: "study.toml".into(), bytes: context.document().text().as_bytes().to_vec() },
     ];
     if let Some(model) = &facts.model {
         let parameters = decode_f32(&model.parameters)?;
         let metadata = metadata(facts, &summary);
         let bytes = export_model(&context.study().schema, context.model(), &parameters, &metadata)?;
-        files.push(ExportedFile { name: "model.onnx", bytes });
+        files.push(ExportedFile { name: "model.onnx".into(), bytes });
+        let card = card::markdown(context, &summary);
+        files.push(ExportedFile { name: "model-card.md".into(), bytes: card.into_bytes() });
     }
     Ok(files)
 }

@@ -36,6 +36,7 @@ fn site(id: &str, epsilon_replace: f64) -> StudySiteRow {
         epsilon_replace,
         epsilon_zero_out: epsilon_replace / 2.0,
         mirror_gaps: 0,
+        ledger_key: None,
     }
 }
 
@@ -54,7 +55,6 @@ fn claim(id: &str, steps: u32, complete: bool) -> Claim {
         events: vec![event],
         unreported: 0,
         complete,
-        broken: None,
     }
 }
 
@@ -157,7 +157,7 @@ fn a_study_that_has_hardly_begun_has_a_report_without_a_model() {
     let context = context();
     let files = write(&context, &facts(&context, vec![claim("a", 5, true)])).unwrap();
     assert_eq!(
-        files.iter().map(|file| file.name).collect::<Vec<_>>(),
+        files.iter().map(|file| file.name.as_str()).collect::<Vec<_>>(),
         ["report.html", "report.json", "study.toml"]
     );
     let html = String::from_utf8(files[0].bytes.clone()).unwrap();
@@ -296,8 +296,68 @@ fn the_page_shows_every_outcome_warning_and_curve() {
     }
     assert!(page.contains("site &lt;x&gt; has a gap") && !page.contains("<x>"));
     assert_eq!(page.matches("<svg").count(), page.matches("</svg>").count());
-    assert_eq!(page.matches("<svg").count(), 5, "loss, AUROC, AUPR, epsilon, participation");
+    assert_eq!(
+        page.matches("<svg").count(),
+        7,
+        "loss, AUROC, AUPR, epsilon, profile, trade-off, participation"
+    );
     for nonsense in ["NaN", "inf ", "<script", "http:", "https:", " src="] {
         assert!(!page.contains(nonsense), "{nonsense}");
     }
+}
+
+/// The plain words say what follows from the epsilon, and nothing better.
+#[test]
+fn plain_words_follow_from_the_figures() {
+    let context = context();
+    let mut facts = eventful(&context);
+    let key = fusiondp_dp::LedgerKey::from_seed([1; 32]).public();
+    facts.sites[0].ledger_key = Some(key);
+    let summary = json::summary(&context, &facts).unwrap();
+    let page = html::page(&context, &facts, &summary);
+    let epsilon = fusiondp_dp::Epsilon::new(summary.epsilon.replace).unwrap();
+    let sure = 100.0 * fusiondp_dp::largest_posterior(0.5, epsilon);
+    let said = format!("{:.1}\u{a0}%", (10.0 * sure).ceil() / 10.0);
+    assert!(
+        page.contains("In plain words") && page.contains(&format!("<td class=\"n\">{said}</td>")),
+        "{said}"
+    );
+    let factor = format!("{:.2}", fusiondp_dp::largest_odds_factor(epsilon));
+    assert!(page.contains(&format!("<td class=\"n\">{factor}</td>")), "{factor}");
+    assert!(page.contains("receipts verify DIR") && page.contains(&key.to_string()));
+
+    let json = serde_json::to_value(&summary).unwrap();
+    let points = json["privacy_curve"]["replace"]["profile"].as_array().unwrap();
+    let at = |delta: f64| points.iter().find(|point| point["delta"].as_f64() == Some(delta)).unwrap();
+    assert_eq!(
+        at(1e-5)["epsilon"].as_f64().unwrap(),
+        spent(&facts.claims[0].events, NeighboringRelation::Replace)
+    );
+    // Where charges are missing no curve is drawn.
+    facts.claims[0].complete = false;
+    let summary = json::summary(&context, &facts).unwrap();
+    assert!(summary.profiles.is_none() && serde_json::to_value(&summary).unwrap()["privacy_curve"].is_null());
+}
+
+#[test]
+fn the_model_card_says_what_the_report_says() {
+    let context = context();
+    let mut facts = eventful(&context);
+    facts.study.final_version = 21;
+    facts.metrics.push(metric(None, 20, "test", 21));
+    let summary = json::summary(&context, &facts).unwrap();
+    let card = card::markdown(&context, &summary);
+    let column = &context.study().schema.sensitive().next().unwrap().name;
+    for part in [
+        &format!("| `{column}` | sensitive | protected by the guarantee below |"),
+        &crate::text::epsilon(summary.epsilon.replace),
+        &crate::text::epsilon(summary.epsilon.zero_out),
+        "| test | **pooled** |",
+        "| hospital-a | 100 | 200 |",
+        &summary.study.digest,
+        "## What is not protected",
+    ] {
+        assert!(card.contains(part), "{part}: {card}");
+    }
+    assert!(!card.contains("NaN") && !card.contains('\t'), "{card}");
 }

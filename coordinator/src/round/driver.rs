@@ -18,6 +18,7 @@ use super::{Aggregation, Configuration, Reporting, Selection};
 use crate::error::{CoordinatorError, Interruption, StudyFailure};
 use crate::shared::Core;
 use crate::store::{AppliedRound, RoundRow, Standing};
+use crate::study::audit::Auditor;
 use crate::study::enrolment::trained_model;
 use crate::study::{SharedContext, check_stop, evaluation, look_again, look_again_by};
 
@@ -40,13 +41,24 @@ pub(crate) struct Driver<'a> {
     timed: Option<super::RoundKey>,
     /// Enrolled sites that the last round went on without.
     absent: BTreeSet<SiteId>,
+    /// Compares every site's figures with its receipts before a round is applied.
+    auditor: Option<Auditor>,
 }
 
 impl<'a> Driver<'a> {
     /// Prepares to drive a study whose plan stands.
     pub(crate) fn new(core: &'a Core, context: &'a SharedContext, plan: &'a Plan) -> Self {
         let settle_until_ms = core.clock.now_ms().saturating_add(SETTLE_MS);
-        Self { core, context, plan, settle_until_ms, state: None, timed: None, absent: BTreeSet::new() }
+        Self {
+            core,
+            context,
+            plan,
+            settle_until_ms,
+            state: None,
+            timed: None,
+            absent: BTreeSet::new(),
+            auditor: None,
+        }
     }
 
     /// Runs until the last round is applied, and returns the server's state then.
@@ -201,7 +213,11 @@ impl<'a> Driver<'a> {
         let state = self.server_state(row.key.model_version).await?;
         let work =
             Step { context: self.context.clone(), plan: self.plan.clone(), aggregation, state, updates };
-        let (applied, round) = work.run().await?;
+        let auditor = self.auditor.take().unwrap_or_else(|| Auditor::new(self.plan.delta));
+        // Side by side; the round is applied only if both succeed.
+        let audited = auditor.check(self.core, self.context);
+        let ((applied, round), auditor) = tokio::try_join!(work.run(), audited)?;
+        self.auditor = Some(auditor);
         self.core.store.edge_finished(self.context.id(), &round, self.core.clock.now_ms()).await?;
         RoundEvent::Finished(row.key, applied.public_loss).log(self.context.id());
         let model = round.model;

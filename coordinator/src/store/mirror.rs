@@ -1,13 +1,13 @@
 //! The mirror of the sites' ledgers, and warnings.
 //!
 //! The site's ledger is authoritative. The mirror tells what has been charged in a study as far as it was seen from
-//! here; a break in the chain means that the site has charged for something else meanwhile, or has lost an update
-//! after charging for it. Its own figures count that, the mirror cannot.
+//! here: a receipt lists the charges of its update and those of earlier updates that never arrived, and says how many the
+//! study has in all. Where fewer are mirrored, the site's own figures count more than the mirror.
 
 use std::collections::BTreeMap;
 
-use fusiondp_dp::{Digest, DpEvent, Ledger, LedgerEntry, LedgerError};
-use fusiondp_protocol::{LedgerMirror, SiteId, StudyId};
+use fusiondp_dp::{DpEvent, LedgerEntry, SignedEntry};
+use fusiondp_protocol::{Receipt, SignedReceipt, SiteId, StudyId};
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
@@ -25,13 +25,11 @@ pub struct Claim {
     pub epsilon_zero_out: f64,
     /// The mirrored events of the study, in ledger order.
     pub events: Vec<DpEvent>,
-    /// Private attempts that it was given and of which no update is stored: each may have been charged once, or more
-    /// often if the site crashed and began again.
+    /// Private attempts that it was given since its newest receipt: each may have been charged once, or more often if the
+    /// site crashed and began again.
     pub unreported: u64,
-    /// The chain has no break since enrollment.
+    /// Every charge of the study that the site's receipts count is mirrored.
     pub complete: bool,
-    /// What is wrong with the chain, where it was seen from its first entry on and can be verified here.
-    pub broken: Option<LedgerError>,
 }
 
 /// A [`Claim`] as it is stored; reading it is no work for a transaction.
@@ -41,6 +39,21 @@ pub struct StoredClaim {
     /// Canonical JSON, in ledger order.
     entries: Vec<String>,
     unreported: u64,
+}
+
+/// What a site claims, with charges that were mirrored since somebody last looked.
+#[derive(Debug, Clone)]
+pub struct NewCharges {
+    /// The site.
+    pub site: SiteId,
+    /// Its figure under replace.
+    pub epsilon_replace: f64,
+    /// Its figure under zero_out.
+    pub epsilon_zero_out: f64,
+    /// Every charge of the study that the site's receipts count is mirrored.
+    pub complete: bool,
+    /// In ledger order.
+    pub entries: Vec<LedgerEntry>,
 }
 
 /// Something that an administrator should know.
@@ -54,89 +67,91 @@ pub struct WarningRow {
     pub at_ms: u64,
 }
 
-/// Appends the entries of one update. An entry names its update, so none of them can be known already: one that is
-/// fails the transaction.
+/// Keeps the receipt of one update and appends the charges it lists that are not mirrored yet.
 pub(super) async fn append(
     tx: &mut AnyConnection,
-    id: &StudyId,
     site: &SiteId,
-    ledger: &LedgerMirror,
+    signed: &SignedReceipt,
     now_ms: u64,
 ) -> Result<(), StoreError> {
-    let mut expected = newest_hash(tx, id, site).await?;
-    for entry in &ledger.entries {
-        if expected.is_some_and(|hash| hash != entry.previous()) {
-            note_gap(tx, id, site, entry, now_ms).await?;
-        }
-        insert(tx, id, site, entry, now_ms).await?;
-        expected = Some(entry.hash());
+    let receipt = &signed.receipt;
+    for charge in &receipt.charges {
+        insert(tx, &receipt.study, site, charge, now_ms).await?;
     }
-    // Never lowered: an update that arrives out of order knows less than one that came before it.
+    sqlx::query(
+        "INSERT INTO receipts (update_id, study_id, site_id, round, receipt, received_ms) \
+         VALUES ($1, $2, $3, $4, $5, $6)",
+    )
+    .bind(receipt.update_id.to_string())
+    .bind(receipt.study.as_str())
+    .bind(site.as_str())
+    .bind(int(receipt.round))
+    .bind(signed.canonical_json())
+    .bind(int(now_ms))
+    .execute(&mut *tx)
+    .await?;
+    note_claim(tx, site, receipt).await?;
+    note_gap(tx, site, receipt, now_ms).await
+}
+
+/// Never lowered: an update that arrives out of order knows less than one that came before it.
+async fn note_claim(tx: &mut AnyConnection, site: &SiteId, receipt: &Receipt) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE study_sites SET \
          epsilon_replace = CASE WHEN epsilon_replace < $3 THEN $3 ELSE epsilon_replace END, \
-         epsilon_zero_out = CASE WHEN epsilon_zero_out < $4 THEN $4 ELSE epsilon_zero_out END \
+         epsilon_zero_out = CASE WHEN epsilon_zero_out < $4 THEN $4 ELSE epsilon_zero_out END, \
+         study_charges = CASE WHEN study_charges < $5 THEN $5 ELSE study_charges END \
          WHERE study_id = $1 AND site_id = $2",
     )
-    .bind(id.as_str())
+    .bind(receipt.study.as_str())
     .bind(site.as_str())
-    .bind(ledger.epsilon_replace.get())
-    .bind(ledger.epsilon_zero_out.get())
+    .bind(receipt.epsilon.replace.get())
+    .bind(receipt.epsilon.zero_out.get())
+    .bind(int(receipt.study_charges))
     .execute(tx)
     .await?;
     Ok(())
 }
 
-async fn newest_hash(
-    tx: &mut AnyConnection,
-    id: &StudyId,
-    site: &SiteId,
-) -> Result<Option<Digest>, StoreError> {
-    let mirrored = sqlx::query(
-        "SELECT hash FROM mirror WHERE study_id = $1 AND site_id = $2 ORDER BY sequence DESC LIMIT 1",
-    );
-    if let Some(row) = mirrored.bind(id.as_str()).bind(site.as_str()).fetch_optional(&mut *tx).await? {
-        return row.parsed("hash").map(Some);
-    }
-    let enrolled = sqlx::query("SELECT ledger_head FROM study_sites WHERE study_id = $1 AND site_id = $2");
-    let Some(row) = enrolled.bind(id.as_str()).bind(site.as_str()).fetch_optional(tx).await? else {
-        return Ok(None);
-    };
-    let head = row.optional_text("ledger_head")?.map(|text| text.parse()).transpose();
-    head.map_err(|source| StoreError::column("ledger_head", source))
-}
-
+/// Counts the charges that the site's receipts count and none lists.
 async fn note_gap(
     tx: &mut AnyConnection,
-    id: &StudyId,
     site: &SiteId,
-    entry: &LedgerEntry,
+    receipt: &Receipt,
     now_ms: u64,
 ) -> Result<(), StoreError> {
-    let message = format!(
-        "ledger entries before number {} were not mirrored (charges of another study, or a charge whose update was \
-         lost); the site's own figures count them",
-        entry.sequence()
+    let query = sqlx::query(
+        "SELECT s.study_charges AS study_charges, (SELECT COUNT(*) FROM mirror m \
+         WHERE m.study_id = s.study_id AND m.site_id = s.site_id) AS mirrored \
+         FROM study_sites s WHERE s.study_id = $1 AND s.site_id = $2",
     );
-    warn(tx, id, Some(site), &message, now_ms).await?;
-    sqlx::query("UPDATE study_sites SET mirror_gaps = mirror_gaps + 1 WHERE study_id = $1 AND site_id = $2")
-        .bind(id.as_str())
+    let row = query.bind(receipt.study.as_str()).bind(site.as_str()).fetch_one(&mut *tx).await?;
+    let gap = row.uint("study_charges")?.saturating_sub(row.uint("mirrored")?);
+    sqlx::query("UPDATE study_sites SET mirror_gaps = $3 WHERE study_id = $1 AND site_id = $2")
+        .bind(receipt.study.as_str())
         .bind(site.as_str())
-        .execute(tx)
+        .bind(int(gap))
+        .execute(&mut *tx)
         .await?;
-    Ok(())
+    if gap == 0 {
+        return Ok(());
+    }
+    let message =
+        "its receipts count more charges of this study than they list; its own figures count them all";
+    warn(tx, &receipt.study, Some(site), message, now_ms).await
 }
 
 async fn insert(
     tx: &mut AnyConnection,
     id: &StudyId,
     site: &SiteId,
-    entry: &LedgerEntry,
+    signed: &SignedEntry,
     now_ms: u64,
 ) -> Result<(), StoreError> {
+    let entry = &signed.entry;
     sqlx::query(
-        "INSERT INTO mirror (site_id, hash, previous, sequence, study_id, entry, received_ms) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        "INSERT INTO mirror (site_id, hash, previous, sequence, study_id, entry, signature, received_ms) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (site_id, hash) DO NOTHING",
     )
     .bind(site.as_str())
     .bind(entry.hash().to_string())
@@ -144,6 +159,7 @@ async fn insert(
     .bind(int(entry.sequence()))
     .bind(id.as_str())
     .bind(entry.canonical_json())
+    .bind(signed.signature.to_string())
     .bind(int(now_ms))
     .execute(tx)
     .await?;
@@ -187,6 +203,38 @@ impl Store {
         self.read("warnings", |tx| Box::pin(warnings(tx, id))).await
     }
 
+    /// The entry of a site's ledger with the highest sequence number that was ever mirrored.
+    pub async fn newest_entry(&self, site: &SiteId) -> Result<Option<SignedEntry>, StoreError> {
+        self.read("newest_entry", |tx| {
+            Box::pin(async move {
+                let query = sqlx::query(
+                    "SELECT entry, signature FROM mirror WHERE site_id = $1 ORDER BY sequence DESC LIMIT 1",
+                );
+                query
+                    .bind(site.as_str())
+                    .fetch_optional(&mut **tx)
+                    .await?
+                    .map(|row| signed_entry(&row))
+                    .transpose()
+            })
+        })
+        .await
+    }
+
+    /// The receipts of a study, by site and in the order in which they came.
+    pub async fn receipts(&self, id: &StudyId) -> Result<Vec<(SiteId, SignedReceipt)>, StoreError> {
+        self.read("receipts", |tx| Box::pin(receipts(tx, id))).await
+    }
+
+    /// What each site claims now, with the charges of the study behind the places given for each site, in one moment.
+    pub async fn charges_behind(
+        &self,
+        id: &StudyId,
+        behind: &BTreeMap<SiteId, u64>,
+    ) -> Result<Vec<NewCharges>, StoreError> {
+        self.read("charges_behind", |tx| Box::pin(charges_behind(tx, id, behind))).await
+    }
+
     /// The newest claim of every site that has charged in a study, or may have.
     pub async fn claims(&self, id: &StudyId) -> Result<Vec<StoredClaim>, StoreError> {
         self.read("claims", |tx| Box::pin(claims(tx, id))).await
@@ -221,7 +269,7 @@ pub(super) async fn claims(tx: &mut AnyConnection, id: &StudyId) -> Result<Vec<S
 }
 
 impl StoredClaim {
-    /// Reads the entries and, where the chain is known from its first entry on, verifies it. CPU work.
+    /// Reads the entries. CPU work.
     ///
     /// # Errors
     /// [`StoreError::Column`] when a stored entry does not read.
@@ -229,22 +277,20 @@ impl StoredClaim {
         let entry = |text: &String| serde_json::from_str(text);
         let entries: Result<Vec<LedgerEntry>, _> = self.entries.iter().map(entry).collect();
         let entries = entries.map_err(|source| StoreError::column("entry", source))?;
-        let complete = self.row.mirror_gaps == 0;
-        let from_genesis = complete && entries.first().is_some_and(|entry| entry.sequence() == 0);
         Ok(Claim {
             site: self.row.site,
             epsilon_replace: self.row.epsilon_replace,
             epsilon_zero_out: self.row.epsilon_zero_out,
             events: entries.iter().map(|entry| entry.charge().event).collect(),
             unreported: self.unreported,
-            complete,
-            broken: if from_genesis { Ledger::open(entries).err() } else { None },
+            complete: self.row.mirror_gaps == 0,
         })
     }
 }
 
-/// By site, the private attempts it was given that no update of it is stored for. An attempt of which it had reported
-/// before it opened was not given out to it again.
+/// By site, the private attempts it was given that no receipt of it tells about: one of the attempt itself or of a later one,
+/// which lists what was charged before it. An attempt of which it had reported before it opened was not given out to it
+/// again.
 async fn unreported_attempts(
     tx: &mut AnyConnection,
     id: &StudyId,
@@ -258,12 +304,54 @@ async fn unreported_attempts(
         "SELECT s.site_id AS site_id, COUNT(*) AS attempts FROM round_sites s JOIN rounds r \
          ON r.study_id = s.study_id AND r.round = s.round AND r.attempt = s.attempt \
          WHERE s.study_id = $1 AND s.round > $2 AND NOT EXISTS (SELECT 1 FROM updates u \
-         WHERE u.study_id = s.study_id AND u.round = s.round AND u.site_id = s.site_id \
-         AND (u.attempt = s.attempt OR (u.outcome = 'accepted' AND u.received_ms < r.opened_ms))) \
+         WHERE u.study_id = s.study_id AND u.site_id = s.site_id AND (u.round > s.round OR (u.round = s.round \
+         AND (u.attempt >= s.attempt OR (u.outcome = 'accepted' AND u.received_ms < r.opened_ms))))) \
          GROUP BY s.site_id",
     );
     let rows = query.bind(id.as_str()).bind(int(plan.warmup_rounds)).fetch_all(tx).await?;
     rows.iter().map(|row| Ok((row.parsed("site_id")?, row.uint("attempts")?))).collect()
+}
+
+async fn receipts(tx: &mut AnyConnection, id: &StudyId) -> Result<Vec<(SiteId, SignedReceipt)>, StoreError> {
+    let query = sqlx::query(
+        "SELECT site_id, receipt FROM receipts WHERE study_id = $1 ORDER BY site_id, round, received_ms, update_id",
+    );
+    let read = |row: &AnyRow| {
+        let receipt = serde_json::from_str(&row.text("receipt")?);
+        Ok((row.parsed("site_id")?, receipt.map_err(|source| StoreError::column("receipt", source))?))
+    };
+    query.bind(id.as_str()).fetch_all(tx).await?.iter().map(read).collect()
+}
+
+async fn charges_behind(
+    tx: &mut AnyConnection,
+    id: &StudyId,
+    behind: &BTreeMap<SiteId, u64>,
+) -> Result<Vec<NewCharges>, StoreError> {
+    let mut charges = Vec::new();
+    for row in super::sites::study_sites(tx, id).await? {
+        let query = sqlx::query(
+            "SELECT entry FROM mirror WHERE study_id = $1 AND site_id = $2 AND sequence > $3 ORDER BY sequence",
+        );
+        let place = behind.get(&row.site).map_or(-1, |place| int(*place));
+        let rows = query.bind(id.as_str()).bind(row.site.as_str()).bind(place).fetch_all(&mut *tx).await?;
+        charges.push(NewCharges {
+            entries: rows.iter().map(entry).collect::<Result<_, _>>()?,
+            epsilon_replace: row.epsilon_replace,
+            epsilon_zero_out: row.epsilon_zero_out,
+            complete: row.mirror_gaps == 0,
+            site: row.site,
+        });
+    }
+    Ok(charges)
+}
+
+fn entry(row: &AnyRow) -> Result<LedgerEntry, StoreError> {
+    serde_json::from_str(&row.text("entry")?).map_err(|source| StoreError::column("entry", source))
+}
+
+fn signed_entry(row: &AnyRow) -> Result<SignedEntry, StoreError> {
+    Ok(SignedEntry { entry: entry(row)?, signature: row.parsed("signature")? })
 }
 
 async fn mirrored_entries(

@@ -1,5 +1,6 @@
 //! Sites of the consortium, and their standing in a study.
 
+use fusiondp_dp::LedgerPublicKey;
 use fusiondp_protocol::{Digest, Enrolment, SiteId, StudyId};
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
@@ -54,8 +55,10 @@ pub struct StudySiteRow {
     pub epsilon_replace: f64,
     /// The same under zero_out.
     pub epsilon_zero_out: f64,
-    /// Breaks between its mirrored ledger entries.
+    /// Charges that its receipts count and none lists.
     pub mirror_gaps: u64,
+    /// The key that it signs its ledger and its receipts with; `None` before enrollment.
+    pub ledger_key: Option<LedgerPublicKey>,
 }
 
 impl Standing {
@@ -80,7 +83,7 @@ impl Standing {
 beginning!(
     select_study_site,
     "SELECT site_id, state, detail, units, records, ledger_head, rounds_contributed, rounds_missed, \
-             epsilon_replace, epsilon_zero_out, mirror_gaps FROM study_sites WHERE study_id = $1 "
+             epsilon_replace, epsilon_zero_out, mirror_gaps, ledger_key FROM study_sites WHERE study_id = $1 "
 );
 
 fn study_site_row(row: &AnyRow) -> Result<StudySiteRow, StoreError> {
@@ -98,6 +101,10 @@ fn study_site_row(row: &AnyRow) -> Result<StudySiteRow, StoreError> {
         epsilon_replace: row.real("epsilon_replace")?,
         epsilon_zero_out: row.real("epsilon_zero_out")?,
         mirror_gaps: row.uint("mirror_gaps")?,
+        ledger_key: match row.text("ledger_key")?.as_str() {
+            "" => None,
+            _ => Some(row.parsed("ledger_key")?),
+        },
     })
 }
 
@@ -224,7 +231,7 @@ impl Store {
             Box::pin(async move {
                 let updated = sqlx::query(
                     "UPDATE study_sites SET state = 'enrolled', detail = '', units = $3, records = $4, \
-                     ledger_head = $5 WHERE study_id = $1 AND site_id = $2 AND state = 'invited' \
+                     ledger_head = $5, ledger_key = $6 WHERE study_id = $1 AND site_id = $2 AND state = 'invited' \
                      AND EXISTS (SELECT 1 FROM studies WHERE study_id = $1 AND state = 'enrolling')",
                 )
                 .bind(enrolment.study_id.as_str())
@@ -232,6 +239,7 @@ impl Store {
                 .bind(int(enrolment.units))
                 .bind(int(enrolment.records))
                 .bind(enrolment.ledger_head.to_string())
+                .bind(enrolment.ledger_key.to_string())
                 .execute(&mut **tx)
                 .await?;
                 Ok(updated.rows_affected() == 1)
@@ -259,6 +267,25 @@ impl Store {
                 .execute(&mut **tx)
                 .await?;
                 Ok(updated.rows_affected() == 1)
+            })
+        })
+        .await
+    }
+
+    /// A study that the site has enrolled in with another ledger key.
+    pub async fn study_with_other_key(
+        &self,
+        site: &SiteId,
+        key: &LedgerPublicKey,
+    ) -> Result<Option<StudyId>, StoreError> {
+        self.read("study_with_other_key", |tx| {
+            Box::pin(async move {
+                let query = sqlx::query(
+                    "SELECT study_id FROM study_sites WHERE site_id = $1 AND ledger_key <> '' AND ledger_key <> $2 \
+                     ORDER BY study_id LIMIT 1",
+                );
+                let row = query.bind(site.as_str()).bind(key.to_string()).fetch_optional(&mut **tx).await?;
+                row.map(|row| row.parsed("study_id")).transpose()
             })
         })
         .await

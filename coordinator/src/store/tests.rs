@@ -1,7 +1,8 @@
 #![allow(clippy::unwrap_used)]
 use std::collections::BTreeSet;
 
-use fusiondp_dp::{Digest, UpdateId};
+use fusiondp_dp::{Digest, Epsilon, LedgerKey, UpdateId};
+use fusiondp_protocol::receipt::{Receipt, ReceiptEpsilons, ReceiptFormat, SignedReceipt};
 use fusiondp_protocol::{
     Enrolment, EvaluationReport, Plan, RoundPhase, SiteId, SiteSize, StudyDocument, StudyId, StudyState,
     UpdateHeader, UpdateOutcome,
@@ -43,6 +44,7 @@ async fn enrol(store: &Store, document: &StudyDocument, name: &str) {
         units: 100,
         records: 200,
         ledger_head: Digest::of(b"head"),
+        ledger_key: ledger_key().public(),
     };
     assert!(store.record_enrolment(&site(name), &enrolment).await.unwrap());
 }
@@ -274,8 +276,9 @@ async fn apply(store: &Store, id: &StudyId, key: RoundKey) {
 }
 
 fn update(name: &str, key: RoundKey) -> NewUpdate {
+    let update_id = UpdateId::random(&mut fusiondp_dp::SecureRng::from_os().unwrap());
     let header = UpdateHeader {
-        update_id: UpdateId::random(&mut fusiondp_dp::SecureRng::from_os().unwrap()),
+        update_id,
         study_id: document().id().clone(),
         round: key.round,
         attempt: key.attempt,
@@ -286,9 +289,39 @@ fn update(name: &str, key: RoundKey) -> NewUpdate {
         records: 200,
         payload_digest: Digest::of(&[0; 4]),
         public_loss: 0.5,
-        ledger: None,
+        receipt: receipt(name, key, update_id),
     };
     NewUpdate { site: site(name), header, payload: vec![0; 4] }
+}
+
+fn ledger_key() -> LedgerKey {
+    LedgerKey::from_seed([1; LedgerKey::SEED_BYTES])
+}
+
+/// A receipt without charges.
+fn receipt(name: &str, key: RoundKey, update_id: UpdateId) -> SignedReceipt {
+    let (document, none) = (document(), Epsilon::ZERO);
+    let receipt = Receipt {
+        format: ReceiptFormat::V1,
+        site: site(name),
+        study: document.id().clone(),
+        study_digest: document.digest(),
+        round: key.round,
+        attempt: key.attempt,
+        update_id,
+        model_version: key.model_version,
+        model_digest: Digest::of(b"model"),
+        imputer: document.study().imputer.clone(),
+        public_values: 1,
+        private_values: 0,
+        payload_digest: Digest::of(&[0; 4]),
+        charges: Vec::new(),
+        study_charges: 0,
+        ledger_head: Digest::of(b"head"),
+        delta: document.study().privacy.delta,
+        epsilon: ReceiptEpsilons { replace: none, zero_out: none, data_replace: none, data_zero_out: none },
+    };
+    receipt.signed(&ledger_key())
 }
 
 async fn unreported(store: &Store, id: &StudyId) -> Vec<(String, u64)> {
@@ -402,6 +435,7 @@ async fn nobody_joins_a_plan_that_stands() {
         units: 1,
         records: 1,
         ledger_head: Digest::of(b"head"),
+        ledger_key: ledger_key().public(),
     };
     let invite = sqlx::query("UPDATE study_sites SET state = 'invited' WHERE site_id = 'd'");
     invite.execute(&store.pool).await.unwrap();

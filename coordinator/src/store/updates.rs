@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use fusiondp_dp::UpdateId;
-use fusiondp_protocol::{LedgerMirror, RoundPhase, SiteId, StudyId, StudyState, UpdateHeader, UpdateOutcome};
+use fusiondp_protocol::{Receipt, RoundPhase, SiteId, StudyId, StudyState, UpdateHeader, UpdateOutcome};
 use futures::{StreamExt as _, TryStreamExt as _};
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
@@ -193,7 +193,6 @@ async fn record(
     now_ms: u64,
 ) -> Result<Result<UpdateOutcome, UpdateRefusal>, StoreError> {
     let NewUpdate { site, header, .. } = update;
-    let id = &header.study_id;
     match owner(tx, header).await? {
         None => {}
         Some(owner) if owner == *site => return Ok(Ok(UpdateOutcome::Duplicate)),
@@ -216,9 +215,7 @@ async fn record(
         UpdateOutcome::Accepted => note_reported(tx, site, header).await?,
         _ => note_late(tx, site, header, now_ms).await?,
     }
-    if let Some(ledger) = &header.ledger {
-        mirror::append(tx, id, site, ledger, now_ms).await?;
-    }
+    mirror::append(tx, site, &header.receipt, now_ms).await?;
     Ok(Ok(outcome))
 }
 
@@ -306,29 +303,22 @@ async fn insert(
     .bind(int(now_ms))
     .execute(&mut *tx)
     .await?;
-    match &header.ledger {
-        Some(ledger) => insert_figures(tx, header, ledger).await,
-        None => Ok(()),
-    }
+    insert_figures(tx, &header.receipt.receipt).await
 }
 
 /// What the site says of its ledger, in the row of its update.
-async fn insert_figures(
-    tx: &mut AnyConnection,
-    header: &UpdateHeader,
-    ledger: &LedgerMirror,
-) -> Result<(), StoreError> {
+async fn insert_figures(tx: &mut AnyConnection, receipt: &Receipt) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE updates SET events = $2, ledger_head = $3, epsilon_replace = $4, epsilon_zero_out = $5, \
          data_epsilon_replace = $6, data_epsilon_zero_out = $7 WHERE update_id = $1",
     )
-    .bind(header.update_id.to_string())
-    .bind(int(ledger.entries.len() as u64))
-    .bind(ledger.head.to_string())
-    .bind(ledger.epsilon_replace.get())
-    .bind(ledger.epsilon_zero_out.get())
-    .bind(ledger.data_epsilon_replace.get())
-    .bind(ledger.data_epsilon_zero_out.get())
+    .bind(receipt.update_id.to_string())
+    .bind(int(receipt.own_charges().len() as u64))
+    .bind(receipt.ledger_head.to_string())
+    .bind(receipt.epsilon.replace.get())
+    .bind(receipt.epsilon.zero_out.get())
+    .bind(receipt.epsilon.data_replace.get())
+    .bind(receipt.epsilon.data_zero_out.get())
     .execute(tx)
     .await?;
     Ok(())

@@ -1,77 +1,127 @@
-//! Compares each site's own epsilon with what its mirrored charges give.
+//! Compares each site's own epsilon with what the charges of its receipts give.
 //!
-//! Runs beside the rounds, because one evaluation of the accountant may take longer than a round, and once more before
-//! the study ends: no study finishes on figures that were not compared.
+//! Before every round is applied, and once more before the study ends: no figure enters a model's history, or a report, that
+//! site and coordinator do not agree on. Both run the same accountant on the same charges, so they agree to the last digit
+//! that anybody reads.
 
-use std::time::{Duration, Instant};
+use std::collections::BTreeMap;
 
-use fusiondp_dp::Delta;
-use fusiondp_protocol::Plan;
+use fusiondp_dp::{
+    Accountant, AccountantError, Delta, LedgerEntry, NeighboringRelation, StepCounts, verify_piece,
+};
+use fusiondp_protocol::{Plan, SiteId};
 
 use super::StudyContext;
-use super::accounting::Accounting;
+use super::accounting::EpsilonPair;
 use crate::error::{CoordinatorError, Interruption, StudyFailure};
 use crate::shared::Core;
-use crate::store::{Claim, StoredClaim};
+use crate::store::NewCharges;
 
-/// Relative difference at which two figures still agree: the accountant's own rounding.
-const TOLERANCE: f64 = 1e-6;
+/// Relative difference at which two figures still agree. Mathematical libraries and vector units of two machines differ in the
+/// last bits of a double; figures are read to four decimals.
+const TOLERANCE: f64 = 1e-9;
 
-/// Shortest time between two comparisons.
-const SHORTEST_INTERVAL: Duration = Duration::from_secs(2);
+/// The charges of every site, as far as they have been read.
+#[derive(Debug)]
+pub(crate) struct Auditor {
+    delta: Delta,
+    accountant: Accountant,
+    /// Each list of steps is accounted once: most sites of a study make the same.
+    known: Option<(StepCounts, EpsilonPair)>,
+    books: BTreeMap<SiteId, Book>,
+}
 
-/// An interval is at least this many times as long as the comparison took, which bounds its share of the processor.
-const DUTY: u32 = 20;
+#[derive(Debug, Default)]
+struct Book {
+    steps: StepCounts,
+    charges: u64,
+    last: Option<LedgerEntry>,
+}
 
-/// Compares again and again, until a site disagrees or this is dropped.
-pub(crate) async fn watch(core: &Core, context: &StudyContext, plan: &Plan) -> Interruption {
-    loop {
-        let begun = Instant::now();
-        if let Err(interruption) = check(core, context, plan).await {
-            return interruption;
+impl Auditor {
+    /// Has read nothing yet.
+    pub(crate) fn new(delta: Delta) -> Self {
+        Self { delta, accountant: Accountant::default(), known: None, books: BTreeMap::new() }
+    }
+
+    /// Reads what was mirrored since the last time and compares every site's claim; accounting runs off the async threads.
+    pub(crate) async fn check(mut self, core: &Core, context: &StudyContext) -> Result<Self, Interruption> {
+        let place = |book: &Book| book.last.as_ref().map(LedgerEntry::sequence);
+        let behind =
+            self.books.iter().filter_map(|(site, book)| Some((site.clone(), place(book)?))).collect();
+        let charges = core.store.charges_behind(context.id(), &behind).await?;
+        let work = move || self.compare(charges).map(|()| self);
+        Ok(tokio::task::spawn_blocking(work).await.map_err(CoordinatorError::from)??)
+    }
+
+    /// Recomputes every claim.
+    fn compare(&mut self, charges: Vec<NewCharges>) -> Result<(), StudyFailure> {
+        for new in charges {
+            let site = new.site.to_string();
+            let mut book = self.books.remove(&new.site).unwrap_or_default();
+            let failed = |source| StudyFailure::Ledger { site: site.clone(), source };
+            new.entries.iter().try_for_each(|entry| book.read(entry)).map_err(failed)?;
+            let recomputed = self
+                .epsilons(&book.steps)
+                .map_err(|error| StudyFailure::Accounting { site, problem: error.to_string() })?;
+            agree(&new, &book, "replace", new.epsilon_replace, recomputed.replace)?;
+            agree(&new, &book, "zero_out", new.epsilon_zero_out, recomputed.zero_out)?;
+            self.books.insert(new.site, book);
         }
-        tokio::time::sleep(SHORTEST_INTERVAL.max(begun.elapsed() * DUTY)).await;
+        Ok(())
+    }
+
+    fn epsilons(&mut self, steps: &StepCounts) -> Result<EpsilonPair, AccountantError> {
+        if let Some((_, pair)) = self.known.as_ref().filter(|(known, _)| known == steps) {
+            return Ok(*pair);
+        }
+        let mut of = |relation| {
+            self.accountant.epsilon_of_steps(steps, self.delta, relation).map(fusiondp_dp::Epsilon::get)
+        };
+        let pair = EpsilonPair {
+            replace: of(NeighboringRelation::Replace)?,
+            zero_out: of(NeighboringRelation::ZeroOut)?,
+        };
+        self.known = Some((steps.clone(), pair));
+        Ok(pair)
     }
 }
 
-/// Compares once; entries are read and accounted off the async threads and outside the transaction.
-pub(crate) async fn check(core: &Core, context: &StudyContext, plan: &Plan) -> Result<(), Interruption> {
-    let stored = core.store.claims(context.id()).await?;
-    let delta = plan.delta;
-    let work = move || -> Result<(), Interruption> {
-        let claims = stored.into_iter().map(StoredClaim::read).collect::<Result<Vec<_>, _>>()?;
-        Ok(compare(&claims, delta)?)
-    };
-    tokio::task::spawn_blocking(work).await.map_err(CoordinatorError::from)?
-}
-
-/// Recomputes every claim.
-pub(crate) fn compare(claims: &[Claim], delta: Delta) -> Result<(), StudyFailure> {
-    let mut accounting = Accounting::new(delta);
-    for claim in claims {
-        let site = || claim.site.to_string();
-        if let Some(source) = &claim.broken {
-            return Err(StudyFailure::Ledger { site: site(), source: source.clone() });
+impl Book {
+    /// Adds a charge, which has to follow on the last one if it stands next to it in the site's chain.
+    fn read(&mut self, entry: &LedgerEntry) -> Result<(), fusiondp_dp::LedgerError> {
+        if let Some(last) = self.last.take().filter(|last| last.sequence() + 1 == entry.sequence()) {
+            verify_piece(&[last, entry.clone()])?;
         }
-        let mirrored = accounting
-            .of(claim.events.iter().copied())
-            .map_err(|error| StudyFailure::Accounting { site: site(), problem: error.to_string() })?;
-        agree(claim, "replace", claim.epsilon_replace, mirrored.replace)?;
-        agree(claim, "zero_out", claim.epsilon_zero_out, mirrored.zero_out)?;
+        let event = entry.charge().event;
+        self.steps.add(&event, event.steps().get().into());
+        self.charges += 1;
+        self.last = Some(entry.clone());
+        Ok(())
     }
-    Ok(())
 }
 
-/// A site that the mirror has seen whole must say what the mirror gives. One with unseen charges may say more, never
-/// less: its events contain the mirrored ones.
-fn agree(claim: &Claim, relation: &'static str, claimed: f64, recomputed: f64) -> Result<(), StudyFailure> {
+/// A site whose charges are all mirrored must claim what they give. One with charges that no receipt lists may claim more,
+/// never less.
+fn agree(
+    new: &NewCharges,
+    book: &Book,
+    relation: &'static str,
+    claimed: f64,
+    recomputed: f64,
+) -> Result<(), StudyFailure> {
     let too_low = claimed < recomputed * (1.0 - TOLERANCE);
     let too_high = claimed > recomputed * (1.0 + TOLERANCE);
-    if too_low || (claim.complete && too_high) || claimed.is_nan() {
-        let site = claim.site.to_string();
-        return Err(StudyFailure::Disagreement { site, relation, claimed, recomputed });
+    if too_low || (new.complete && too_high) || claimed.is_nan() {
+        let (site, charges) = (new.site.to_string(), book.charges);
+        return Err(StudyFailure::Disagreement { site, relation, claimed, recomputed, charges });
     }
     Ok(())
+}
+
+/// Compares once, from the first charge on.
+pub(crate) async fn check(core: &Core, context: &StudyContext, plan: &Plan) -> Result<(), Interruption> {
+    Auditor::new(plan.delta).check(core, context).await.map(|_| ())
 }
 
 #[cfg(test)]

@@ -102,7 +102,6 @@ async fn run_rounds(core: &Core, context: &SharedContext, plan: &Plan) -> Result
     let state = tokio::select! {
         state = Driver::new(core, context, plan).run() => state?,
         interruption = evaluation::collect(core, context) => return Err(interruption),
-        interruption = audit::watch(core, context, plan) => return Err(interruption),
     };
     let row = core.study(context.id()).await?;
     let model = enrolment::final_model(row.model_version + 1, row.rounds_applied, &state);

@@ -12,7 +12,7 @@ use fusiondp_protocol::{
 use fusiondp_runtime::Role;
 use tonic::transport::Channel;
 
-use crate::fake::{Behavior, FakeSite, register, submit};
+use crate::fake::{Behavior, FakeSite, ledger_key, register, submit};
 use crate::setup::{Federation, channel, document};
 
 const QUIET: (&str, &str) = ("every_rounds = 2", "every_rounds = 0");
@@ -37,6 +37,7 @@ impl Hand {
                     units: hand.site.units,
                     records: hand.site.units * 2,
                     ledger_head: hand.site.ledger.head().as_bytes().to_vec().into(),
+                    ledger_key: ledger_key().public().as_bytes().to_vec().into(),
                 };
                 hand.client.enrol(enrolment).await.unwrap();
                 return hand;

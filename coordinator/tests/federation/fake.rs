@@ -7,16 +7,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fusiondp_dp::{
-    ChargeRequest, Delta, Digest, DpEvent, Epsilon, Ledger, LedgerEntry, LedgerStore, NeighboringRelation,
-    UpdateId, epsilon,
+    ChargeRequest, Delta, Digest, DpEvent, Epsilon, Ledger, LedgerEntry, LedgerKey, LedgerStore,
+    NeighboringRelation, SignedEntry, UpdateId, epsilon,
 };
 use fusiondp_proto::v1;
 use fusiondp_proto::v1::federation_client::FederationClient;
+use fusiondp_protocol::receipt::{Receipt, ReceiptEpsilons, ReceiptFormat};
+use fusiondp_protocol::study::ImputerSpec;
 use fusiondp_protocol::{
     Assignment, Decline, DeclineKind, DeclinedTask, Enrolment, EnrolmentOffer, EvaluationReport,
-    EvaluationTask, LedgerMirror, Limits, ModelHeader, ModelPart, ModelRequest, PROTOCOL_VERSION, Poll,
-    Problem, ProblemType, Registered, Registration, SiteId, TrainingTask, UpdateHeader, UpdateOutcome,
-    UpdatePart, chunks,
+    EvaluationTask, Limits, ModelHeader, ModelPart, ModelRequest, PROTOCOL_VERSION, Poll, Problem,
+    ProblemType, Registered, Registration, SiteId, TrainingTask, UpdateHeader, UpdateOutcome, UpdatePart,
+    chunks,
 };
 use tonic::Status;
 use tonic::transport::Channel;
@@ -53,6 +55,29 @@ pub(crate) struct FakeSite {
     pub(crate) behavior: Behavior,
     /// Offers that it did not answer yet.
     pub(crate) asked: u32,
+}
+
+/// The key that every fake signs with.
+pub(crate) fn ledger_key() -> LedgerKey {
+    LedgerKey::from_seed([3; LedgerKey::SEED_BYTES])
+}
+
+/// The header of an update with a changed receipt, signed anew: what a site could send that lies on purpose.
+pub(crate) fn restated(header: &UpdateHeader, change: impl FnOnce(&mut Receipt)) -> UpdateHeader {
+    let mut receipt = header.receipt.receipt.clone();
+    change(&mut receipt);
+    UpdateHeader {
+        update_id: receipt.update_id,
+        study_id: receipt.study.clone(),
+        round: receipt.round,
+        attempt: receipt.attempt,
+        model_version: receipt.model_version,
+        public_values: receipt.public_values,
+        private_values: receipt.private_values,
+        payload_digest: receipt.payload_digest,
+        receipt: receipt.signed(&ledger_key()),
+        ..header.clone()
+    }
 }
 
 /// A ledger store that keeps nothing: the ledger itself stays in memory.
@@ -140,6 +165,7 @@ impl FakeSite {
             units: self.units,
             records: self.units * 2,
             ledger_head: self.ledger.head(),
+            ledger_key: ledger_key().public(),
         };
         client.enrol(v1::EnrolRequest::from(enrolment)).await?;
         Ok(())
@@ -192,7 +218,29 @@ impl FakeSite {
         let private: Vec<i64> = if task.private_part { vec![1 << 12; parameters] } else { Vec::new() };
         chunks::encode_i64(&private, &mut payload);
         let update_id = UpdateId::random(&mut fusiondp_dp::SecureRng::from_os().unwrap());
-        let ledger = if task.private_part { Some(self.charge(task, update_id).await) } else { None };
+        if task.private_part {
+            self.charge(task, update_id).await;
+        }
+        let receipt = Receipt {
+            format: ReceiptFormat::V1,
+            site: self.id.clone(),
+            study: task.plan.study_id.clone(),
+            study_digest: task.plan.study_digest,
+            round: task.round,
+            attempt: task.attempt,
+            update_id,
+            model_version: task.model_version,
+            model_digest: task.model_digest,
+            imputer: ImputerSpec::DeclaredNoise {},
+            public_values: gradient.len() as u64,
+            private_values: private.len() as u64,
+            payload_digest: Digest::of(&payload),
+            charges: self.charges(task),
+            study_charges: self.charges(task).len() as u64,
+            ledger_head: self.ledger.head(),
+            delta: task.plan.delta,
+            epsilon: self.epsilons(task),
+        };
         let header = UpdateHeader {
             update_id,
             study_id: task.plan.study_id.clone(),
@@ -205,17 +253,20 @@ impl FakeSite {
             records: self.units * 2,
             payload_digest: Digest::of(&payload),
             public_loss: 0.7 / f64::from(task.round),
-            ledger,
+            receipt: receipt.signed(&ledger_key()),
         };
         Ok((header, payload))
     }
 
-    async fn charge(&mut self, task: &TrainingTask, update_id: UpdateId) -> LedgerMirror {
-        let data_set = Digest::of(self.id.as_str().as_bytes());
+    fn data_set(&self) -> Digest {
+        Digest::of(self.id.as_str().as_bytes())
+    }
+
+    async fn charge(&mut self, task: &TrainingTask, update_id: UpdateId) {
         let plan = &task.plan;
         let request = ChargeRequest {
             time_ms: 1_000,
-            data_set,
+            data_set: self.data_set(),
             study: plan.study_id.to_string(),
             study_digest: plan.study_digest,
             round: task.round,
@@ -227,21 +278,31 @@ impl FakeSite {
             model_digest: task.model_digest,
             update_id,
         };
-        let committed = self.ledger.charge(vec![request], &mut Nowhere).await.unwrap();
-        let entries = committed.iter().map(|charge| charge.entry().clone()).collect();
-        let (study, data) = {
-            let events = self.ledger.study_events(plan.study_id.as_str(), data_set);
-            (figures(&events, plan.delta), figures(&self.ledger.events(data_set), plan.delta))
-        };
+        drop(self.ledger.charge(vec![request], &mut Nowhere).await.unwrap());
+    }
+
+    /// Every charge of the study: listing one again does no harm.
+    fn charges(&self, task: &TrainingTask) -> Vec<SignedEntry> {
+        let of_study = |entry: &&LedgerEntry| entry.charge().study == task.plan.study_id.as_str();
+        self.ledger
+            .entries()
+            .iter()
+            .filter(of_study)
+            .map(|entry| ledger_key().sign_entry(entry.clone()))
+            .collect()
+    }
+
+    fn epsilons(&self, task: &TrainingTask) -> ReceiptEpsilons {
+        let (study, delta) = (task.plan.study_id.as_str(), task.plan.delta);
+        let study = figures(&self.ledger.study_events(study, self.data_set()), delta);
+        let data = figures(&self.ledger.events(self.data_set()), delta);
         let factor = if self.behavior == Behavior::Understates { 0.9 } else { 1.0 };
         let figure = |value: f64| Epsilon::new(value * factor).unwrap();
-        LedgerMirror {
-            entries,
-            head: self.ledger.head(),
-            epsilon_replace: figure(study.0),
-            epsilon_zero_out: figure(study.1),
-            data_epsilon_replace: figure(data.0),
-            data_epsilon_zero_out: figure(data.1),
+        ReceiptEpsilons {
+            replace: figure(study.0),
+            zero_out: figure(study.1),
+            data_replace: figure(data.0),
+            data_zero_out: figure(data.1),
         }
     }
 

@@ -9,17 +9,18 @@ use fusiondp_coordinator::round::configuration::TaskInput;
 use fusiondp_coordinator::round::reporting::SiteOutcome;
 use fusiondp_coordinator::round::{Abandoned, Configuration, RoundKey};
 use fusiondp_coordinator::store::{ModelKind, NewModel, NewUpdate, StudyStart};
-use fusiondp_dp::{Digest, UpdateId};
+use fusiondp_dp::{Digest, Epsilon, UpdateId};
 use fusiondp_learn::encode::Encoder;
 use fusiondp_learn::model::Model;
 use fusiondp_learn::server::ServerState;
 use fusiondp_proto::v1;
+use fusiondp_protocol::receipt::{Receipt, ReceiptEpsilons, ReceiptFormat, SignedReceipt};
 use fusiondp_protocol::{
     Enrolment, Plan, RoundPhase, SiteId, SiteSize, StudyDocument, StudyState, UpdateHeader, chunks,
 };
 use sqlx::Connection as _;
 
-use crate::fake::{Behavior, FakeSite};
+use crate::fake::{Behavior, FakeSite, ledger_key};
 use crate::setup::{Federation, database_url, document, open_store};
 
 const KEY: RoundKey = RoundKey { round: 1, attempt: 1, model_version: 1 };
@@ -45,6 +46,7 @@ async fn enrolled(store: &Store, document: &StudyDocument) -> Plan {
             units: 100,
             records: 200,
             ledger_head: FakeSite::new("a", Behavior::Works).ledger.head(),
+            ledger_key: ledger_key().public(),
         };
         assert!(store.record_enrolment(id, &enrolment).await.unwrap());
     }
@@ -101,8 +103,9 @@ async fn update(document: &StudyDocument, name: &str, store: &Store) -> NewUpdat
     let parameters = store.model(document.id(), 1).await.unwrap().unwrap().parameters.len() / 4;
     let mut payload = Vec::new();
     chunks::encode_f32(&vec![0.25; parameters], &mut payload);
+    let update_id = UpdateId::random(&mut fusiondp_dp::SecureRng::from_os().unwrap());
     let header = UpdateHeader {
-        update_id: UpdateId::random(&mut fusiondp_dp::SecureRng::from_os().unwrap()),
+        update_id,
         study_id: document.id().clone(),
         round: 1,
         attempt: 1,
@@ -113,9 +116,45 @@ async fn update(document: &StudyDocument, name: &str, store: &Store) -> NewUpdat
         records: 200,
         payload_digest: Digest::of(&payload),
         public_loss: 0.5,
-        ledger: None,
+        receipt: free_receipt(document, name, update_id, parameters as u64, Digest::of(&payload)),
     };
     NewUpdate { site: site(name), header, payload }
+}
+
+/// The receipt of an update of the first round, a warm-up round.
+fn free_receipt(
+    document: &StudyDocument,
+    name: &str,
+    update_id: UpdateId,
+    public_values: u64,
+    payload_digest: Digest,
+) -> SignedReceipt {
+    let receipt = Receipt {
+        format: ReceiptFormat::V1,
+        site: site(name),
+        study: document.id().clone(),
+        study_digest: document.digest(),
+        round: 1,
+        attempt: 1,
+        update_id,
+        model_version: 1,
+        model_digest: Digest::of(b"model"),
+        imputer: document.study().imputer.clone(),
+        public_values,
+        private_values: 0,
+        payload_digest,
+        charges: Vec::new(),
+        study_charges: 0,
+        ledger_head: Digest::of(b"head"),
+        delta: document.study().privacy.delta,
+        epsilon: ReceiptEpsilons {
+            replace: Epsilon::ZERO,
+            zero_out: Epsilon::ZERO,
+            data_replace: Epsilon::ZERO,
+            data_zero_out: Epsilon::ZERO,
+        },
+    };
+    receipt.signed(&ledger_key())
 }
 
 /// Starts a coordinator on the state, lets both sites work, and checks that the study ends as it should.

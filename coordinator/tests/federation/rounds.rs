@@ -1,15 +1,16 @@
 //! Rounds in which not everything goes well.
 
-use fusiondp_dp::{ChargeRequest, Digest, Ledger, UpdateId};
+use fusiondp_dp::{ChargeRequest, Delta, Digest, Ledger, LedgerEntry, LedgerKey, UpdateId};
 use fusiondp_proto::v1;
 use fusiondp_proto::v1::federation_client::FederationClient;
+use fusiondp_protocol::study::ImputerSpec;
 use fusiondp_protocol::{
     Assignment, Poll, Problem, ProblemType, SiteState, StudyState, TrainingTask, UpdateHeader, UpdateOutcome,
 };
 use fusiondp_runtime::Role;
 use tonic::transport::Channel;
 
-use crate::fake::{Behavior, FakeSite, Nowhere, register, submit};
+use crate::fake::{Behavior, FakeSite, Nowhere, ledger_key, register, restated, submit};
 use crate::setup::{Federation, channel, document};
 
 /// A study whose only evaluations are at the end, so that polls of these tests see rounds alone.
@@ -120,7 +121,7 @@ async fn a_site_that_understates_its_epsilon_stops_the_study() {
     let id = federation.submit(&document(&[])).await;
     let status = federation.wait_end(&id).await;
     assert_eq!(status.state, StudyState::Failed);
-    for part in ["plan-mismatch", "site b", "mirrored ledger gives"] {
+    for part in ["epsilon-disagreement", "site b claims", "the coordinator computes"] {
         assert!(status.detail.contains(part), "{}", status.detail);
     }
     federation.stop().await;
@@ -149,6 +150,7 @@ async fn by_hand(
                     units: site.units,
                     records: site.units * 2,
                     ledger_head: site.ledger.head().as_bytes().to_vec().into(),
+                    ledger_key: ledger_key().public().as_bytes().to_vec().into(),
                 };
                 client.enrol(enrolment.clone()).await.unwrap();
                 client.enrol(enrolment).await.unwrap();
@@ -175,16 +177,14 @@ async fn hostile_and_repeated_updates_are_told_apart() {
     assert_eq!(kind(&refused), ProblemType::NotEnrolled);
     assert!(refused.message().contains('c'), "{refused:?}");
 
-    let mut longer = header.clone();
-    longer.public_values += 1;
+    let longer = restated(&header, |receipt| receipt.public_values += 1);
     let refused = submit(&mut client, &longer, &payload).await.unwrap_err();
     assert_eq!(kind(&refused), ProblemType::MalformedMessage);
     assert!(refused.message().contains("public_values is 4, the model and the round need 3"), "{refused:?}");
 
     let mut bytes = payload.clone();
     bytes[..4].copy_from_slice(&f32::NAN.to_le_bytes());
-    let mut poisoned = header.clone();
-    poisoned.payload_digest = Digest::of(&bytes);
+    let poisoned = restated(&header, |receipt| receipt.payload_digest = Digest::of(&bytes));
     let refused = submit(&mut client, &poisoned, &bytes).await.unwrap_err();
     assert_eq!(kind(&refused), ProblemType::MalformedMessage);
     assert!(refused.message().contains("not finite"), "{refused:?}");
@@ -195,7 +195,7 @@ async fn hostile_and_repeated_updates_are_told_apart() {
     assert_eq!(kind(&refused), ProblemType::DigestMismatch);
 
     bytes[..4].copy_from_slice(&1e30_f32.to_le_bytes());
-    poisoned.payload_digest = Digest::of(&bytes);
+    let poisoned = restated(&header, |receipt| receipt.payload_digest = Digest::of(&bytes));
     let refused = submit(&mut client, &poisoned, &bytes).await.unwrap_err();
     assert_eq!(kind(&refused), ProblemType::MalformedMessage);
     assert!(refused.message().contains("too large for any step"), "{refused:?}");
@@ -207,23 +207,21 @@ async fn hostile_and_repeated_updates_are_told_apart() {
     let refused = client.fetch_model(wanted).await.err().unwrap();
     assert_eq!(kind(&refused), ProblemType::UnknownModelVersion);
 
-    let mut other_model = header.clone();
-    other_model.model_version += 1;
+    let other_model = restated(&header, |receipt| receipt.model_version += 1);
     let refused = submit(&mut client, &other_model, &payload).await.unwrap_err();
     assert_eq!(kind(&refused), ProblemType::StaleTask);
 
-    let mut later_attempt = header.clone();
-    later_attempt.attempt += 1;
+    let later_attempt = restated(&header, |receipt| receipt.attempt += 1);
     assert_eq!(
         kind(&submit(&mut client, &later_attempt, &payload).await.unwrap_err()),
         ProblemType::StaleTask
     );
 
-    let mut uncharged = header.clone();
-    uncharged.update_id = UpdateId::from_bytes([9; 16]);
+    let uncharged = restated(&header, |receipt| receipt.update_id = UpdateId::from_bytes([9; 16]));
     let refused = submit(&mut client, &uncharged, &payload).await.unwrap_err();
     assert_eq!(kind(&refused), ProblemType::MalformedMessage);
-    assert!(refused.message().contains("update_id"), "{refused:?}");
+    assert!(refused.message().contains("no charge"), "{refused:?}");
+    refuse_altered_receipts(&mut client, &header, &payload).await;
 
     refuse_altered_entries(&mut client, &header, &payload).await;
 
@@ -247,13 +245,38 @@ async fn hostile_and_repeated_updates_are_told_apart() {
     federation.stop().await;
 }
 
+/// A receipt speaks of its own update, is signed with the key that the site enrolled with, and says what the plan says.
+async fn refuse_altered_receipts(
+    client: &mut FederationClient<Channel>,
+    header: &UpdateHeader,
+    payload: &[u8],
+) {
+    let mut unsigned = header.clone();
+    unsigned.receipt.receipt.study_charges += 1;
+    let mut foreign = header.clone();
+    foreign.receipt = header.receipt.receipt.clone().signed(&LedgerKey::from_seed([4; 32]));
+    let cases = [
+        (unsigned, "the receipt was altered"),
+        (foreign, "the receipt was altered"),
+        (restated(header, |receipt| receipt.site = "c".parse().unwrap()), "receipt: site"),
+        (restated(header, |receipt| receipt.model_digest = Digest::of(b"x")), "receipt: model_digest"),
+        (restated(header, |receipt| receipt.delta = Delta::new(1e-3).unwrap()), "receipt: delta"),
+        (restated(header, |receipt| receipt.imputer = ImputerSpec::None {}), "receipt: imputer"),
+    ];
+    for (altered, said) in cases {
+        let refused = submit(client, &altered, payload).await.unwrap_err();
+        assert_eq!(kind(&refused), ProblemType::MalformedMessage, "{said}");
+        assert!(refused.message().contains(said), "{said}: {refused:?}");
+    }
+}
+
 /// What the mirror is told must be what the hash was made of, and what the task was about.
 async fn refuse_altered_entries(
     client: &mut FederationClient<Channel>,
     header: &UpdateHeader,
     payload: &[u8],
 ) {
-    let true_entry = header.ledger.as_ref().unwrap().entries[0].clone();
+    let true_entry = header.receipt.receipt.charges[0].entry.clone();
     let changes = [
         ("\"time_ms\":1000", "\"time_ms\":1001", "does not match its own hash"),
         ("\"unit\":\"id\"", "\"unit\":\"visit\"", "does not match its own hash"),
@@ -261,17 +284,17 @@ async fn refuse_altered_entries(
     for (from, to, said) in changes {
         let text = true_entry.canonical_json();
         assert_eq!(text.matches(from).count(), 1, "{text}");
-        let mut altered = header.clone();
-        let ledger = altered.ledger.as_mut().unwrap();
-        ledger.entries[0] = serde_json::from_str(&text.replace(from, to)).unwrap();
-        let refused = submit(client, &altered, payload).await.unwrap_err();
+        let altered: LedgerEntry = serde_json::from_str(&text.replace(from, to)).unwrap();
+        let header = restated(header, |receipt| receipt.charges[0].entry = altered);
+        let refused = submit(client, &header, payload).await.unwrap_err();
         assert_eq!(kind(&refused), ProblemType::MalformedMessage);
         assert!(refused.message().contains(said), "{refused:?}");
     }
     let charge = true_entry.charge().clone();
     let changes = [
         ("local_step", ChargeRequest { local_step: 2, ..charge.clone() }),
-        ("model_digest", ChargeRequest { model_digest: Digest::of(b"another model"), ..charge }),
+        ("model_digest", ChargeRequest { model_digest: Digest::of(b"another model"), ..charge.clone() }),
+        ("clip_norm", ChargeRequest { clip_norm: fusiondp_dp::ClipNorm::new(0.001).unwrap(), ..charge }),
     ];
     for (field, charge) in changes {
         let refused = submit(client, &charged(header, charge).await, payload).await.unwrap_err();
@@ -284,15 +307,15 @@ async fn refuse_altered_entries(
 async fn charged(header: &UpdateHeader, charge: ChargeRequest) -> UpdateHeader {
     let mut ledger = Ledger::open(Vec::new()).unwrap();
     let committed = ledger.charge(vec![charge], &mut Nowhere).await.unwrap();
-    let mut header = header.clone();
-    let mirror = header.ledger.as_mut().unwrap();
-    mirror.entries = committed.iter().map(|charge| charge.entry().clone()).collect();
-    mirror.head = ledger.head();
-    header
+    restated(header, |receipt| {
+        receipt.charges =
+            committed.iter().map(|charge| ledger_key().sign_entry(charge.entry().clone())).collect();
+        receipt.ledger_head = ledger.head();
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_charge_is_a_warning_and_no_disagreement() {
+async fn a_lost_charge_is_in_the_next_receipt_and_counts() {
     let folder = tempfile::tempdir().unwrap();
     let (mut federation, mut client, mut site, task) = by_hand(folder.path()).await;
     // Charged, then the update was lost with a crash; the round is computed anew.
@@ -303,8 +326,11 @@ async fn a_lost_charge_is_a_warning_and_no_disagreement() {
     federation.rejoin(site);
     let status = federation.wait_end(&id).await;
     assert_eq!(status.state, StudyState::Finished, "{}", status.detail);
-    let warnings = federation.store.warnings(&id).await.unwrap();
-    assert!(warnings.iter().any(|warning| warning.message.contains("number 1")), "{warnings:?}");
+    let claims = federation.store.claims(&id).await.unwrap();
+    let claims: Vec<_> = claims.into_iter().map(|claim| claim.read().unwrap()).collect();
+    let of = |name: &str| claims.iter().find(|claim| claim.site.as_str() == name).unwrap();
+    assert_eq!((of("b").events.len(), of("a").events.len()), (7, 6));
+    assert!(of("b").complete && of("b").unreported == 0, "{:?}", of("b"));
     // Its own figure counts the lost charge, so it is above the other site's.
     let figure = |name: &str| {
         let site = status.sites.iter().find(|site| site.site_id.as_str() == name).unwrap();

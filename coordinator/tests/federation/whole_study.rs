@@ -1,7 +1,9 @@
 //! A study from submission to its report.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use fusiondp_coordinator::receipts::Folder;
 use fusiondp_proto::v1;
 use fusiondp_protocol::{SiteState, StudyState};
 use serde_json::{Value, json};
@@ -43,7 +45,10 @@ async fn a_study_runs_to_its_end_and_the_report_says_so() {
 
     let files = federation.export(&id).await;
     let names: Vec<&str> = files.keys().map(String::as_str).collect();
-    assert_eq!(names, ["model.onnx", "report.html", "report.json", "study.toml"]);
+    let receipts = ["receipts-a.jsonl", "receipts-b.jsonl", "receipts-c.jsonl"];
+    let report = ["report.html", "report.json", "study.toml"];
+    assert_eq!(names, [&["model-card.md", "model.onnx"][..], &receipts, &report].concat());
+    check_receipts(&files, plan.epsilon_replace.get());
     check_json(&files["report.json"], plan.epsilon_replace.get());
     check_html(&String::from_utf8(files["report.html"].clone()).unwrap());
     assert_eq!(files["study.toml"], document.text().as_bytes());
@@ -54,6 +59,18 @@ async fn a_study_runs_to_its_end_and_the_report_says_so() {
         assert_eq!(site.receipts.len(), 6, "{}", site.id);
         assert_eq!(site.ledger.entries().len(), 5, "{}", site.id);
     }
+}
+
+/// Anybody can recompute what the report says from the receipts in it.
+fn check_receipts(files: &BTreeMap<String, Vec<u8>>, epsilon_replace: f64) {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, bytes) in files {
+        std::fs::write(folder.path().join(name), bytes).unwrap();
+    }
+    let verified = Folder::read(folder.path()).unwrap().verify(&BTreeMap::new(), || ()).unwrap();
+    assert!(verified.holds(), "{verified:?}");
+    assert_eq!((verified.sites.len(), verified.epsilon.replace), (3, epsilon_replace));
+    assert!(verified.sites.iter().all(|site| (site.receipts, site.charges) == (6, 5)));
 }
 
 fn check_json(bytes: &[u8], epsilon_replace: f64) {

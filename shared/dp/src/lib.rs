@@ -8,13 +8,13 @@
 //! | [`event`] | what was released, free of any neighboring relation |
 //! | [`steps`] | the same, counted by kind |
 //! | [`accountant`] | epsilon of a list of events: privacy loss distributions, Rényi divergences, calibration |
-//! | [`ledger`] | the hash-chained record of events, and committed charges |
+//! | [`ledger`] | the hash-chained, signed record of events, and committed charges |
 //! | [`random`] | cryptographically secure randomness, always an argument |
 //! | [`step`] | secret sampling, exact sums on a grid, exact discrete Gaussian noise |
 //!
 //! # What it may depend on
 //!
-//! Arithmetic, hashing and serialization only: no file, no network, no clock, no global randomness, no asynchronous
+//! Arithmetic, hashing, signatures and serialization only: no file, no network, no clock, no global randomness, no asynchronous
 //! runtime, and no other crate of this workspace. Time, randomness and storage are arguments.
 //!
 //! # One private step
@@ -70,8 +70,8 @@ pub use accountant::{
 };
 pub use event::DpEvent;
 pub use ledger::{
-    ChargeError, ChargeRequest, CommittedCharge, Ledger, LedgerEntry, LedgerError, LedgerStore, UpdateId,
-    verify_piece,
+    ChargeError, ChargeRequest, CommittedCharge, ForeignSignature, Ledger, LedgerEntry, LedgerError,
+    LedgerKey, LedgerPublicKey, LedgerStore, Signature, SignedEntry, Statement, UpdateId, verify_piece,
 };
 pub use params::{
     ClipNorm, Delta, Digest, Epsilon, NeighboringRelation, NoiseMultiplier, ParameterError,

@@ -30,6 +30,14 @@ impl StepCounts {
         *count = count.saturating_add(steps);
     }
 
+    /// Adds all steps of another list.
+    pub fn extend(&mut self, other: &Self) {
+        for (kind, steps) in &other.0 {
+            let count = self.0.entry(*kind).or_default();
+            *count = count.saturating_add(*steps);
+        }
+    }
+
     /// Whether every kind has at most as many steps here as there.
     #[must_use]
     pub fn within(&self, other: &Self) -> bool {
@@ -76,6 +84,10 @@ mod tests {
             prop_assert!(counts.within(&counts));
             let total: u64 = counts.kinds().map(|(_, _, steps)| steps).sum();
             prop_assert_eq!(total, steps.iter().map(|&(n, _)| u64::from(n)).sum::<u64>());
+            let mut twice = counts.clone();
+            twice.extend(&counts);
+            let doubled: Vec<_> = counts.kinds().map(|(noise, rate, steps)| (noise, rate, 2 * steps)).collect();
+            prop_assert_eq!(twice.kinds().collect::<Vec<_>>(), doubled);
             let mut more = counts.clone();
             more.add(&event(0.8, 1), 1);
             prop_assert!(counts.within(&more) && !more.within(&counts));

@@ -9,6 +9,7 @@
 //! | [`study`] | the study document: [`study::Study`], strict reading, checks across sections |
 //! | [`plan`] | [`plan::Plan`]: derived by the coordinator, recomputed by every site |
 //! | [`messages`] | one domain type per wire message |
+//! | [`receipt`] | what a site states in writing of every update that it releases |
 //! | [`convert`] | wire to domain with limits (`TryFrom`), domain to wire (`From`) |
 //! | [`chunks`] | long byte strings in pieces, vectors as little-endian bytes |
 //! | [`support`] | whom an imputer was fitted on, as digests in its file |
@@ -30,7 +31,7 @@
 //! | poll | 60 s |
 //! | units, records of one site | 1 to 2^32 - 1 |
 //! | rounds; local steps; their product | 100,000; 1,000; 1,000,000 |
-//! | ledger entries in one update | 1 to 1,000, each at most 16 KiB of JSON |
+//! | receipt of an update | 1,500 ledger entries, 2 MiB of JSON |
 //! | histogram | exactly 4,096 bins |
 //! | sites, metrics, studies in one status or list | 10,000; 100,000; 10,000 |
 //! | agent version; names; detail lines | 64; 120; 1,024 characters |
@@ -43,6 +44,7 @@ pub mod ids;
 pub mod messages;
 pub mod plan;
 pub mod problem;
+pub mod receipt;
 pub mod study;
 pub mod support;
 #[cfg(test)]
@@ -53,6 +55,7 @@ pub use ids::{CohortName, IdError, SiteId, StudyId};
 pub use messages::*;
 pub use plan::{Plan, PlanError, PlanMismatch, SiteSize};
 pub use problem::{Problem, ProblemType};
+pub use receipt::{Receipt, ReceiptEpsilons, ReceiptError, SignedReceipt};
 pub use study::{Study, StudyDocument, StudyError};
 
 /// Version of the wire protocol; both ends of a connection must speak the same.

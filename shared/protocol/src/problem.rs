@@ -87,6 +87,8 @@ problem_types! {
     DataError = "data-error", FailedPrecondition, final;
     /// The site's ledger could not be read, verified or written.
     LedgerError = "ledger-error", FailedPrecondition, final;
+    /// A site's epsilon is not what the coordinator computes from its receipts; the detail says who claims what.
+    EpsilonDisagreement = "epsilon-disagreement", FailedPrecondition, final;
     /// More bytes than the negotiated limits allow.
     TooLarge = "too-large", OutOfRange, final;
     /// Bytes arrived that do not have the digest announced for them.

@@ -1,11 +1,14 @@
 //! Values that tests of several modules use.
 #![allow(clippy::unwrap_used)]
 
-use fusiondp_dp::{ChargeRequest, Digest, Ledger, LedgerEntry, LedgerStore, UpdateId};
+use fusiondp_dp::{
+    ChargeRequest, Digest, Epsilon, Ledger, LedgerEntry, LedgerKey, LedgerStore, SignedEntry, UpdateId,
+};
 
 use crate::ids::SiteId;
 use crate::plan::{Plan, SiteSize};
-use crate::study::{Study, StudyDocument, StudyError};
+use crate::receipt::{Receipt, ReceiptEpsilons, ReceiptFormat};
+use crate::study::{ImputerSpec, Study, StudyDocument, StudyError};
 
 /// A small study whose every model-independent section is valid.
 pub(crate) const MLP: &str = r#"
@@ -77,9 +80,14 @@ pub(crate) fn plan() -> Plan {
     Plan::derive(&document(&[]), &sizes(&[1000, 600])).unwrap()
 }
 
-/// Entries of a site's ledger that charge for the steps of `plan`'s first private round.
-pub(crate) fn ledger_entries(plan: &Plan, count: u32) -> Vec<LedgerEntry> {
-    let charge = |local_step| ChargeRequest {
+/// The key that signs the receipts of these tests.
+pub(crate) fn ledger_key() -> LedgerKey {
+    LedgerKey::from_seed([5; LedgerKey::SEED_BYTES])
+}
+
+/// Signed charges for `count` steps each of updates 6 and 7, in one chain.
+fn signed_charges(plan: &Plan, counts: [u32; 2]) -> Vec<SignedEntry> {
+    let charge = |update, local_step| ChargeRequest {
         time_ms: 1_700_000_000_000,
         data_set: Digest::of(b"data"),
         study: plan.study_id.to_string(),
@@ -91,11 +99,45 @@ pub(crate) fn ledger_entries(plan: &Plan, count: u32) -> Vec<LedgerEntry> {
         unit: "id".to_owned(),
         units: 600,
         model_digest: Digest::of(b"model"),
-        update_id: UpdateId::from_bytes([7; 16]),
+        update_id: UpdateId::from_bytes([update; 16]),
     };
+    let requests = [(6, counts[0]), (7, counts[1])]
+        .into_iter()
+        .flat_map(|(update, count)| (1..=count).map(move |step| charge(update, step)));
     let mut ledger = Ledger::open(Vec::new()).unwrap();
-    ready(ledger.charge((0..count).map(charge).collect(), &mut Accepting)).unwrap();
-    ledger.entries().to_vec()
+    ready(ledger.charge(requests.collect(), &mut Accepting)).unwrap();
+    ledger.entries().iter().map(|entry| ledger_key().sign_entry(entry.clone())).collect()
+}
+
+/// The receipt of update 7 with `own` charges, after `lost` ones of an update that never arrived.
+pub(crate) fn receipt(plan: &Plan, lost: u32, own: u32) -> Receipt {
+    let epsilon = |value| Epsilon::new(value).unwrap();
+    let charges = signed_charges(plan, [lost, own]);
+    Receipt {
+        format: ReceiptFormat::V1,
+        site: SiteId::new("site-1").unwrap(),
+        study: plan.study_id.clone(),
+        study_digest: plan.study_digest,
+        round: plan.warmup_rounds + 1,
+        attempt: 1,
+        update_id: UpdateId::from_bytes([7; 16]),
+        model_version: 2,
+        model_digest: Digest::of(b"model"),
+        imputer: ImputerSpec::Onnx { sha256: Some(Digest::of(b"imputer")) },
+        public_values: 100,
+        private_values: 40,
+        payload_digest: Digest::of(b"p"),
+        study_charges: charges.len() as u64,
+        ledger_head: charges.last().map_or(Digest::of(b"head"), |last| last.entry.hash()),
+        charges,
+        delta: plan.delta,
+        epsilon: ReceiptEpsilons {
+            replace: epsilon(0.3),
+            zero_out: epsilon(0.2),
+            data_replace: epsilon(1.3),
+            data_zero_out: epsilon(1.2),
+        },
+    }
 }
 
 struct Accepting;

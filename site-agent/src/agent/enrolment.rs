@@ -27,12 +27,12 @@ impl SiteAgent {
         let study = session.study();
         let (units, records) = (session.units().count() as u64, session.records() as u64);
         self.policy.check_study(study, units)?;
-        let ledger_head = {
+        let (ledger_head, ledger_key) = {
             let books = self.books.lock().await;
             if study.fusion.mode.has_private_part() {
                 self.policy.check_data(books.ledger.entries(), session.identity(), study)?;
             }
-            books.ledger.head()
+            (books.ledger.head(), books.ledger.key()?)
         };
         self.record_session(&session).await?;
         let enrolled = EnrolledStudy {
@@ -42,8 +42,9 @@ impl SiteAgent {
         };
         self.store.keep_study(&enrolled, self.clock.now_ms()).await?;
         let (study_id, study_digest) = (offer.study_id, offer.study_digest);
-        link.enrol(Enrolment { study_id: study_id.clone(), study_digest, units, records, ledger_head })
-            .await?;
+        let enrolment =
+            Enrolment { study_id: study_id.clone(), study_digest, units, records, ledger_head, ledger_key };
+        link.enrol(enrolment).await?;
         tracing::info!(study = %study_id, units, records, "enrolled");
         Ok(())
     }

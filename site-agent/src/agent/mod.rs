@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use fusiondp_dp::Digest;
 use fusiondp_protocol::ids::StudyId;
-use fusiondp_protocol::messages::{Assignment, Decline, DeclineKind, DeclinedTask, Limits};
+use fusiondp_protocol::messages::{Assignment, Decline, DeclineKind, DeclinedTask, Limits, Registered};
 use fusiondp_protocol::problem::Problem;
 use fusiondp_runtime::clock::Clock;
 use fusiondp_runtime::retry::Backoff;
@@ -52,6 +52,9 @@ const CALM: (Duration, Duration) = (Duration::from_millis(50), Duration::from_se
 
 /// Wait after the offer of a study that waits for approval; the coordinator holds the next one back on its own too.
 const WAITING: Duration = Duration::from_secs(1);
+
+/// Clocks further apart than this are worth a warning: entries of the ledger carry the time.
+const CLOCK_DIFFERENCE_MS: u64 = 5 * 60_000;
 
 /// What an agent is told.
 #[derive(Debug, Clone)]
@@ -227,6 +230,7 @@ impl SiteAgent {
         link: &mut Link,
         backoff: &mut Backoff,
     ) -> Result<Option<TransportError>, AgentError> {
+        self.check_mirror(link.registered()).await?;
         let mut calm = Backoff::new(CALM.0, CALM.1);
         loop {
             let asked = Instant::now();
@@ -263,6 +267,28 @@ impl SiteAgent {
                 return Ok(None);
             }
         }
+    }
+
+    /// Nothing is released on a ledger that lacks an entry which the coordinator can show, unless an administrator has given
+    /// that entry up.
+    async fn check_mirror(&self, registered: &Registered) -> Result<(), AgentError> {
+        let now_ms = self.clock.now_ms();
+        let apart_ms = now_ms.abs_diff(registered.server_time_ms);
+        if apart_ms > CLOCK_DIFFERENCE_MS {
+            tracing::warn!(
+                apart_s = apart_ms / 1000,
+                "this machine's clock and the coordinator's differ; set the wrong one right"
+            );
+        }
+        let Some(shown) = &registered.newest_entry else { return Ok(()) };
+        let ledger = &self.books.lock().await.ledger;
+        let given_up = self.store.is_given_up(&shown.entry).await.map_err(SiteLedgerError::from)?;
+        if ledger.covers(&shown.entry) || given_up {
+            return Ok(());
+        }
+        self.store.keep_lost_entry(shown, now_ms).await.map_err(SiteLedgerError::from)?;
+        let own_key = shown.verify(&ledger.key()?).is_ok();
+        Err(SiteLedgerError::EntryLost { sequence: shown.entry.sequence(), own_key }.into())
     }
 
     fn poll_wait(&self) -> Duration {

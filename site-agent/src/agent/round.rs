@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
-use fusiondp_dp::{CommittedCharge, UpdateId};
-use fusiondp_protocol::messages::{LedgerMirror, TrainingTask, UpdateHeader, UpdateOutcome};
+use fusiondp_dp::{AccountantError, CommittedCharge, Digest, SignedEntry, UpdateId};
+use fusiondp_protocol::ids::SiteId;
+use fusiondp_protocol::messages::{TrainingTask, UpdateHeader, UpdateOutcome};
 use fusiondp_protocol::plan::SiteSize;
 use fusiondp_protocol::problem::ProblemType;
+use fusiondp_protocol::receipt::{
+    MAX_RECEIPT_CHARGES, Receipt, ReceiptEpsilons, ReceiptFormat, SignedReceipt,
+};
 use fusiondp_protocol::study::StudyDocument;
 
 use super::SiteAgent;
@@ -21,13 +25,15 @@ use crate::transport::{Link, TransportError};
 struct Charged {
     update_id: UpdateId,
     charges: Vec<CommittedCharge>,
-    books: Option<Bookkeeping>,
+    books: Bookkeeping,
 }
 
-/// What the coordinator is to mirror, but for the epsilons.
+/// What the receipt of an update says of the ledger, but for the epsilons.
 struct Bookkeeping {
-    entries: Vec<fusiondp_dp::LedgerEntry>,
-    head: fusiondp_dp::Digest,
+    /// The study's charges that no receipt lists which the coordinator has.
+    charges: Vec<SignedEntry>,
+    study_charges: u64,
+    head: Digest,
     study_steps: StepCounts,
     data_steps: StepCounts,
 }
@@ -52,7 +58,8 @@ impl SiteAgent {
         let params = self.unless_shutdown(link.fetch_model(&wanted)).await?;
         let public = self.public_permit(&session, &task)?;
         let charged = self.charge(&session, &task).await?;
-        let update = self.compute(&session, &task, params, public, charged).await?;
+        let site = link.registered().site_id.clone();
+        let update = self.compute(&session, &task, params, public, charged, &site).await?;
         let now_ms = self.clock.now_ms();
         self.store.release_update(&key, &update.header, &update.payload, now_ms).await?;
         self.send(link, update).await?;
@@ -181,10 +188,12 @@ impl SiteAgent {
     /// Permits and commits the charges of the task's private part; none in a round without one.
     async fn charge(&self, session: &Arc<Session>, task: &TrainingTask) -> Result<Charged, TaskError> {
         let update_id = self.random.update_id()?;
-        if !task.private_part {
-            return Ok(Charged { update_id, charges: Vec::new(), books: None });
-        }
+        let confirmed = self.store.last_confirmed_charge(session.document().id()).await?;
         let mut books = Arc::clone(&self.books).lock_owned().await;
+        if !task.private_part {
+            let books = self.bookkeeping(session, &books.ledger, confirmed)?;
+            return Ok(Charged { update_id, charges: Vec::new(), books });
+        }
         let (policy, task, prepared) = (self.policy.clone(), task.clone(), Arc::clone(session));
         let now_ms = self.clock.now_ms();
         let permit = move || {
@@ -202,14 +211,27 @@ impl SiteAgent {
         };
         let (mut books, permit) = self.workers.run(permit).await?;
         let charges = books.ledger.charge(permit?, update_id, now_ms).await?;
-        let (study_steps, data_steps) = self.steps(session, &books.ledger);
-        let bookkeeping = Bookkeeping {
-            entries: charges.iter().map(|charge| charge.entry().clone()).collect(),
-            head: books.ledger.head(),
-            study_steps,
-            data_steps,
+        let books = self.bookkeeping(session, &books.ledger, confirmed)?;
+        Ok(Charged { update_id, charges, books })
+    }
+
+    /// The ledger as it stands, for a receipt that follows on one which lists the charge at place `confirmed`.
+    fn bookkeeping(
+        &self,
+        session: &Session,
+        ledger: &SiteLedger,
+        confirmed: Option<u64>,
+    ) -> Result<Bookkeeping, TaskError> {
+        let (study, data_set) = (session.document().id().as_str(), session.identity().digest);
+        let mut charges = ledger.study_charges(study, data_set, confirmed)?;
+        // The newest ones pay for this update. Older ones beyond the limit stay out, and the number of charges shows it.
+        charges.drain(..charges.len().saturating_sub(MAX_RECEIPT_CHARGES));
+        let (study_steps, data_steps) = self.steps(session, ledger);
+        let of_study = |entry: &&fusiondp_dp::LedgerEntry| {
+            entry.charge().study == study && entry.charge().data_set == data_set
         };
-        Ok(Charged { update_id, charges, books: Some(bookkeeping) })
+        let study_charges = ledger.entries().iter().filter(of_study).count() as u64;
+        Ok(Bookkeeping { charges, study_charges, head: ledger.head(), study_steps, data_steps })
     }
 
     /// Computes the update and, beside it, the site's own epsilons.
@@ -220,6 +242,7 @@ impl SiteAgent {
         params: Vec<f32>,
         public: Option<PublicPermit>,
         charged: Charged,
+        site: &SiteId,
     ) -> Result<StoredUpdate, TaskError> {
         let Charged { update_id, charges, books } = charged;
         let random = self.random;
@@ -227,32 +250,26 @@ impl SiteAgent {
         let gradient = self.workers.run_wide(move |threads| {
             RoundWork { params, public, charges, random, threads }.compute(&inner, &its_task)
         });
-        let (output, ledger) = tokio::join!(gradient, self.mirror(task, books));
+        let (output, epsilon) = tokio::join!(gradient, self.epsilons(task, &books));
         let output = output??;
-        let payload = output.payload.clone().into();
-        let header = header(session, task, update_id, &output, ledger?);
+        let receipt = receipt(&Released { site, session, task, update_id, output: &output }, books, epsilon?);
+        let header = header(session, &output, self.store.sign_receipt(receipt)?);
+        let payload = output.payload.into();
         Ok(StoredUpdate { header, payload, sent: false, model_digest: task.model_digest })
     }
 
-    async fn mirror(
-        &self,
-        task: &TrainingTask,
-        books: Option<Bookkeeping>,
-    ) -> Result<Option<LedgerMirror>, TaskError> {
-        let Some(books) = books else { return Ok(None) };
+    async fn epsilons(&self, task: &TrainingTask, books: &Bookkeeping) -> Result<ReceiptEpsilons, TaskError> {
         let (meter, delta) = (Arc::clone(&self.meter), task.plan.delta);
-        let Bookkeeping { entries, head, study_steps, data_steps } = books;
-        let figures = move || Ok((meter.spent(&study_steps, delta)?, meter.spent(&data_steps, delta)?));
-        let figures: Result<(Spent, Spent), fusiondp_dp::AccountantError> = self.workers.run(figures).await?;
+        let (study, data) = (books.study_steps.clone(), books.data_steps.clone());
+        let figures = move || Ok((meter.spent(&study, delta)?, meter.spent(&data, delta)?));
+        let figures: Result<(Spent, Spent), AccountantError> = self.workers.run(figures).await?;
         let (study, data) = figures?;
-        Ok(Some(LedgerMirror {
-            entries,
-            head,
-            epsilon_replace: study.replace,
-            epsilon_zero_out: study.zero_out,
-            data_epsilon_replace: data.replace,
-            data_epsilon_zero_out: data.zero_out,
-        }))
+        Ok(ReceiptEpsilons {
+            replace: study.replace,
+            zero_out: study.zero_out,
+            data_replace: data.replace,
+            data_zero_out: data.zero_out,
+        })
     }
 
     /// Sends a stored update. A connection that breaks leaves it in the outbox.
@@ -273,25 +290,53 @@ impl SiteAgent {
     }
 }
 
-fn header(
-    session: &Session,
-    task: &TrainingTask,
+/// An update that has been computed, and for what.
+struct Released<'a> {
+    site: &'a SiteId,
+    session: &'a Session,
+    task: &'a TrainingTask,
     update_id: UpdateId,
-    output: &RoundOutput,
-    ledger: Option<LedgerMirror>,
-) -> UpdateHeader {
-    UpdateHeader {
-        update_id,
-        study_id: task.plan.study_id.clone(),
+    output: &'a RoundOutput,
+}
+
+fn receipt(released: &Released<'_>, books: Bookkeeping, epsilon: ReceiptEpsilons) -> Receipt {
+    let Released { site, session, task, update_id, output } = *released;
+    Receipt {
+        format: ReceiptFormat::V1,
+        site: site.clone(),
+        study: task.plan.study_id.clone(),
+        study_digest: task.plan.study_digest,
         round: task.round,
         attempt: task.attempt,
+        update_id,
         model_version: task.model_version,
+        model_digest: task.model_digest,
+        imputer: session.study().imputer.clone(),
         public_values: output.public_values,
         private_values: output.private_values,
+        payload_digest: output.digest,
+        charges: books.charges,
+        study_charges: books.study_charges,
+        ledger_head: books.head,
+        delta: task.plan.delta,
+        epsilon,
+    }
+}
+
+fn header(session: &Session, output: &RoundOutput, receipt: SignedReceipt) -> UpdateHeader {
+    let stated = &receipt.receipt;
+    UpdateHeader {
+        update_id: stated.update_id,
+        study_id: stated.study.clone(),
+        round: stated.round,
+        attempt: stated.attempt,
+        model_version: stated.model_version,
+        public_values: stated.public_values,
+        private_values: stated.private_values,
         units: session.units().count() as u64,
         records: session.records() as u64,
-        payload_digest: output.digest,
+        payload_digest: stated.payload_digest,
         public_loss: output.public_loss,
-        ledger,
+        receipt,
     }
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fusiondp_dp::{Digest, Ledger};
+use fusiondp_dp::Digest;
 use fusiondp_learn::onnx::inspect;
 use fusiondp_protocol::messages::Limits;
 use fusiondp_protocol::study::StudyDocument;
@@ -25,7 +25,8 @@ use crate::imputer::onnx::model_files;
 use crate::imputer::runtime::{RuntimeLookup, environment};
 use crate::imputer::{ImputerProvider, ProviderSettings};
 use crate::policy::{Policy, Purpose};
-use crate::store::{DATABASE_FILE, Store};
+use crate::store::DATABASE_FILE;
+use crate::store::ledger::VerifiedLedger;
 use crate::transport::{Link, TlsConnector};
 
 /// Longest wait for the coordinator.
@@ -96,7 +97,7 @@ pub(super) async fn check(args: CheckArgs) -> anyhow::Result<ExitCode> {
         report.add("study", Err(error.clone()));
     }
     let study = study.and_then(Result::ok);
-    state(&mut report, &config.state_dir).await;
+    state(&mut report, &config).await;
     certificate(&mut report, &config);
     data(&mut report, &config, study.as_ref());
     imputers(&mut report, &config, study.as_ref());
@@ -109,20 +110,20 @@ fn study(path: &Path) -> Result<StudyDocument, String> {
     StudyDocument::from_bytes(&bytes).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-async fn state(report: &mut Report, folder: &Path) {
+async fn state(report: &mut Report, config: &SiteConfig) {
+    let folder = &config.state_dir;
     if !folder.join(DATABASE_FILE).exists() {
         report.add("ledger", Ok(format!("{} is new; nothing was spent", folder.display())));
         return;
     }
-    let verified = async {
-        let store = Store::open_read_only(folder).await.map_err(told)?;
-        let entries = store.ledger_entries().await.map_err(told)?;
-        let ledger = Ledger::open(entries).map_err(|error| {
-            format!("the hash chain is broken: {error}; restore site.sqlite from a backup")
-        })?;
-        Ok::<_, String>(format!("the chain of {} entries holds", ledger.entries().len()))
-    };
-    report.add("ledger", verified.await);
+    let verified = VerifiedLedger::read(folder, &config.journal()).await;
+    let described = verified.map(|ledger| {
+        format!(
+            "the chain of {} entries holds, with its signatures and its journal",
+            ledger.chain.entries().len()
+        )
+    });
+    report.add("ledger", described.map_err(told));
 }
 
 fn certificate(report: &mut Report, config: &SiteConfig) {

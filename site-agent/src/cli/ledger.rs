@@ -1,10 +1,14 @@
-//! `fusiondp-site ledger show` and `verify`.
+//! `fusiondp-site ledger show`, `verify` and `export`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use anyhow::Context;
 use fusiondp_dp::{AccountantError, Delta, Digest, DpEvent, Ledger, LedgerEntry};
+use fusiondp_protocol::ids::StudyId;
+use fusiondp_protocol::receipt::ReceiptsFile;
 use fusiondp_runtime::console::OutputError;
+use fusiondp_runtime::files::create_atomic;
 use fusiondp_runtime::outln;
 use jiff::Timestamp;
 use serde_json::json;
@@ -12,7 +16,8 @@ use serde_json::json;
 use crate::config::SiteConfig;
 use crate::policy::meter::StepCounts;
 use crate::policy::{EpsilonMeter, Spent};
-use crate::store::Store;
+use crate::store::ledger::VerifiedLedger;
+use crate::store::{Store, ledger_file};
 
 /// Decimals of an epsilon, rounded up.
 const DECIMALS: u32 = 4;
@@ -30,9 +35,9 @@ pub(super) async fn show(config: &SiteConfig, delta: f64, json: bool) -> anyhow:
     let delta = Delta::new(delta).context("--delta")?;
     let store = Store::open_read_only(&config.state_dir).await?;
     let rows = store.ledger_rows().await?;
-    let open = rows.iter().filter(|row| !row.released).map(|row| row.entry.sequence());
+    let open = rows.iter().filter(|row| !row.released).map(|row| row.signed.entry.sequence());
     let unreleased: BTreeSet<u64> = open.collect();
-    let entries = rows.into_iter().map(|row| row.entry).collect();
+    let entries = rows.into_iter().map(|row| row.signed.entry).collect();
     let ledger = Ledger::open(entries).context("the ledger's hash chain is broken")?;
     let lines = lines(&ledger, delta)?;
     if json {
@@ -93,13 +98,36 @@ fn show_tables(
     outln!("\n{entries} entries, {} charged and not released (yet), head {head}", unreleased.len())
 }
 
-/// Verifies the chain.
+/// Verifies chain, signatures and journal.
 pub(super) async fn verify(config: &SiteConfig) -> anyhow::Result<()> {
+    let ledger = VerifiedLedger::read(&config.state_dir, &config.journal()).await?;
+    let (entries, head) = (ledger.chain.entries().len(), ledger.chain.head());
+    outln!("the chain of {entries} entries holds, with its signatures and its journal; head {head}")?;
+    match ledger.key {
+        Some(key) => Ok(outln!("ledger key {key}")?),
+        None => Ok(()),
+    }
+}
+
+/// Writes the ledger, or the receipts of a study, to a file.
+pub(super) async fn export(config: &SiteConfig, study: Option<&StudyId>, out: &Path) -> anyhow::Result<()> {
     let store = Store::open_read_only(&config.state_dir).await?;
-    let ledger = Ledger::open(store.ledger_entries().await?).context(
-        "the ledger's hash chain is broken; restore site.sqlite from a backup that holds the newest entries",
-    )?;
-    Ok(outln!("the chain of {} entries holds; head {}", ledger.entries().len(), ledger.head())?)
+    let key = store.ledger_public_key().await?.context("the agent has not run with this state_dir yet")?;
+    let (text, what) = match study {
+        None => {
+            let entries = store.signed_entries().await?;
+            (ledger_file::write(key, &entries), format!("{} entries", entries.len()))
+        }
+        Some(study) => {
+            let receipts = store.receipts(study).await?;
+            let site = receipts.first().map(|signed| signed.receipt.site.clone());
+            let site = site.with_context(|| format!("no update of study {study} has left this site"))?;
+            let what = format!("{} receipts", receipts.len());
+            (ReceiptsFile::new(site, study.clone(), key, receipts).to_text(), what)
+        }
+    };
+    create_atomic(out, text.as_bytes())?;
+    Ok(outln!("{what} in {}, signed with ledger key {key}", out.display())?)
 }
 
 /// Per data set: each study in order of first charge, then all of them.

@@ -8,6 +8,7 @@ mod difference;
 mod ledger;
 mod offers;
 mod plan_text;
+mod repair;
 mod run;
 mod status;
 mod text;
@@ -15,7 +16,10 @@ mod text;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::builder::NonEmptyStringValueParser;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use fusiondp_dp::LedgerPublicKey;
+use fusiondp_protocol::ids::StudyId;
 use fusiondp_runtime::console::exit_code;
 
 use crate::config::{FILE_VARIABLE, SiteConfig};
@@ -60,7 +64,7 @@ enum Command {
     ///
     /// Example: fusiondp-site reject --config site.toml sepsis-1a2b3c4d --reason "no ethics vote yet"
     Reject(RejectArgs),
-    /// Shows or verifies the privacy ledger, also while the agent runs.
+    /// The privacy ledger: shows, verifies and exports it, also while the agent runs, and repairs it.
     #[command(subcommand)]
     Ledger(LedgerCommand),
 }
@@ -127,8 +131,78 @@ enum LedgerCommand {
     ///
     /// Example: fusiondp-site ledger show --config site.toml --delta 1e-6
     Show(ShowArgs),
-    /// Verifies the hash chain; exit code 1 if it is broken.
+    /// Verifies hash chain, signatures and journal; exit code 1 if one does not hold.
     Verify(ConfigArgs),
+    /// Writes every signed entry, or the receipts of one study, to a file that can be verified elsewhere.
+    ///
+    /// Example: fusiondp-site ledger export --config site.toml --out ledger.jsonl
+    Export(ExportArgs),
+    /// Brings charges back that the ledger has lost: from the journal, an export, or the receipts of a study.
+    ///
+    /// The agent must not run. Nothing is ever removed: entries that do not continue the chain are charged again.
+    /// Example: fusiondp-site ledger restore --config site.toml --reason "state folder restored from the backup of Monday"
+    Restore(RestoreArgs),
+    /// Records an administrator's decision where a ledger is in question, so that the agent goes on. It must not run.
+    ///
+    /// Example: fusiondp-site ledger accept journal --reason "the volume of the journal is lost"
+    Accept(AcceptArgs),
+}
+
+#[derive(Debug, Args)]
+struct ExportArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Receipts of this study in place of the ledger.
+    #[arg(long, value_name = "STUDY")]
+    study: Option<StudyId>,
+    /// The file to write; must not exist.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct RestoreArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// The file to take charges from; the ledger's journal by default.
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
+    /// Takes a file that is signed with this other key: this hospital's earlier ledger on the same patients.
+    #[arg(long, value_name = "KEY")]
+    trust_key: Option<LedgerPublicKey>,
+    #[command(flatten)]
+    why: WhyArgs,
+}
+
+#[derive(Debug, Args)]
+struct AcceptArgs {
+    /// What to accept.
+    what: Acceptable,
+    #[command(flatten)]
+    config: ConfigArgs,
+    #[command(flatten)]
+    why: WhyArgs,
+}
+
+/// What an administrator can accept.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Acceptable {
+    /// The journal is lost: begin a new one with the entries that there are.
+    Journal,
+    /// The clock ran ahead when the newest charge was made: go on at that charge's time until the clock has passed it.
+    Clock,
+    /// A coordinator holds entries that are lost here for good: go on without them.
+    LostEntries,
+}
+
+#[derive(Debug, Args)]
+struct WhyArgs {
+    /// Why; kept in the state folder for auditors.
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    reason: String,
+    /// Who decides.
+    #[arg(long, env = "USER", value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    by: String,
 }
 
 #[derive(Debug, Args)]
@@ -175,6 +249,16 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Ledger(LedgerCommand::Verify(args)) => {
             ledger::verify(&load(&args.config)?).await.map(|()| ExitCode::SUCCESS)
+        }
+        Command::Ledger(LedgerCommand::Export(args)) => {
+            let config = load(&args.config.config)?;
+            ledger::export(&config, args.study.as_ref(), &args.out).await.map(|()| ExitCode::SUCCESS)
+        }
+        Command::Ledger(LedgerCommand::Restore(args)) => {
+            repair::restore(&load(&args.config.config)?, &args).await.map(|()| ExitCode::SUCCESS)
+        }
+        Command::Ledger(LedgerCommand::Accept(args)) => {
+            repair::accept(&load(&args.config.config)?, &args).await.map(|()| ExitCode::SUCCESS)
         }
     }
 }

@@ -56,8 +56,17 @@ pub enum StoreError {
     /// A statement failed.
     #[error("the state database failed; is the disk full or read-only?")]
     Query(#[from] sqlx::Error),
+    /// Somebody asks a state that was opened to be read for something to be written.
+    #[error("the state was opened to be read only; nothing was written")]
+    ReadOnly,
+    /// The ledger cannot be signed.
+    #[error(transparent)]
+    LedgerKey(#[from] super::ledger_key::LedgerKeyError),
+    /// The ledger's journal does not serve.
+    #[error(transparent)]
+    Journal(#[from] super::journal::JournalError),
     /// No secret could be drawn.
-    #[error("no identity key could be made: {0}")]
+    #[error("no secret key could be made: {0}")]
     Seed(#[from] fusiondp_dp::SeedError),
     /// A stored value cannot be read back.
     #[error("stored {column} is {problem}: the state database is damaged; restore it from a backup")]

@@ -1,7 +1,11 @@
 //! What an agent must not forget: ledger, outbox and studies, in one SQLite file of the state folder.
 //!
 //! * [`ledger`]: the hash chain of charges, and the only way to add to it
+//! * [`journal`]: its second copy, kept apart from the folder, that shows when the folder is older than it should be
+//! * [`ledger_file`]: a ledger as a file, and `ledger_key`: what it is signed with
+//! * [`repair`]: bringing back charges that the folder has lost, and what an administrator decides
 //! * [`outbox`]: updates from the moment they exist until the coordinator has them
+//! * [`receipts`]: what the site has stated of every update that it released
 //! * [`studies`]: documents the site has enrolled with
 //! * [`approvals`]: offered studies, and what people at the site decided of them
 //! * [`refusals`]: what the site did not do and why
@@ -13,16 +17,22 @@
 pub mod approvals;
 mod error;
 mod identity_key;
+pub mod journal;
 pub mod ledger;
+pub mod ledger_file;
+pub mod ledger_key;
 mod lock;
 pub mod outbox;
+pub mod receipts;
 pub mod refusals;
+pub mod repair;
 pub mod studies;
 
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use fusiondp_dp::{LedgerKey, SecureRng};
 use fusiondp_runtime::files::create_private_folder;
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
@@ -36,6 +46,7 @@ pub use outbox::{StoredUpdate, TaskKey};
 pub use refusals::RefusalRow;
 pub use studies::EnrolledStudy;
 
+use journal::Journal;
 use lock::StateLock;
 
 /// The database's name in the state folder.
@@ -54,16 +65,33 @@ static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 pub struct Store {
     connection: Mutex<SqliteConnection>,
     folder: Option<PathBuf>,
+    /// `None` where the state is only read.
+    signer: Option<Signer>,
     _lock: Option<StateLock>,
 }
 
+/// What every charge is signed with, and where it is written a second time.
+struct Signer {
+    key: LedgerKey,
+    /// `None` for a state that ends with the process.
+    journal: Option<Journal>,
+}
+
 impl Store {
+    /// Opens the state folder for an agent, and makes it if it is new. The ledger's journal stands beside it.
+    ///
+    /// # Errors
+    /// As [`Store::open_with_journal`].
+    pub async fn open(folder: &Path) -> Result<Self, StoreError> {
+        Self::open_with_journal(folder, &journal::default_path(folder)).await
+    }
+
     /// Opens the state folder for an agent, and makes it if it is new.
     ///
     /// # Errors
     /// Another agent holds the folder; the folder or the database cannot be opened; the database is newer than this
-    /// program.
-    pub async fn open(folder: &Path) -> Result<Self, StoreError> {
+    /// program; the ledger's key is missing.
+    pub async fn open_with_journal(folder: &Path, journal: &Path) -> Result<Self, StoreError> {
         create_private_folder(folder)?;
         let lock = StateLock::take(folder).await?;
         let path = folder.join(DATABASE_FILE);
@@ -71,7 +99,14 @@ impl Store {
         let options = SqliteConnectOptions::new().filename(&path);
         let mut connection = connect(options, &path).await?;
         MIGRATIONS.run_direct(None, &mut connection, false).await?;
-        Ok(Self { connection: Mutex::new(connection), folder: Some(folder.to_owned()), _lock: Some(lock) })
+        let key = ledger_key::load_or_create(&mut connection, folder).await?;
+        let journal = Some(Journal::at(journal.to_owned(), key.public()));
+        Ok(Self {
+            connection: Mutex::new(connection),
+            folder: Some(folder.to_owned()),
+            signer: Some(Signer { key, journal }),
+            _lock: Some(lock),
+        })
     }
 
     /// Opens the state folder to read it, also while an agent runs.
@@ -84,7 +119,7 @@ impl Store {
             return Err(StoreError::Missing { path });
         }
         let connection = connect(SqliteConnectOptions::new().filename(&path).read_only(true), &path).await?;
-        Ok(Self { connection: Mutex::new(connection), folder: None, _lock: None })
+        Ok(Self { connection: Mutex::new(connection), folder: None, signer: None, _lock: None })
     }
 
     /// Opens the state folder to write decisions, also while an agent runs. It takes no lock and must touch no other table.
@@ -97,7 +132,7 @@ impl Store {
             return Err(StoreError::Missing { path });
         }
         let connection = connect(SqliteConnectOptions::new().filename(&path), &path).await?;
-        let store = Self { connection: Mutex::new(connection), folder: None, _lock: None };
+        let store = Self { connection: Mutex::new(connection), folder: None, signer: None, _lock: None };
         store.require_approvals().await?;
         Ok(store)
     }
@@ -126,17 +161,24 @@ impl Store {
     /// A state that ends with the process, for simulations and tests: the same statements, no file.
     ///
     /// # Errors
-    /// SQLite cannot be started.
+    /// SQLite cannot be started, or the operating system gives no randomness.
     pub async fn in_memory() -> Result<Self, StoreError> {
         let mut connection =
             connect(SqliteConnectOptions::new().in_memory(true), Path::new(":memory:")).await?;
         MIGRATIONS.run_direct(None, &mut connection, false).await?;
-        Ok(Self { connection: Mutex::new(connection), folder: None, _lock: None })
+        let key = LedgerKey::random(&mut SecureRng::from_os()?);
+        ledger_key::keep_public(&mut connection, key.public()).await?;
+        let signer = Some(Signer { key, journal: None });
+        Ok(Self { connection: Mutex::new(connection), folder: None, signer, _lock: None })
     }
 
     /// Folder for derived data that may be deleted at any time; `None` without a state folder.
     pub fn cache_folder(&self) -> Option<PathBuf> {
         self.folder.as_ref().map(|folder| folder.join(CACHE_FOLDER))
+    }
+
+    fn signer(&self) -> Result<&Signer, StoreError> {
+        self.signer.as_ref().ok_or(StoreError::ReadOnly)
     }
 
     async fn connection(&self) -> MutexGuard<'_, SqliteConnection> {

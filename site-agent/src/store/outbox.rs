@@ -4,14 +4,14 @@
 //! impossible there. Whatever is sent, is sent from here: a retry sends the same bytes.
 
 use bytes::Bytes;
-use fusiondp_dp::{Digest, LedgerEntry, UpdateId};
+use fusiondp_dp::{Digest, UpdateId};
 use fusiondp_protocol::ids::StudyId;
-use fusiondp_protocol::messages::{LedgerMirror, TrainingTask, UpdateHeader};
-use serde::{Deserialize, Serialize};
+use fusiondp_protocol::messages::{TrainingTask, UpdateHeader};
+use fusiondp_protocol::receipt::SignedReceipt;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Connection, Row, SqliteConnection};
 
-use super::{Store, StoreError, count, integer};
+use super::{Store, StoreError, count, integer, receipts};
 
 /// What makes two tasks the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,16 +41,6 @@ pub struct StoredUpdate {
     pub model_digest: Digest,
 }
 
-/// The mirrored figures as they are stored.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct MirroredEpsilons {
-    replace: fusiondp_dp::Epsilon,
-    zero_out: fusiondp_dp::Epsilon,
-    data_replace: fusiondp_dp::Epsilon,
-    data_zero_out: fusiondp_dp::Epsilon,
-}
-
 impl TaskKey {
     /// The key of a task.
     pub fn of(task: &TrainingTask) -> Self {
@@ -65,7 +55,7 @@ impl TaskKey {
 }
 
 impl Store {
-    /// Releases an update: stores its bytes and marks its charges, in one transaction. Sent updates of earlier tasks of
+    /// Releases an update: stores its bytes and its receipt, and marks its charges, in one transaction. Sent updates of earlier tasks of
     /// the study are dropped with it.
     ///
     /// # Errors
@@ -80,10 +70,11 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut connection = self.connection().await;
         let mut transaction = connection.begin().await?;
-        let charges = header.ledger.as_ref().map_or(0, |mirror| mirror.entries.len());
+        let charges = header.receipt.receipt.own_charges().len();
         mark_released(&mut transaction, header.update_id, charges, now_ms).await?;
         drop_sent(&mut transaction, key).await?;
         insert(&mut transaction, key, header, payload, now_ms).await?;
+        receipts::insert(&mut transaction, &header.receipt).await?;
         transaction.commit().await?;
         Ok(())
     }
@@ -108,21 +99,24 @@ impl Store {
         let Some(row) = row else {
             return Ok(None);
         };
-        let entries = entries_of(&mut connection, row.try_get("update_id")?).await?;
-        decode(key, &row, entries).map(Some)
+        let receipt = receipts::of_update(&mut connection, row.try_get("update_id")?).await?;
+        decode(key, &row, receipt).map(Some)
     }
 
-    /// Notes that the coordinator has an update.
+    /// Notes that the coordinator has an update, and with it the receipt.
     ///
     /// # Errors
     /// The database fails.
     pub async fn mark_sent(&self, update_id: UpdateId, now_ms: u64) -> Result<(), StoreError> {
         let mut connection = self.connection().await;
+        let mut transaction = connection.begin().await?;
         sqlx::query("UPDATE outbox SET sent_ms = $1 WHERE update_id = $2 AND sent_ms IS NULL")
             .bind(integer(now_ms))
             .bind(update_id.to_string())
-            .execute(&mut *connection)
+            .execute(&mut *transaction)
             .await?;
+        receipts::confirm(&mut transaction, update_id, now_ms).await?;
+        transaction.commit().await?;
         Ok(())
     }
 
@@ -214,11 +208,10 @@ async fn insert(
     payload: &[u8],
     now_ms: u64,
 ) -> Result<(), StoreError> {
-    let epsilons = header.ledger.as_ref().map(epsilons_json).transpose()?;
     sqlx::query(
         "INSERT INTO outbox (update_id, study, round, attempt, model_version, model_digest, public_values,
-             private_values, units, records, public_loss, payload, payload_digest, ledger_head, epsilons, stored_ms)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
+             private_values, units, records, public_loss, payload, payload_digest, stored_ms)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
     )
     .bind(header.update_id.to_string())
     .bind(key.study.as_str())
@@ -233,42 +226,13 @@ async fn insert(
     .bind(header.public_loss)
     .bind(payload)
     .bind(header.payload_digest.to_string())
-    .bind(header.ledger.as_ref().map(|mirror| mirror.head.to_string()))
-    .bind(epsilons)
     .bind(integer(now_ms))
     .execute(connection)
     .await?;
     Ok(())
 }
 
-fn epsilons_json(mirror: &LedgerMirror) -> Result<String, StoreError> {
-    let epsilons = MirroredEpsilons {
-        replace: mirror.epsilon_replace,
-        zero_out: mirror.epsilon_zero_out,
-        data_replace: mirror.data_epsilon_replace,
-        data_zero_out: mirror.data_epsilon_zero_out,
-    };
-    serde_json::to_string(&epsilons).map_err(|_| StoreError::damaged("outbox.epsilons", "not serializable"))
-}
-
-async fn entries_of(
-    connection: &mut SqliteConnection,
-    update_id: String,
-) -> Result<Vec<LedgerEntry>, StoreError> {
-    let texts: Vec<String> =
-        sqlx::query_scalar("SELECT entry FROM ledger WHERE update_id = $1 ORDER BY sequence")
-            .bind(update_id)
-            .fetch_all(connection)
-            .await?;
-    let parse = |text: &String| serde_json::from_str(text);
-    texts
-        .iter()
-        .map(parse)
-        .collect::<Result<_, _>>()
-        .map_err(|_| StoreError::damaged("ledger.entry", "no entry"))
-}
-
-fn decode(key: &TaskKey, row: &SqliteRow, entries: Vec<LedgerEntry>) -> Result<StoredUpdate, StoreError> {
+fn decode(key: &TaskKey, row: &SqliteRow, receipt: SignedReceipt) -> Result<StoredUpdate, StoreError> {
     let payload: Vec<u8> = row.try_get("payload")?;
     let payload_digest: Digest = hex(row, "payload_digest")?;
     if Digest::of(&payload) != payload_digest {
@@ -287,28 +251,10 @@ fn decode(key: &TaskKey, row: &SqliteRow, entries: Vec<LedgerEntry>) -> Result<S
         records: count("outbox.records", row.try_get("records")?)?,
         payload_digest,
         public_loss: row.try_get("public_loss")?,
-        ledger: mirror(row, entries)?,
+        receipt,
     };
     let sent = row.try_get::<Option<i64>, _>("sent_ms")?.is_some();
     Ok(StoredUpdate { header, payload: payload.into(), sent, model_digest: hex(row, "model_digest")? })
-}
-
-fn mirror(row: &SqliteRow, entries: Vec<LedgerEntry>) -> Result<Option<LedgerMirror>, StoreError> {
-    let (Some(head), Some(epsilons)) =
-        (row.try_get::<Option<String>, _>("ledger_head")?, row.try_get::<Option<String>, _>("epsilons")?)
-    else {
-        return Ok(None);
-    };
-    let epsilons: MirroredEpsilons = serde_json::from_str(&epsilons)
-        .map_err(|_| StoreError::damaged("outbox.epsilons", "not four epsilons"))?;
-    Ok(Some(LedgerMirror {
-        entries,
-        head: head.parse().map_err(|_| StoreError::damaged("outbox.ledger_head", "no digest"))?,
-        epsilon_replace: epsilons.replace,
-        epsilon_zero_out: epsilons.zero_out,
-        data_epsilon_replace: epsilons.data_replace,
-        data_epsilon_zero_out: epsilons.data_zero_out,
-    }))
 }
 
 fn hex<T: std::str::FromStr>(row: &SqliteRow, column: &'static str) -> Result<T, StoreError> {

@@ -1,10 +1,13 @@
 #![allow(clippy::unwrap_used)]
+mod ledger;
+
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use fusiondp_dp::{CommittedCharge, Digest};
-use fusiondp_protocol::messages::{LedgerMirror, UpdateHeader};
+use fusiondp_dp::{CommittedCharge, Digest, LedgerKey};
+use fusiondp_protocol::messages::UpdateHeader;
+use fusiondp_protocol::receipt::{Receipt, ReceiptEpsilons, ReceiptFormat};
 
 use super::ledger::SiteLedgerError;
 use super::*;
@@ -19,31 +22,50 @@ fn session(folder: &Path) -> Session {
 /// An update of a task, paid for by these charges.
 fn update(session: &Session, round: u32, charges: &[CommittedCharge]) -> (TaskKey, UpdateHeader, Bytes) {
     let task = task(session, round);
-    let entries: Vec<_> = charges.iter().map(|charge| charge.entry().clone()).collect();
+    let key = LedgerKey::from_seed([1; LedgerKey::SEED_BYTES]);
+    let charges: Vec<_> = charges.iter().map(|charge| key.sign_entry(charge.entry().clone())).collect();
     let payload = Bytes::from_static(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
     let epsilon = fusiondp_dp::Epsilon::new(0.1 + f64::from(round)).unwrap();
-    let header = UpdateHeader {
-        update_id: entries
-            .first()
-            .map_or(crate::RandomSource::Os.update_id().unwrap(), |e| e.charge().update_id),
-        study_id: task.plan.study_id.clone(),
+    let receipt = Receipt {
+        format: ReceiptFormat::V1,
+        site: "here".parse().unwrap(),
+        study: task.plan.study_id.clone(),
+        study_digest: task.plan.study_digest,
         round,
         attempt: 1,
+        update_id: charges
+            .first()
+            .map_or(crate::RandomSource::Os.update_id().unwrap(), |signed| signed.entry.charge().update_id),
         model_version: task.model_version,
+        model_digest: task.model_digest,
+        imputer: session.study().imputer.clone(),
         public_values: 1,
-        private_values: u64::from(!entries.is_empty()),
+        private_values: u64::from(!charges.is_empty()),
+        payload_digest: Digest::of(&payload),
+        study_charges: charges.len() as u64,
+        ledger_head: charges.last().map_or(Digest::of(b"head"), |last| last.entry.hash()),
+        charges,
+        delta: task.plan.delta,
+        epsilon: ReceiptEpsilons {
+            replace: epsilon,
+            zero_out: epsilon,
+            data_replace: epsilon,
+            data_zero_out: fusiondp_dp::Epsilon::INFINITE,
+        },
+    };
+    let header = UpdateHeader {
+        update_id: receipt.update_id,
+        study_id: receipt.study.clone(),
+        round,
+        attempt: 1,
+        model_version: receipt.model_version,
+        public_values: receipt.public_values,
+        private_values: receipt.private_values,
         units: 40,
         records: 40,
-        payload_digest: Digest::of(&payload),
+        payload_digest: receipt.payload_digest,
         public_loss: 0.1 + 0.2,
-        ledger: entries.last().map(|last| LedgerMirror {
-            head: last.hash(),
-            entries: entries.clone(),
-            epsilon_replace: epsilon,
-            epsilon_zero_out: epsilon,
-            data_epsilon_replace: epsilon,
-            data_epsilon_zero_out: fusiondp_dp::Epsilon::INFINITE,
-        }),
+        receipt: receipt.signed(&key),
     };
     (TaskKey::of(&task), header, payload)
 }
@@ -112,10 +134,21 @@ async fn a_charge_is_released_once_and_only_if_it_exists() {
     let again = store.release_update(&other_task, &header, &payload, NOW_MS).await;
     assert!(matches!(again, Err(StoreError::NotReleasable { .. })));
 
-    let stranger = UpdateHeader { update_id: crate::RandomSource::Os.update_id().unwrap(), ..header };
+    let mut stranger = header;
+    stranger.update_id = crate::RandomSource::Os.update_id().unwrap();
+    stranger.receipt.receipt.update_id = stranger.update_id;
+    let charge = stranger.receipt.receipt.charges[0].entry.canonical_json();
+    let charge = charge.replace(&key_of(&charge, "update_id"), &stranger.update_id.to_string());
+    stranger.receipt.receipt.charges[0].entry = serde_json::from_str(&charge).unwrap();
     let uncharged = store.release_update(&other_task, &stranger, &payload, NOW_MS).await;
     assert!(matches!(uncharged, Err(StoreError::NotReleasable { .. })));
     assert!(store.update_of(&other_task).await.unwrap().is_none());
+}
+
+/// The text of a field in JSON.
+fn key_of(json: &str, field: &str) -> String {
+    let value: serde_json::Value = serde_json::from_str(json).unwrap();
+    value["charge"][field].as_str().unwrap().to_owned()
 }
 
 #[tokio::test]
@@ -128,6 +161,9 @@ async fn entries_are_neither_deleted_nor_changed() {
         "DELETE FROM ledger",
         "UPDATE ledger SET entry = replace(entry, '1.5', '9.5')",
         "UPDATE ledger SET round = 1",
+        "UPDATE ledger SET signature = ''",
+        "DELETE FROM ledger_key",
+        "UPDATE ledger_key SET public_key = ''",
     ] {
         let outcome = sqlx::query(statement).execute(&mut *store.connection().await).await;
         assert!(outcome.is_err(), "{statement}");

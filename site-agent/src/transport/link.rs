@@ -13,6 +13,7 @@ use fusiondp_protocol::messages::{
     Assignment, Decline, Enrolment, EvaluationReport, Limits, ModelHeader, ModelPart, ModelRequest, Poll,
     Registered, Registration, UpdateHeader, UpdateOutcome, UpdatePart,
 };
+use fusiondp_protocol::receipt::MAX_RECEIPT_BYTES;
 use tokio_stream::StreamExt;
 use tonic::transport::Channel;
 
@@ -28,8 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Slowest transfer that is waited for, in bytes per second.
 const SLOWEST_BYTES_PER_S: u64 = 16 << 10;
 
-/// Room in a message around one chunk or one study document.
-const MESSAGE_OVERHEAD_BYTES: usize = 1 << 20;
+/// Room in a message around one chunk: for a study document, and for the header of an update with its receipt.
+const MESSAGE_OVERHEAD_BYTES: usize = MAX_RECEIPT_BYTES + (64 << 10);
 
 /// A connection on which the site is registered.
 pub struct Link {

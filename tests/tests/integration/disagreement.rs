@@ -85,6 +85,7 @@ impl Federation for LyingCoordinator {
             consortium: "test".to_owned(),
             limits: Some(v1::Limits { max_chunk_bytes: 1 << 19, max_model_bytes: 1 << 28 }),
             server_time_ms: 1,
+            newest_entry: Default::default(),
         }))
     }
 

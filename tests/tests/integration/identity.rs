@@ -8,9 +8,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use fusiondp_dp::{Digest, Epsilon, LedgerKey, UpdateId};
 use fusiondp_proto::v1;
 use fusiondp_proto::v1::federation_client::FederationClient;
+use fusiondp_protocol::messages::UpdateHeader;
 use fusiondp_protocol::problem::{Problem, ProblemType};
+use fusiondp_protocol::receipt::{Receipt, ReceiptEpsilons, ReceiptFormat};
+use fusiondp_protocol::study::StudyDocument;
 use fusiondp_runtime::tls::{ClientOptions, connect};
 use fusiondp_runtime::{TlsFiles, install_crypto_provider};
 use fusiondp_tests::harness::toml_text::TomlText;
@@ -156,32 +160,20 @@ async fn a_site_cannot_answer_for_another() {
         units: 70,
         records: 70,
         ledger_head: vec![0; 32].into(),
+        ledger_key: vec![0; 32].into(),
     };
     let refused = client.enrol(enrol).await.unwrap_err();
     assert!(refused.message().contains("hospital-b"), "{refused:?}");
     assert_eq!(problem(&refused), ProblemType::NotEnrolled, "{refused:?}");
     let model = v1::FetchModelRequest { study_id: id.clone(), model_version: 1 };
     assert!(client.fetch_model(model).await.is_err());
-    let header = v1::UpdateHeader {
-        update_id: vec![7; 16].into(),
-        study_id: id.clone(),
-        round: 1,
-        attempt: 1,
-        model_version: 1,
-        public_values: 1,
-        private_values: 0,
-        units: 70,
-        records: 70,
-        payload_digest: fusiondp_dp::Digest::of(&[0; 4]).as_bytes().to_vec().into(),
-        public_loss: 0.5,
-        ledger: None,
-    };
+    let header = v1::UpdateHeader::from(foreign_update(study.text()));
     let chunks = vec![
         v1::UpdateChunk { part: Some(v1::update_chunk::Part::Header(header)) },
         v1::UpdateChunk { part: Some(v1::update_chunk::Part::Data(vec![0; 4].into())) },
     ];
     let refused = client.submit_update(tokio_stream::iter(chunks)).await.unwrap_err();
-    assert!(!refused.message().is_empty());
+    assert_eq!(problem(&refused), ProblemType::StaleTask, "{refused:?}");
     // The rightful site is not disturbed.
     federation.start_site("hospital-a").unwrap();
     federation.wait_finished(&id, Duration::from_secs(60)).await.unwrap();
@@ -214,4 +206,48 @@ async fn roles_are_kept_apart() {
     let refused = client.next_assignment(v1::NextAssignmentRequest { wait_ms: 0 }).await.unwrap_err();
     assert_eq!(problem(&refused), ProblemType::WrongRole);
     federation.stop().await.unwrap();
+}
+
+/// A well-formed update of hospital-b for a study that it takes no part in.
+fn foreign_update(study: &str) -> UpdateHeader {
+    let document = StudyDocument::from_bytes(study.as_bytes()).unwrap();
+    let receipt = Receipt {
+        format: ReceiptFormat::V1,
+        site: "hospital-b".parse().unwrap(),
+        study: document.id().clone(),
+        study_digest: document.digest(),
+        round: 1,
+        attempt: 1,
+        update_id: UpdateId::from_bytes([7; 16]),
+        model_version: 1,
+        model_digest: Digest::of(b"model"),
+        imputer: document.study().imputer.clone(),
+        public_values: 1,
+        private_values: 0,
+        payload_digest: Digest::of(&[0; 4]),
+        charges: Vec::new(),
+        study_charges: 0,
+        ledger_head: Digest::of(b"head"),
+        delta: document.study().privacy.delta,
+        epsilon: ReceiptEpsilons {
+            replace: Epsilon::ZERO,
+            zero_out: Epsilon::ZERO,
+            data_replace: Epsilon::ZERO,
+            data_zero_out: Epsilon::ZERO,
+        },
+    };
+    UpdateHeader {
+        update_id: receipt.update_id,
+        study_id: receipt.study.clone(),
+        round: 1,
+        attempt: 1,
+        model_version: 1,
+        public_values: 1,
+        private_values: 0,
+        units: 70,
+        records: 70,
+        payload_digest: receipt.payload_digest,
+        public_loss: 0.5,
+        receipt: receipt.signed(&LedgerKey::from_seed([7; LedgerKey::SEED_BYTES])),
+    }
 }

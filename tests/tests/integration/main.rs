@@ -7,6 +7,7 @@
 //! | `disagreement` | a site refuses a plan that is not its own, before anything is charged |
 //! | `end_to_end_tls` | provisioning to report: two sites, real TLS, a fitted ONNX imputer |
 //! | `identity` | who is refused, with a clear message on both ends |
+//! | `ledger` | receipts verified offline; a restored backup stops its agent, and its charges come back |
 //! | `mechanism` | sensitivity, noise and exact zeros of the site's real training step |
 //! | `onnx_export` | the exported model gives the site's probabilities, in Rust and in Python |
 //! | `real_data` | accuracy on two real hospitals, where their files stand |
@@ -24,6 +25,7 @@ mod crash;
 mod disagreement;
 mod end_to_end_tls;
 mod identity;
+mod ledger;
 mod mechanism;
 mod onnx_export;
 mod real_data;

@@ -7,12 +7,11 @@ use clap::Args;
 use fusiondp_dp::{Epsilon, NeighboringRelation, PrivacyProfile};
 use fusiondp_runtime::files::write_atomic;
 use fusiondp_runtime::outln;
-use serde_json::{Value, json};
 
 use super::super::table::Table;
 use super::percent;
 use super::steps::StepFlags;
-use crate::report::chart::{Below, Chart, Series};
+use crate::report::profile::Profiles;
 use crate::text;
 
 /// Rates of false alarms in the table; the drawing has more.
@@ -38,48 +37,28 @@ pub(in crate::cli) struct Curve {
     json: bool,
 }
 
-type Profiles = [(NeighboringRelation, PrivacyProfile); 2];
-
 impl Curve {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let releases = self.steps.releases()?;
-        let profile = |relation| PrivacyProfile::of_steps(&releases.steps, relation);
-        let profiles = [
-            (NeighboringRelation::Replace, profile(NeighboringRelation::Replace)?),
-            (NeighboringRelation::ZeroOut, profile(NeighboringRelation::ZeroOut)?),
-        ];
-        for (path, chart) in [(&self.plot, profile_chart(&profiles)), (&self.trade_off, trade_off(&profiles))]
+        let profiles = Profiles::of_steps(&releases.steps)?;
+        for (path, chart) in
+            [(&self.plot, profiles.profile_chart()), (&self.trade_off, profiles.trade_off_chart())]
         {
             let Some(path) = path else { continue };
             let svg = chart.file().context("there is no finite epsilon to draw")?;
             write_atomic(path, svg.as_bytes())?;
         }
         match self.json {
-            true => outln!("{}", serde_json::to_string_pretty(&as_json(&profiles))?)?,
+            true => outln!("{}", serde_json::to_string_pretty(&profiles.to_json())?)?,
             false => print(&profiles)?,
         }
         Ok(())
     }
 }
 
-fn as_json(profiles: &Profiles) -> Value {
-    let one = |(relation, profile): &(NeighboringRelation, PrivacyProfile)| {
-        let mu = profile.equivalent_gaussian();
-        let miss =
-            |rate: f64| json!({"false_alarms": rate, "missed_at_least": profile.least_miss_rate(rate)});
-        let value = json!({
-            "profile": profile,
-            "gaussian_mu": mu.is_finite().then_some(mu),
-            "largest_advantage": profile.largest_advantage(),
-            "trade_off": rates().map(miss).collect::<Vec<_>>(),
-        });
-        (relation.to_string(), value)
-    };
-    profiles.iter().map(one).collect::<serde_json::Map<_, _>>().into()
-}
-
 fn print(profiles: &Profiles) -> anyhow::Result<()> {
-    let [(_, replace), (_, zero_out)] = profiles;
+    let replace = profiles.of(NeighboringRelation::Replace);
+    let zero_out = profiles.of(NeighboringRelation::ZeroOut);
     let mut table = Table::new(["delta", "epsilon, replace", "epsilon, zero_out"]);
     for (one, other) in replace.points().iter().zip(zero_out.points()) {
         let shown = |epsilon: Epsilon| text::epsilon(epsilon.get());
@@ -101,43 +80,4 @@ fn print(profiles: &Profiles) -> anyhow::Result<()> {
     table.row(["mu of the equivalent Gaussian mechanism".to_owned(), mu(replace), mu(zero_out)]);
     outln!("{table}")?;
     Ok(())
-}
-
-fn profile_chart(profiles: &Profiles) -> Chart<'static> {
-    let series = profiles.iter().enumerate().map(|(color, (relation, profile))| {
-        let point = |point: &fusiondp_dp::ProfilePoint| (point.epsilon.get(), point.delta.log10());
-        let mut points: Vec<(f64, f64)> =
-            profile.points().iter().map(point).filter(|point| point.0.is_finite() && point.0 > 0.0).collect();
-        points.reverse();
-        Series { name: relation.to_string(), color, dashed: false, points }
-    });
-    Chart {
-        title: "Privacy profile: log10 of delta against epsilon",
-        below: Below::Quantity("epsilon"),
-        y_label: "log10 delta",
-        from_zero: false,
-        series: series.filter(|series| !series.points.is_empty()).collect(),
-    }
-}
-
-fn trade_off(profiles: &Profiles) -> Chart<'static> {
-    let curve = |(color, (relation, profile)): (usize, &(NeighboringRelation, PrivacyProfile))| {
-        let points = rates().map(|rate| (rate, profile.least_miss_rate(rate))).collect();
-        Series { name: relation.to_string(), color, dashed: false, points }
-    };
-    let mut series: Vec<Series> = profiles.iter().enumerate().map(curve).collect();
-    let guessing = vec![(0.0, 1.0), (1.0, 0.0)];
-    series.push(Series { name: "guessing".to_owned(), color: series.len(), dashed: true, points: guessing });
-    Chart {
-        title: "Trade-off: what any attack misses at least, against its false alarms",
-        below: Below::Quantity("rate of false alarms"),
-        y_label: "rate of misses",
-        from_zero: true,
-        series,
-    }
-}
-
-/// Rates of false alarms, denser near 0.
-fn rates() -> impl Iterator<Item = f64> {
-    (0..=100).map(|step| (f64::from(step) / 100.0).powi(2))
 }

@@ -68,6 +68,7 @@ fn the_sites_file_shows_every_option_and_leaves_its_decisions_open() {
         "data.cohorts.test",
         "imputer.onnx_runtime",
         "imputer.precomputed.*",
+        "ledger.journal",
         "imputer.outputs.lactate",
         "policy.max_epsilon_replace",
         "policy.max_epsilon_zero_out",

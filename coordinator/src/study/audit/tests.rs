@@ -1,10 +1,13 @@
 #![allow(clippy::unwrap_used)]
 use std::num::NonZeroU32;
 
-use fusiondp_dp::{DpEvent, NeighboringRelation, NoiseMultiplier, SamplingProbability, epsilon};
+use fusiondp_dp::{
+    ChargeRequest, ClipNorm, Digest, DpEvent, Ledger, NoiseMultiplier, SamplingProbability, UpdateId, epsilon,
+};
 
 use super::*;
 use crate::study::accounting::merged;
+use crate::study::testing::charge;
 
 fn event(noise: f64, steps: u32) -> DpEvent {
     DpEvent::PoissonSampledGaussian {
@@ -22,18 +25,42 @@ fn spent(events: &[DpEvent], relation: NeighboringRelation) -> f64 {
     epsilon(events, delta(), relation).unwrap().get()
 }
 
-fn claim(factor: f64, complete: bool) -> Claim {
-    let events = vec![event(2.0, 1); 5];
-    let merged = merged(events.clone());
-    Claim {
+/// A chain of `charges` charges of the study.
+fn entries(charges: u64) -> Vec<LedgerEntry> {
+    let request = |round| ChargeRequest {
+        time_ms: 1,
+        data_set: Digest::of(b"data"),
+        study: "s".into(),
+        study_digest: Digest::of(b"s"),
+        round,
+        local_step: 1,
+        event: event(2.0, 1),
+        clip_norm: ClipNorm::new(1.0).unwrap(),
+        unit: "id".into(),
+        units: 10,
+        model_digest: Digest::of(b"m"),
+        update_id: UpdateId::from_bytes([1; 16]),
+    };
+    let mut ledger = Ledger::open(Vec::new()).unwrap();
+    let requests = (1..=u32::try_from(charges).unwrap()).map(request).collect();
+    charge(&mut ledger, requests);
+    ledger.entries().to_vec()
+}
+
+/// What a site claims after five charges.
+fn claim(factor: f64, complete: bool) -> NewCharges {
+    let events = [event(2.0, 5)];
+    NewCharges {
         site: "a".parse().unwrap(),
-        epsilon_replace: spent(&merged, NeighboringRelation::Replace) * factor,
-        epsilon_zero_out: spent(&merged, NeighboringRelation::ZeroOut) * factor,
-        events,
-        unreported: 0,
+        epsilon_replace: spent(&events, NeighboringRelation::Replace) * factor,
+        epsilon_zero_out: spent(&events, NeighboringRelation::ZeroOut) * factor,
         complete,
-        broken: None,
+        entries: entries(5),
     }
+}
+
+fn compare(claims: Vec<NewCharges>) -> Result<(), StudyFailure> {
+    Auditor::new(delta()).compare(claims)
 }
 
 #[test]
@@ -43,27 +70,61 @@ fn equal_neighbors_merge_and_others_stay_apart() {
 }
 
 #[test]
-fn a_true_figure_agrees_to_rounding() {
-    assert!(compare(&[claim(1.0, true), claim(1.0 + 5e-7, true), claim(1.0 - 5e-7, false)], delta()).is_ok());
+fn a_true_figure_agrees_to_the_last_digit() {
+    for (factor, complete) in [(1.0, true), (1.0 + 5e-10, true), (1.0 - 5e-10, false)] {
+        assert!(compare(vec![claim(factor, complete)]).is_ok(), "{factor}");
+    }
+    for factor in [1.0 + 1e-8, 1.0 - 1e-8] {
+        assert!(compare(vec![claim(factor, true)]).is_err(), "{factor}");
+    }
 }
 
 #[test]
 fn too_low_is_never_accepted_and_too_high_only_with_unseen_charges() {
     for complete in [true, false] {
-        let error = compare(&[claim(0.999, complete)], delta()).unwrap_err().to_string();
-        assert!(error.contains("site a") && error.contains("replace"), "{error}");
+        let error = compare(vec![claim(0.999, complete)]).unwrap_err().to_string();
+        for part in ["epsilon-disagreement", "site a", "replace", "5 charges"] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
     }
-    assert!(compare(&[claim(1.001, true)], delta()).is_err());
-    assert!(compare(&[claim(1.001, false)], delta()).is_ok());
-    let mut broken = claim(1.0, false);
-    broken.epsilon_zero_out = f64::NAN;
-    assert!(compare(&[broken], delta()).is_err());
+    assert!(compare(vec![claim(1.001, true)]).is_err());
+    assert!(compare(vec![claim(1.001, false)]).is_ok());
+    let broken = NewCharges { epsilon_zero_out: f64::NAN, ..claim(1.0, false) };
+    assert!(compare(vec![broken]).is_err());
+}
+
+/// Charges come in pieces, and what was read before counts.
+#[test]
+fn an_auditor_goes_on_from_where_it_was() {
+    let mut auditor = Auditor::new(delta());
+    let whole = claim(1.0, true);
+    let figures = |steps| {
+        let events = [event(2.0, steps)];
+        [NeighboringRelation::Replace, NeighboringRelation::ZeroOut].map(|relation| spent(&events, relation))
+    };
+    let [epsilon_replace, epsilon_zero_out] = figures(2);
+    let first = NewCharges {
+        epsilon_replace,
+        epsilon_zero_out,
+        entries: whole.entries[..2].to_vec(),
+        ..whole.clone()
+    };
+    auditor.compare(vec![first]).unwrap();
+    let rest = NewCharges { entries: whole.entries[2..].to_vec(), ..whole };
+    auditor.compare(vec![rest.clone()]).unwrap();
+    // The same charges once more are other charges than the site claims.
+    assert!(auditor.compare(vec![rest]).is_err());
 }
 
 #[test]
 fn a_chain_that_does_not_verify_is_named() {
     let mut altered = claim(1.0, true);
-    altered.broken = Some(fusiondp_dp::LedgerError::Hash { sequence: 3 });
-    let error = compare(&[altered], delta()).unwrap_err().to_string();
-    assert!(error.contains("site a") && error.contains("entry 3"), "{error}");
+    let other = entries(7);
+    let text = other[3].canonical_json().replace("\"round\":4", "\"round\":9");
+    altered.entries[3] = serde_json::from_str(&text).unwrap();
+    let error = compare(vec![altered]).unwrap_err().to_string();
+    assert!(
+        error.contains("ledger-error") && error.contains("site a") && error.contains("entry 3"),
+        "{error}"
+    );
 }

@@ -49,6 +49,12 @@ pub struct ChargeRequest {
 }
 
 impl ChargeRequest {
+    /// Whether both charge the same release: they differ in nothing but the time.
+    #[must_use]
+    pub fn is_same_release(&self, other: &Self) -> bool {
+        Self { time_ms: other.time_ms, ..self.clone() } == *other
+    }
+
     /// Checks the lengths of the text fields.
     pub(super) fn check_lengths(&self) -> Result<(), LedgerError> {
         for (field, text) in [("study", &self.study), ("unit", &self.unit)] {
@@ -67,7 +73,8 @@ pub trait LedgerStore {
 
     /// Appends all entries in one transaction, and answers `Ok` only when they would survive a loss of power.
     ///
-    /// An entry whose sequence number is already stored must be refused. An error must mean that nothing was stored.
+    /// An entry whose sequence number is already stored must be refused. After an error the entries may be stored or not;
+    /// the ledger is opened again before it charges anything.
     fn append(&mut self, entries: &[LedgerEntry]) -> impl Future<Output = Result<(), Self::Error>> + Send;
 }
 
@@ -133,9 +140,9 @@ impl CommittedCharge {
 impl Ledger {
     /// Records `requests` in order, all or none, and returns one permission for each.
     ///
-    /// Memory advances only after the store has confirmed. If the returned future is dropped while the store is
-    /// writing, nobody knows whether the entries are stored: the ledger then refuses further charges until it is opened
-    /// again from its store. An empty list of requests touches nothing.
+    /// Memory advances only after the store has confirmed. If the store fails, or the returned future is dropped while it
+    /// is writing, nobody knows whether the entries are stored: the ledger then refuses further charges until it is
+    /// opened again from its store. An empty list of requests touches nothing.
     ///
     /// # Errors
     /// [`ChargeError`]; no permission exists then, and in memory nothing has changed.
@@ -152,9 +159,8 @@ impl Ledger {
             return Ok(Vec::new());
         }
         self.in_doubt = true;
-        let answer = store.append(&entries).await;
+        store.append(&entries).await.map_err(ChargeError::Store)?;
         self.in_doubt = false;
-        answer.map_err(ChargeError::Store)?;
         self.entries.extend_from_slice(&entries);
         Ok(entries.into_iter().map(|entry| CommittedCharge { entry }).collect())
     }

@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use super::LedgerPublicKey;
+
 /// A chain that does not verify, or a request that would make one.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum LedgerError {
@@ -28,6 +30,16 @@ pub enum LedgerError {
     Hash {
         /// Sequence number of the entry.
         sequence: u64,
+    },
+    /// An entry is signed by somebody else, or was changed together with its hash.
+    #[error(
+        "entry {sequence} is not signed by ledger key {key}; it was altered, or belongs to another site's ledger"
+    )]
+    Signature {
+        /// Sequence number of the entry.
+        sequence: u64,
+        /// The key that should have signed it.
+        key: LedgerPublicKey,
     },
     /// An entry is older than the entry before it.
     #[error(
@@ -62,10 +74,10 @@ pub enum ChargeError<E: std::error::Error + 'static> {
     /// The request does not continue the chain; nothing was written.
     #[error("the charge was refused")]
     Refused(#[source] LedgerError),
-    /// The store did not confirm the entries; the ledger in memory is as before.
+    /// The store did not confirm the entries. No permission exists, and the ledger has to be opened again.
     #[error("the store did not confirm the charge; nothing was released")]
     Store(#[source] E),
-    /// An earlier charge was interrupted while the store was writing, so memory and store may differ.
-    #[error("an earlier charge was interrupted; open the ledger again from its store")]
+    /// An earlier charge failed or was interrupted while the store was writing, so memory and store may differ.
+    #[error("an earlier charge was not confirmed; open the ledger again from its store")]
     InDoubt,
 }

@@ -37,18 +37,21 @@
 //! The genesis digest, `previous` of the first entry and head of an empty ledger, is the SHA-256 of the text
 //! `fusiondp/ledger-genesis/v1`.
 //!
-//! The chain shows every change, deletion, insertion and reordering before its head. That nothing was cut off at the
-//! end is shown by comparing the head with the coordinator's mirror.
+//! The chain shows every change, deletion, insertion and reordering before its head. Entries carry the site's
+//! [signature](SignedEntry), so that copies kept elsewhere cannot be forged; that nothing was cut off at the end is shown
+//! by comparing with such a copy.
 
 mod charge;
 mod encoding;
 mod entry;
 mod error;
+mod signature;
 mod update_id;
 
 pub use charge::{ChargeRequest, CommittedCharge, LedgerStore};
 pub use entry::LedgerEntry;
 pub use error::{ChargeError, LedgerError};
+pub use signature::{ForeignSignature, LedgerKey, LedgerPublicKey, Signature, SignedEntry, Statement};
 pub use update_id::UpdateId;
 
 use crate::{event::DpEvent, params::Digest};
@@ -101,6 +104,15 @@ impl Ledger {
     #[must_use]
     pub fn entries(&self) -> &[LedgerEntry] {
         &self.entries
+    }
+
+    /// Whether the chain holds an entry: itself, or the same charge at another place, where it was brought back from a
+    /// copy after the chain had gone on without it.
+    #[must_use]
+    pub fn covers(&self, entry: &LedgerEntry) -> bool {
+        let place = usize::try_from(entry.sequence()).ok().and_then(|place| self.entries.get(place));
+        place.is_some_and(|own| own.hash() == entry.hash())
+            || self.entries.iter().any(|own| own.charge().is_same_release(entry.charge()))
     }
 
     /// What was released from one data set, over all studies; equal neighbors are merged into steps.

@@ -112,13 +112,17 @@ fn dropping_a_charge_refunds_nothing() {
 }
 
 #[test]
-fn a_failing_store_leaves_everything_as_it_was() {
+fn after_a_failing_store_nothing_is_charged_before_the_ledger_is_opened_again() {
     let mut ledger = ledger(&[1]);
     let head = ledger.head();
     let error = now(ledger.charge(vec![request(2)], &mut FailingStore)).unwrap().unwrap_err();
     assert!(matches!(error, ChargeError::Store(_)), "{error}");
     assert_eq!((ledger.head(), ledger.entries().len()), (head, 1));
-    assert_eq!(charge(&mut ledger, vec![request(2)])[0].entry().sequence(), 1);
+    // The store may hold the entry although it reported an error.
+    let error = now(ledger.charge(vec![request(2)], &mut MemoryStore::default())).unwrap().unwrap_err();
+    assert!(matches!(error, ChargeError::InDoubt), "{error}");
+    let mut reopened = Ledger::open(ledger.entries().to_vec()).unwrap();
+    assert_eq!(charge(&mut reopened, vec![request(2)])[0].entry().sequence(), 1);
 }
 
 #[test]
@@ -323,4 +327,81 @@ fn update_ids_are_random_and_have_a_text_form() {
     assert_ne!(a, b);
     assert_eq!(a.to_string().len(), 32);
     assert_eq!(a.to_string().parse::<UpdateId>().unwrap(), a);
+}
+
+fn key(seed: u8) -> LedgerKey {
+    LedgerKey::from_seed([seed; 32])
+}
+
+/// RFC 8032, section 7.1, test 1: the key of this seed.
+#[test]
+fn a_seed_gives_the_key_of_the_standard() {
+    let seed = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60";
+    let mut bytes = [0; 32];
+    hex::decode_to_slice(seed, &mut bytes).unwrap();
+    let key = LedgerKey::from_seed(bytes);
+    let public = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+    assert_eq!(key.public().to_string(), public);
+    assert_eq!(key.seed(), &bytes);
+    assert!(!format!("{key:?}").contains(&seed[..8]), "{key:?}");
+}
+
+#[test]
+fn random_keys_differ() {
+    let mut rng = SecureRng::seeded_for_simulation(1, 1);
+    assert_ne!(LedgerKey::random(&mut rng).public(), LedgerKey::random(&mut rng).public());
+}
+
+/// The signed bytes are a promise to other implementations; here they are put together from the documented table alone.
+#[test]
+fn the_signature_follows_the_documented_bytes() {
+    let signed = key(1).sign_entry(ledger(&[1]).entries()[0].clone());
+    let message = [b"fusiondp/ledger-signature/v1\0".as_slice(), signed.entry.hash().as_bytes()].concat();
+    let public = key(1).public();
+    let verifier = ring::signature::UnparsedPublicKey::new(&ring::signature::ED25519, public.as_bytes());
+    verifier.verify(&message, signed.signature.as_bytes()).unwrap();
+}
+
+#[test]
+fn a_signed_entry_verifies_under_its_key_and_its_statement_only() {
+    let signed = key(1).sign_entry(ledger(&[1]).entries()[0].clone());
+    signed.verify(&key(1).public()).unwrap();
+    let foreign = LedgerError::Signature { sequence: 0, key: key(2).public() };
+    assert_eq!(signed.verify(&key(2).public()), Err(foreign));
+    let hash = signed.entry.hash();
+    assert!(key(1).public().verify(Statement::Receipt, hash, &signed.signature).is_err());
+    let mut bytes = *signed.signature.as_bytes();
+    for place in [0, 31, 32, 63] {
+        bytes[place] ^= 1;
+        let altered = SignedEntry { signature: Signature::from_bytes(bytes), ..signed.clone() };
+        assert!(altered.verify(&key(1).public()).is_err(), "byte {place}");
+        bytes[place] ^= 1;
+    }
+}
+
+/// Who holds copies can compute hashes, and still invents no entry.
+#[test]
+fn an_entry_rehashed_after_a_change_needs_the_key() {
+    let signed = key(1).sign_entry(ledger(&[10]).entries()[0].clone());
+    let cheaper = ChargeRequest { event: event(100.0, 1), ..request(10) };
+    let forged = SignedEntry { entry: LedgerEntry::following(None, cheaper).unwrap(), ..signed.clone() };
+    forged.entry.verify().unwrap();
+    assert!(forged.verify(&key(1).public()).is_err());
+    let text = signed.canonical_json();
+    assert_eq!(serde_json::from_str::<SignedEntry>(&text).unwrap(), signed);
+    assert!(serde_json::from_str::<SignedEntry>(&text.replacen('{', "{\"extra\":1,", 1)).is_err());
+}
+
+#[test]
+fn a_chain_covers_its_entries_also_where_they_were_brought_back_to_another_place() {
+    let lost = ledger(&[1, 2]);
+    let mut restored = ledger(&[1]);
+    drop(charge(&mut restored, vec![ChargeRequest { round: 8, ..request(5) }]));
+    let entry = &lost.entries()[1];
+    let other = ChargeRequest { round: 9, ..request(2) };
+    let unknown = LedgerEntry::following(Some(&lost.entries()[0]), other).unwrap();
+    assert!(lost.covers(entry) && !restored.covers(&unknown));
+    // The same charge under another time and in another place of the chain is the same release.
+    drop(charge(&mut restored, vec![ChargeRequest { time_ms: 6, ..unknown.charge().clone() }]));
+    assert!(restored.covers(&unknown));
 }

@@ -1,15 +1,19 @@
 //! Registration and poll.
 
+use bytes::Bytes;
+use fusiondp_dp::SignedEntry;
 use fusiondp_proto::v1;
 
 use super::ConvertError;
-use super::checks::{line, parsed, required, within};
+use super::checks::{at_most, invalid, line, parsed, required, within};
 use crate::messages::{Limits, MAX_POLL_WAIT_MS, Poll, Registered, Registration};
 
 /// Longest text that names a version of the software, in characters.
 pub(super) const MAX_VERSION_LENGTH: usize = 64;
 /// Longest name of a consortium, in characters.
 const MAX_NAME_LENGTH: usize = 120;
+/// Longest JSON of one ledger entry, in bytes.
+const MAX_ENTRY_BYTES: usize = 16 << 10;
 
 impl TryFrom<v1::Limits> for Limits {
     type Error = ConvertError;
@@ -62,8 +66,18 @@ impl TryFrom<v1::RegisterResponse> for Registered {
             consortium: line("RegisterResponse.consortium", wire.consortium, MAX_NAME_LENGTH)?,
             limits: required("RegisterResponse.limits", wire.limits)?.try_into()?,
             server_time_ms: wire.server_time_ms,
+            newest_entry: newest_entry(&wire.newest_entry)?,
         })
     }
+}
+
+fn newest_entry(json: &Bytes) -> Result<Option<SignedEntry>, ConvertError> {
+    const FIELD: &str = "RegisterResponse.newest_entry";
+    at_most(FIELD, json.len(), MAX_ENTRY_BYTES)?;
+    if json.is_empty() {
+        return Ok(None);
+    }
+    serde_json::from_slice(json).map(Some).map_err(|error| invalid(FIELD, error))
 }
 
 impl From<Registered> for v1::RegisterResponse {
@@ -74,6 +88,9 @@ impl From<Registered> for v1::RegisterResponse {
             consortium: registered.consortium,
             limits: Some(registered.limits.into()),
             server_time_ms: registered.server_time_ms,
+            newest_entry: registered
+                .newest_entry
+                .map_or_else(Bytes::new, |entry| Bytes::from(entry.canonical_json())),
         }
     }
 }

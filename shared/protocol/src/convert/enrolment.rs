@@ -1,11 +1,12 @@
 //! Assignments and enrolment.
 
-use fusiondp_dp::Digest;
+use bytes::Bytes;
+use fusiondp_dp::{Digest, LedgerPublicKey};
 use fusiondp_proto::v1;
 use fusiondp_proto::v1::assignment::Work;
 
 use super::ConvertError;
-use super::checks::{at_most, digest, digest_bytes, parsed, required, within};
+use super::checks::{at_most, digest, digest_bytes, exact_bytes, parsed, required, within};
 use crate::messages::{Assignment, Enrolment, EnrolmentOffer};
 use crate::plan::SiteSize;
 use crate::study::MAX_STUDY_BYTES;
@@ -76,6 +77,8 @@ impl TryFrom<v1::EnrolRequest> for Enrolment {
             units,
             records: within("EnrolRequest.records", wire.records, units..=SiteSize::MAX)?,
             ledger_head: digest("EnrolRequest.ledger_head", &wire.ledger_head)?,
+            ledger_key: exact_bytes("EnrolRequest.ledger_key", &wire.ledger_key)
+                .map(LedgerPublicKey::from_bytes)?,
         })
     }
 }
@@ -88,6 +91,7 @@ impl From<Enrolment> for v1::EnrolRequest {
             units: enrolment.units,
             records: enrolment.records,
             ledger_head: digest_bytes(&enrolment.ledger_head),
+            ledger_key: Bytes::copy_from_slice(enrolment.ledger_key.as_bytes()),
         }
     }
 }

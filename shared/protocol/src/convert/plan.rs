@@ -4,15 +4,15 @@ use fusiondp_proto::v1;
 
 use super::ConvertError;
 use super::checks::{digest, digest_bytes, epsilon, parameter, parsed, within};
-use crate::messages::MAX_MIRRORED_ENTRIES;
 use crate::plan::{Plan, SiteSize};
+use crate::receipt::MAX_RECEIPT_CHARGES;
 use crate::study::{Federation, Training};
 
 /// Most units or records over all sites of a study.
 const MAX_TOTAL: u64 = SiteSize::MAX * Federation::MAX_SITES as u64;
 
-// Every local step is an entry, and an update mirrors all of its entries.
-const _: () = assert!(Training::MAX_LOCAL_STEPS as usize <= MAX_MIRRORED_ENTRIES);
+// Every local step is a charge, and a receipt lists all charges of its update.
+const _: () = assert!(Training::MAX_LOCAL_STEPS as usize <= MAX_RECEIPT_CHARGES);
 
 impl TryFrom<v1::Plan> for Plan {
     type Error = ConvertError;

@@ -14,7 +14,8 @@ use crate::ids::{CohortName, SiteId, StudyId};
 use crate::messages::*;
 use crate::plan::Plan;
 use crate::problem::{Problem, ProblemType};
-use crate::testing::{document, ledger_entries, plan};
+use crate::receipt::Receipt;
+use crate::testing::{document, ledger_key, plan, receipt};
 
 /// Through the wire's bytes and back.
 fn travels<D, W>(domain: D)
@@ -41,6 +42,7 @@ fn registered() -> Registered {
         consortium: "Two hospitals".to_owned(),
         limits: Limits::default(),
         server_time_ms: 1,
+        newest_entry: Some(receipt(&base_plan(), 0, 1).charges.remove(0)),
     }
 }
 
@@ -51,6 +53,7 @@ fn enrolment() -> Enrolment {
         units: 10,
         records: 20,
         ledger_head: Digest::of(b"l"),
+        ledger_key: ledger_key().public(),
     }
 }
 
@@ -63,19 +66,6 @@ fn task() -> TrainingTask {
         attempt: 1,
         private_part: true,
         deadline_ms: 5,
-    }
-}
-
-fn mirror() -> LedgerMirror {
-    let epsilon = |value| Epsilon::new(value).unwrap();
-    let entries = ledger_entries(&base_plan(), 3);
-    LedgerMirror {
-        head: entries[2].hash(),
-        entries,
-        epsilon_replace: epsilon(0.3),
-        epsilon_zero_out: epsilon(0.2),
-        data_epsilon_replace: epsilon(1.3),
-        data_epsilon_zero_out: epsilon(1.2),
     }
 }
 
@@ -92,8 +82,14 @@ fn update() -> UpdateHeader {
         records: 20,
         payload_digest: Digest::of(b"p"),
         public_loss: 0.5,
-        ledger: Some(mirror()),
+        receipt: receipt(&base_plan(), 2, 3).signed(&ledger_key()),
     }
+}
+
+/// A receipt of a warm-up round, made once: many cases ask for it.
+fn base_receipt() -> Receipt {
+    static BASE: std::sync::LazyLock<Receipt> = std::sync::LazyLock::new(|| receipt(&base_plan(), 0, 0));
+    BASE.clone()
 }
 
 fn evaluation_task() -> EvaluationTask {
@@ -194,7 +190,6 @@ fn every_message_survives_the_wire() {
     travels::<_, v1::ModelChunk>(ModelPart::Data(Bytes::from_static(b"data")));
     travels::<_, v1::UpdateChunk>(UpdatePart::Header(Box::new(update())));
     travels::<_, v1::UpdateChunk>(UpdatePart::Data(Bytes::from_static(b"data")));
-    travels::<_, v1::UpdateHeader>(UpdateHeader { ledger: None, private_values: 0, ..update() });
     for outcome in [UpdateOutcome::Accepted, UpdateOutcome::Duplicate, UpdateOutcome::Late] {
         travels::<_, v1::UpdateReceipt>(outcome);
     }
@@ -259,10 +254,15 @@ prop_compose! {
         version in any::<u64>(), public in 0u64..=4 << 30, units in 1u64..1 << 32, records in 0u64..1 << 32,
         loss in 0.0f64..1e6, digest in any::<[u8; 32]>(),
     ) -> UpdateHeader {
+        let receipt = Receipt {
+            update_id: UpdateId::from_bytes(id), study: StudyId::new(study).unwrap(), round, attempt,
+            model_version: version, public_values: public, private_values: 0,
+            payload_digest: Digest::from_bytes(digest), ..base_receipt()
+        };
         UpdateHeader {
-            update_id: UpdateId::from_bytes(id), study_id: StudyId::new(study).unwrap(), round, attempt,
-            model_version: version, public_values: public, private_values: 0, units, records,
-            payload_digest: Digest::from_bytes(digest), public_loss: loss, ledger: None,
+            update_id: receipt.update_id, study_id: receipt.study.clone(), round, attempt, model_version: version,
+            public_values: public, private_values: 0, units, records, payload_digest: receipt.payload_digest,
+            public_loss: loss, receipt: receipt.signed(&ledger_key()),
         }
     }
 }

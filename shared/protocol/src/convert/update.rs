@@ -1,20 +1,19 @@
 //! Update and receipt.
 
 use bytes::Bytes;
-use fusiondp_dp::{LedgerEntry, UpdateId};
+use fusiondp_dp::UpdateId;
 use fusiondp_proto::v1;
 
 use super::ConvertError;
 use super::checks::{
-    at_most, digest, digest_bytes, epsilon, exact_bytes, invalid, non_negative, parsed, required, within,
+    at_most, digest, digest_bytes, exact_bytes, invalid, non_negative, parsed, required, within,
 };
 use super::training::{MAX_PARAMETERS, chunk};
-use crate::messages::{LedgerMirror, Limits, MAX_MIRRORED_ENTRIES, UpdateHeader, UpdateOutcome, UpdatePart};
+use crate::messages::{Limits, UpdateHeader, UpdateOutcome, UpdatePart};
 use crate::plan::SiteSize;
+use crate::receipt::{MAX_RECEIPT_BYTES, MAX_RECEIPT_CHARGES, SignedReceipt};
 use crate::study::Training;
 
-/// Longest canonical JSON of one ledger entry, in bytes.
-const MAX_ENTRY_BYTES: usize = 16 << 10;
 /// Most i64 values of one private sum.
 const MAX_PRIVATE_VALUES: u64 = Limits::MAX_MODEL_BYTES / 8;
 
@@ -45,11 +44,7 @@ impl TryFrom<v1::UpdateHeader> for UpdateHeader {
     fn try_from(wire: v1::UpdateHeader) -> Result<Self, ConvertError> {
         let private_values =
             within("UpdateHeader.private_values", wire.private_values, 0..=MAX_PRIVATE_VALUES)?;
-        if private_values > 0 && wire.ledger.is_none() {
-            let problem = "a private sum comes with the ledger entries it was charged to";
-            return Err(ConvertError::Contradiction { field: "UpdateHeader.ledger", problem });
-        }
-        Ok(Self {
+        let header = Self {
             update_id: UpdateId::from_bytes(exact_bytes("UpdateHeader.update_id", &wire.update_id)?),
             study_id: parsed("UpdateHeader.study_id", &wire.study_id)?,
             round: within("UpdateHeader.round", wire.round, 1..=Training::MAX_ROUNDS)?,
@@ -61,8 +56,10 @@ impl TryFrom<v1::UpdateHeader> for UpdateHeader {
             records: within("UpdateHeader.records", wire.records, 0..=SiteSize::MAX)?,
             payload_digest: digest("UpdateHeader.payload_digest", &wire.payload_digest)?,
             public_loss: non_negative("UpdateHeader.public_loss", wire.public_loss)?,
-            ledger: wire.ledger.map(TryInto::try_into).transpose()?,
-        })
+            receipt: receipt(&wire.receipt)?,
+        };
+        agree(&header)?;
+        Ok(header)
     }
 }
 
@@ -80,49 +77,50 @@ impl From<UpdateHeader> for v1::UpdateHeader {
             records: header.records,
             payload_digest: digest_bytes(&header.payload_digest),
             public_loss: header.public_loss,
-            ledger: header.ledger.map(Into::into),
+            receipt: Bytes::from(header.receipt.canonical_json()),
         }
     }
 }
 
-impl TryFrom<v1::LedgerMirror> for LedgerMirror {
-    type Error = ConvertError;
-
-    fn try_from(wire: v1::LedgerMirror) -> Result<Self, ConvertError> {
-        within("LedgerMirror.entries", wire.entries.len(), 1..=MAX_MIRRORED_ENTRIES)?;
-        let entries: Vec<LedgerEntry> = wire.entries.iter().map(entry).collect::<Result<_, _>>()?;
-        Ok(Self {
-            entries,
-            head: digest("LedgerMirror.head", &wire.head)?,
-            epsilon_replace: epsilon("LedgerMirror.epsilon_replace", wire.epsilon_replace)?,
-            epsilon_zero_out: epsilon("LedgerMirror.epsilon_zero_out", wire.epsilon_zero_out)?,
-            data_epsilon_replace: epsilon("LedgerMirror.data_epsilon_replace", wire.data_epsilon_replace)?,
-            data_epsilon_zero_out: epsilon("LedgerMirror.data_epsilon_zero_out", wire.data_epsilon_zero_out)?,
-        })
+/// A receipt in its one canonical form: what is kept is what the site has signed, byte for byte.
+fn receipt(json: &Bytes) -> Result<SignedReceipt, ConvertError> {
+    const FIELD: &str = "UpdateHeader.receipt";
+    at_most(FIELD, json.len(), MAX_RECEIPT_BYTES)?;
+    let receipt: SignedReceipt = serde_json::from_slice(json).map_err(|error| invalid(FIELD, error))?;
+    if receipt.canonical_json().as_bytes() != json.as_ref() {
+        return Err(invalid(FIELD, "not in canonical form; send the bytes that were signed"));
     }
+    at_most("UpdateHeader.receipt.charges", receipt.receipt.charges.len(), MAX_RECEIPT_CHARGES)?;
+    let epsilon = receipt.receipt.epsilon;
+    let all = [epsilon.replace, epsilon.zero_out, epsilon.data_replace, epsilon.data_zero_out];
+    if !all.iter().all(|epsilon| epsilon.is_finite()) {
+        return Err(invalid(
+            "UpdateHeader.receipt.epsilon",
+            "not finite; a site releases nothing without a bound",
+        ));
+    }
+    Ok(receipt)
 }
 
-/// One entry in its one canonical form: the mirror keeps what the site's ledger holds, byte for byte.
-fn entry(json: &Bytes) -> Result<LedgerEntry, ConvertError> {
-    const FIELD: &str = "LedgerMirror.entries";
-    at_most(FIELD, json.len(), MAX_ENTRY_BYTES)?;
-    let entry: LedgerEntry = serde_json::from_slice(json).map_err(|error| invalid(FIELD, error))?;
-    if entry.canonical_json().as_bytes() != json.as_ref() {
-        return Err(invalid(FIELD, "an entry is not in canonical form; send the ledger's own bytes"));
-    }
-    Ok(entry)
-}
-
-impl From<LedgerMirror> for v1::LedgerMirror {
-    fn from(mirror: LedgerMirror) -> Self {
-        Self {
-            entries: mirror.entries.iter().map(|entry| Bytes::from(entry.canonical_json())).collect(),
-            head: digest_bytes(&mirror.head),
-            epsilon_replace: mirror.epsilon_replace.get(),
-            epsilon_zero_out: mirror.epsilon_zero_out.get(),
-            data_epsilon_replace: mirror.data_epsilon_replace.get(),
-            data_epsilon_zero_out: mirror.data_epsilon_zero_out.get(),
-        }
+/// Header and receipt speak of the same update.
+fn agree(header: &UpdateHeader) -> Result<(), ConvertError> {
+    let receipt = &header.receipt.receipt;
+    let differs = [
+        ("update_id", receipt.update_id != header.update_id),
+        ("study", receipt.study != header.study_id),
+        ("round", receipt.round != header.round),
+        ("attempt", receipt.attempt != header.attempt),
+        ("model_version", receipt.model_version != header.model_version),
+        ("public_values", receipt.public_values != header.public_values),
+        ("private_values", receipt.private_values != header.private_values),
+        ("payload_digest", receipt.payload_digest != header.payload_digest),
+    ];
+    match differs.iter().find(|(_, differs)| *differs) {
+        None => Ok(()),
+        Some((field, _)) => Err(invalid(
+            "UpdateHeader.receipt",
+            format!("{field} is not that of the header; send one update's own receipt"),
+        )),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The first call of a connection, and the long poll.
 
+use fusiondp_dp::SignedEntry;
+
 use crate::ids::SiteId;
 
 /// Longest wait of one poll, in milliseconds.
@@ -50,7 +52,7 @@ pub struct Registration {
 }
 
 /// The coordinator's answer (`RegisterResponse`).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Registered {
     /// Version the coordinator speaks.
     pub protocol_version: u32,
@@ -62,6 +64,9 @@ pub struct Registered {
     pub limits: Limits,
     /// The coordinator's clock, Unix milliseconds.
     pub server_time_ms: u64,
+    /// The furthest entry of the site's own ledger that the coordinator has ever seen, for the site to find out whether its
+    /// ledger has lost its end. Whose it is, its signature says.
+    pub newest_entry: Option<SignedEntry>,
 }
 
 /// A long poll for work (`NextAssignmentRequest`).

@@ -1,7 +1,7 @@
 //! What a site is given to do, and how it joins a study.
 
 use bytes::Bytes;
-use fusiondp_dp::Digest;
+use fusiondp_dp::{Digest, LedgerPublicKey};
 
 use crate::ids::StudyId;
 use crate::messages::{EvaluationTask, TrainingTask};
@@ -72,4 +72,6 @@ pub struct Enrolment {
     pub records: u64,
     /// Chain head of the site's ledger.
     pub ledger_head: Digest,
+    /// What the site signs its ledger and its receipts with.
+    pub ledger_key: LedgerPublicKey,
 }

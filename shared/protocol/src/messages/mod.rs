@@ -16,6 +16,5 @@ pub use decline::{Decline, DeclineKind, DeclinedTask};
 pub use enrolment::{Assignment, Enrolment, EnrolmentOffer};
 pub use evaluation::{EvaluationReport, EvaluationTask, HISTOGRAM_BINS};
 pub use training::{
-    LedgerMirror, MAX_MIRRORED_ENTRIES, ModelHeader, ModelPart, ModelRequest, TrainingTask, UpdateHeader,
-    UpdateOutcome, UpdatePart,
+    ModelHeader, ModelPart, ModelRequest, TrainingTask, UpdateHeader, UpdateOutcome, UpdatePart,
 };

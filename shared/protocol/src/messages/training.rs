@@ -1,13 +1,11 @@
 //! One round: the task, the model, the update.
 
 use bytes::Bytes;
-use fusiondp_dp::{Digest, Epsilon, LedgerEntry, UpdateId};
+use fusiondp_dp::{Digest, UpdateId};
 
 use crate::ids::StudyId;
 use crate::plan::Plan;
-
-/// Most ledger entries that one update may mirror: one per local step.
-pub const MAX_MIRRORED_ENTRIES: usize = 1_000;
+use crate::receipt::SignedReceipt;
 
 /// Compute one round. Conversion has checked that `round` is within the plan and that `private_part` is what the plan
 /// says of this round.
@@ -93,8 +91,9 @@ pub struct UpdateHeader {
     pub payload_digest: Digest,
     /// Mean loss of the hybrid view over the public batch, finite, >= 0; 0 without a public part.
     pub public_loss: f64,
-    /// The charges of this update; `None` in a round without a private part.
-    pub ledger: Option<LedgerMirror>,
+    /// What the site states of the update in writing. Conversion has checked that it speaks of the same update; whether it
+    /// stands is checked by [`SignedReceipt::verify`].
+    pub receipt: SignedReceipt,
 }
 
 impl UpdateHeader {
@@ -102,23 +101,6 @@ impl UpdateHeader {
     pub const fn payload_bytes(&self) -> u64 {
         self.public_values.saturating_mul(4).saturating_add(self.private_values.saturating_mul(8))
     }
-}
-
-/// What the coordinator mirrors of the site's authoritative ledger.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LedgerMirror {
-    /// The entries this update was charged to, in ledger order, 1 to [`MAX_MIRRORED_ENTRIES`].
-    pub entries: Vec<LedgerEntry>,
-    /// Chain head after them.
-    pub head: Digest,
-    /// The site's own figure for this study so far, upper bound at the study's delta.
-    pub epsilon_replace: Epsilon,
-    /// The same under zero_out.
-    pub epsilon_zero_out: Epsilon,
-    /// Over all studies on the same data.
-    pub data_epsilon_replace: Epsilon,
-    /// The same under zero_out.
-    pub data_epsilon_zero_out: Epsilon,
 }
 
 /// One element of an update stream.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
-use fusiondp_dp::Digest;
+use fusiondp_dp::{Digest, SignedEntry};
 use fusiondp_proto::v1;
 use fusiondp_proto::v1::federation_server::{Federation, FederationServer};
 use fusiondp_protocol::chunks::split;
@@ -38,6 +38,8 @@ pub(super) struct Kept {
     pub(super) script: VecDeque<Assignment>,
     pub(super) faults: VecDeque<Fault>,
     pub(super) model: Vec<u8>,
+    /// Shown to the site when it registers.
+    pub(super) newest_entry: Option<SignedEntry>,
     pub(super) updates: Vec<(UpdateHeader, Bytes)>,
     pub(super) enrolments: Vec<Enrolment>,
     pub(super) reports: Vec<EvaluationReport>,
@@ -98,6 +100,7 @@ impl Federation for Fake {
             consortium: "test".to_owned(),
             limits: Limits { max_chunk_bytes: Limits::MIN_CHUNK_BYTES, ..Limits::default() },
             server_time_ms: 0,
+            newest_entry: self.kept().newest_entry.clone(),
         };
         Ok(Response::new(registered.into()))
     }

@@ -3,6 +3,7 @@ mod fake;
 
 use std::path::Path;
 
+use fusiondp_dp::{LedgerKey, SignedEntry};
 use fusiondp_protocol::chunks::encode_f32;
 use fusiondp_protocol::messages::{DeclineKind, EnrolmentOffer, EvaluationTask, TrainingTask};
 use fusiondp_protocol::problem::ProblemType;
@@ -12,7 +13,11 @@ use tempfile::TempDir;
 use super::*;
 use crate::policy::meter::StepCounts;
 use crate::store::EnrolledStudy;
-use crate::testing::{DP_SGD, NOW_MS, clock, document, limits, provider, sources, task, write_records};
+use crate::store::journal::default_path;
+use crate::store::repair::Decision;
+use crate::testing::{
+    DP_SGD, NOW_MS, clock, closed, document, limits, provider, sources, task, write_records,
+};
 use crate::train::Session;
 use fake::{Fake, Fault};
 
@@ -135,13 +140,20 @@ fn check_whole_study(bench: &Bench) {
     let parameters = bench.session.model().parameters() as u64;
     let sizes: Vec<_> = kept.updates.iter().map(|(h, _)| (h.public_values, h.private_values)).collect();
     assert_eq!(sizes, [(parameters, 0), (parameters, parameters), (parameters, parameters)]);
-    assert!(kept.updates[0].0.ledger.is_none());
-    let mirror = kept.updates[2].0.ledger.as_ref().unwrap();
+    let receipts: Vec<_> = kept.updates.iter().map(|(header, _)| &header.receipt).collect();
+    let key = kept.enrolments[0].ledger_key;
+    receipts.iter().for_each(|receipt| receipt.verify(&key).unwrap());
+    assert!(receipts[0].receipt.charges.is_empty(), "a warm-up round charges nothing");
+    let receipt = &receipts[2].receipt;
     let meter = EpsilonMeter::default();
     let spent = meter.spent(&StepCounts::of(&plan.events_until(3)), plan.delta).unwrap();
-    assert_eq!((mirror.epsilon_replace, mirror.epsilon_zero_out), (spent.replace, spent.zero_out));
-    assert_eq!((mirror.entries.len(), mirror.head), (1, mirror.entries[0].hash()));
-    assert_eq!(mirror.entries[0].charge().update_id, kept.updates[2].0.update_id);
+    assert_eq!((receipt.epsilon.replace, receipt.epsilon.zero_out), (spent.replace, spent.zero_out));
+    // The charge of round 2 is in the receipt of round 2, which arrived.
+    assert_eq!((receipt.charges.len(), receipt.study_charges), (1, 2));
+    assert_eq!(receipt.ledger_head, receipt.charges[0].entry.hash());
+    assert_eq!(receipt.charges[0].entry.charge().update_id, kept.updates[2].0.update_id);
+    assert_eq!((receipt.site.as_str(), receipt.delta), ("here", plan.delta));
+    assert_eq!(receipt.imputer, bench.document.study().imputer);
     let report = &kept.reports[0];
     assert_eq!(report.records, 40);
     assert_eq!(report.positive_counts.iter().sum::<u64>(), report.positives);
@@ -188,13 +200,15 @@ async fn a_crash_after_the_charge_costs_a_charge_and_new_noise() {
     };
     bench.answer([Assignment::Training(task)]).await;
     let (header, _) = bench.fake.kept().updates[0].clone();
-    let mirror = header.ledger.unwrap();
+    let receipt = header.receipt.receipt;
     assert_ne!(header.update_id, lost.charge().update_id);
-    assert_eq!(mirror.entries[0].previous(), lost.hash());
+    // The receipt tells of the lost charge too.
+    assert_eq!((receipt.charges.len(), receipt.study_charges), (2, 2));
+    assert_eq!((&receipt.charges[0].entry, receipt.own_charges().len()), (&lost, 1));
     let delta = bench.task(2).plan.delta;
-    let event = mirror.entries[0].charge().event;
+    let event = receipt.charges[1].entry.charge().event;
     let both = EpsilonMeter::default().spent(&StepCounts::of(&[event, event]), delta).unwrap();
-    assert_eq!(mirror.epsilon_replace, both.replace);
+    assert_eq!(receipt.epsilon.replace, both.replace);
     assert_eq!(bench.charges().await, 2);
 }
 
@@ -407,10 +421,66 @@ async fn a_second_study_on_the_same_patients_adds_up() {
     bench.session = Session::prepare(bench.document.clone(), &sources(bench.folder.path())).unwrap();
     bench.answer([bench.offer(), bench.training(2)]).await;
     let updates = bench.fake.kept().updates.clone();
-    let mirrors: Vec<_> = updates.iter().map(|(header, _)| header.ledger.as_ref().unwrap()).collect();
-    assert_eq!(mirrors[0].data_epsilon_replace, mirrors[0].epsilon_replace);
-    assert_eq!(mirrors[1].epsilon_replace, mirrors[0].epsilon_replace);
-    assert!(mirrors[1].data_epsilon_replace > mirrors[1].epsilon_replace);
+    let stated: Vec<_> = updates.iter().map(|(header, _)| header.receipt.receipt.epsilon).collect();
+    assert_eq!(stated[0].data_replace, stated[0].replace);
+    assert_eq!(stated[1].replace, stated[0].replace);
+    assert!(stated[1].data_replace > stated[1].replace);
+    let receipt = &updates[1].0.receipt.receipt;
+    assert_eq!(
+        (receipt.charges.len(), receipt.study_charges),
+        (1, 1),
+        "a receipt lists its own study's charges"
+    );
+}
+
+/// Runs an agent that is shown an entry when it registers, until it ends by itself or has answered.
+async fn shown(bench: &Bench, entry: SignedEntry) -> Result<(), String> {
+    bench.fake.kept().newest_entry = Some(entry);
+    let shutdown = Shutdown::new();
+    let running = bench.agent(&shutdown).await.run();
+    tokio::select! {
+        ended = running => ended.map_err(|error| error.to_string()),
+        () = tokio::time::sleep(Duration::from_millis(300)) => Ok(()),
+    }
+}
+
+#[tokio::test]
+async fn an_entry_that_the_coordinator_has_and_the_ledger_lacks_stops_the_agent() {
+    let bench = Bench::new(&[]);
+    bench.answer([bench.offer(), bench.training(2)]).await;
+    let (held, journal) = (bench.state(), default_path(&bench.state()));
+    let backup = bench.folder.path().join("backup");
+    std::fs::create_dir(&backup).unwrap();
+    closed(&held).await;
+    for file in ["site.sqlite", "ledger.key"] {
+        std::fs::copy(held.join(file), backup.join(file)).unwrap();
+    }
+    std::fs::copy(&journal, backup.join("journal")).unwrap();
+    bench.answer([bench.training(3)]).await;
+    let newest = Store::open_read_only(&held).await.unwrap().signed_entries().await.unwrap().remove(1);
+    shown(&bench, newest.clone()).await.unwrap();
+
+    // Folder and journal are both restored from the same backup: nothing at the site can tell, the coordinator can.
+    closed(&held).await;
+    std::fs::remove_dir_all(&held).unwrap();
+    std::fs::create_dir(&held).unwrap();
+    for file in ["site.sqlite", "ledger.key"] {
+        std::fs::copy(backup.join(file), held.join(file)).unwrap();
+    }
+    std::fs::copy(backup.join("journal"), &journal).unwrap();
+    let error = shown(&bench, newest.clone()).await.unwrap_err();
+    assert!(error.contains("entry 1") && error.contains("ledger restore"), "{error}");
+    let stranger = LedgerKey::from_seed([9; LedgerKey::SEED_BYTES]).sign_entry(newest.entry.clone());
+    let error = shown(&bench, stranger).await.unwrap_err();
+    assert!(error.contains("another key"), "{error}");
+
+    // An administrator gives it up, or has it back: then the agent goes on.
+    let store = Arc::new(Store::open(&held).await.unwrap());
+    let decision = Decision { reason: "lost for good", decided_by: "it", now_ms: NOW_MS };
+    assert_eq!(store.accept_lost_entries(&decision).await.unwrap(), [1]);
+    assert!(store.accept_lost_entries(&decision).await.is_err(), "there is nothing more to decide");
+    drop(store);
+    shown(&bench, newest).await.unwrap();
 }
 
 #[tokio::test]

@@ -56,6 +56,11 @@ fn hostile_registrations_are_refused() {
     refused(&registered(), "RegisterResponse.site_id", |wire: &mut v1::RegisterResponse| {
         wire.site_id = "../site".to_owned();
     });
+    for entry in [Bytes::from_static(b"{}"), Bytes::from(vec![b' '; (16 << 10) + 1])] {
+        refused(&registered(), "RegisterResponse.newest_entry", |wire: &mut v1::RegisterResponse| {
+            wire.newest_entry = entry;
+        });
+    }
     refused(&Poll { wait_ms: 0 }, "NextAssignmentRequest.wait_ms", |wire: &mut v1::NextAssignmentRequest| {
         wire.wait_ms = 60_001;
     });
@@ -78,6 +83,9 @@ fn hostile_enrolments_are_refused() {
     for length in [0, 31, 33, 1 << 20] {
         refused(&enrolment, "EnrolRequest.ledger_head", |wire: &mut v1::EnrolRequest| {
             wire.ledger_head = Bytes::from(vec![1; length]);
+        });
+        refused(&enrolment, "EnrolRequest.ledger_key", |wire: &mut v1::EnrolRequest| {
+            wire.ledger_key = Bytes::from(vec![1; length]);
         });
     }
 }
@@ -140,7 +148,7 @@ fn hostile_tasks_are_refused() {
 
 #[test]
 fn hostile_updates_are_refused() {
-    let changes: [(&str, Change<v1::UpdateHeader>); 10] = [
+    let changes: [(&str, Change<v1::UpdateHeader>); 20] = [
         ("UpdateHeader.update_id", |update| update.update_id = Bytes::from_static(&[0; 15])),
         ("UpdateHeader.study_id", |update| update.study_id.clear()),
         ("UpdateHeader.round", |update| update.round = 0),
@@ -149,7 +157,17 @@ fn hostile_updates_are_refused() {
         ("UpdateHeader.private_values", |update| update.private_values = u64::MAX),
         ("UpdateHeader.units", |update| update.units = 0),
         ("UpdateHeader.public_loss", |update| update.public_loss = f64::NAN),
-        ("UpdateHeader.ledger", |update| update.ledger = None),
+        ("UpdateHeader.receipt", |update| update.receipt = Bytes::new()),
+        ("UpdateHeader.receipt", |update| update.receipt = Bytes::from(vec![b'['; 1 << 20])),
+        ("UpdateHeader.receipt", |update| update.receipt = Bytes::from(vec![b' '; (2 << 20) + 1])),
+        ("UpdateHeader.receipt", |update| update.round += 1),
+        ("UpdateHeader.receipt", |update| update.attempt += 1),
+        ("UpdateHeader.receipt", |update| update.private_values += 1),
+        ("UpdateHeader.receipt", |update| update.public_values += 1),
+        ("UpdateHeader.receipt", |update| update.model_version += 1),
+        ("UpdateHeader.receipt", |update| update.study_id = "another".to_owned()),
+        ("UpdateHeader.receipt", |update| update.update_id = Bytes::from(vec![1; 16])),
+        ("UpdateHeader.receipt", |update| update.payload_digest = Bytes::from(vec![1; 32])),
         ("UpdateHeader.payload_digest", |update| update.payload_digest = Bytes::from_static(b"short")),
     ];
     for (field, change) in changes {
@@ -159,24 +177,24 @@ fn hostile_updates_are_refused() {
 }
 
 #[test]
-fn hostile_ledger_mirrors_are_refused() {
-    let changes: [(&str, Change<v1::LedgerMirror>); 8] = [
-        ("LedgerMirror.entries", |mirror| mirror.entries.clear()),
-        ("LedgerMirror.entries", |mirror| mirror.entries = vec![mirror.entries[0].clone(); 1001]),
-        ("LedgerMirror.entries", |mirror| mirror.entries[1] = Bytes::from_static(b"{}")),
-        ("LedgerMirror.entries", |mirror| mirror.entries[1] = Bytes::from(vec![b'['; 16 << 10])),
-        ("LedgerMirror.entries", |mirror| mirror.entries[1] = Bytes::from(vec![b' '; (16 << 10) + 1])),
-        ("LedgerMirror.head", |mirror| mirror.head = Bytes::new()),
-        ("LedgerMirror.epsilon_replace", |mirror| mirror.epsilon_replace = f64::NAN),
-        ("LedgerMirror.data_epsilon_zero_out", |mirror| mirror.data_epsilon_zero_out = f64::INFINITY),
+fn a_receipt_in_another_form_than_was_signed_is_refused() {
+    let edits: [(&str, &str, &str); 3] = [
+        // The same receipt, but not the bytes that the site has signed.
+        ("UpdateHeader.receipt", "{", " {"),
+        ("UpdateHeader.receipt", "{", "{\"extra\":1,"),
+        ("UpdateHeader.receipt.epsilon", "\"data_replace\":1.3", "\"data_replace\":\"infinity\""),
     ];
-    for (field, change) in changes {
-        refused(&mirror(), field, change);
+    for (field, from, to) in edits {
+        refused(&update(), field, |wire: &mut v1::UpdateHeader| {
+            let text = std::str::from_utf8(&wire.receipt).unwrap();
+            assert!(text.contains(from), "{text}");
+            wire.receipt = Bytes::from(text.replacen(from, to, 1));
+        });
     }
-    refused(&mirror(), "LedgerMirror.entries", |wire: &mut v1::LedgerMirror| {
-        // The same entry, but not the bytes of the site's ledger.
-        wire.entries[1] = Bytes::from([b" ", wire.entries[1].as_ref()].concat());
-    });
+    let mut many = update();
+    let charge = many.receipt.receipt.charges[0].clone();
+    many.receipt.receipt.charges = vec![charge; 1_501];
+    refused(&many, "UpdateHeader.receipt.charges", |_: &mut v1::UpdateHeader| {});
 }
 
 #[test]
