@@ -15,7 +15,7 @@ CREATE TABLE offer (
 ) STRICT;
 
 -- What people at the site decided; the newest decision about a document counts.
-CREATE TABLE decision (
+CREATE TABLE approval (
     decision    INTEGER PRIMARY KEY NOT NULL, -- in the order of time
     digest      TEXT    NOT NULL,             -- SHA-256 of the document, 64 digits
     study       TEXT    NOT NULL,             -- study id
@@ -24,10 +24,10 @@ CREATE TABLE decision (
     reason      TEXT    NOT NULL,             -- why it was rejected; empty for an approval
     decided_ms  INTEGER NOT NULL
 ) STRICT;
-CREATE INDEX decision_digest ON decision (digest);
-CREATE TRIGGER decision_stays BEFORE DELETE ON decision
+CREATE INDEX approval_digest ON approval (digest);
+CREATE TRIGGER approval_stays BEFORE DELETE ON approval
 BEGIN SELECT RAISE(ABORT, 'decisions are never deleted'); END;
-CREATE TRIGGER decision_is_kept BEFORE UPDATE ON decision
+CREATE TRIGGER approval_is_kept BEFORE UPDATE ON approval
 BEGIN SELECT RAISE(ABORT, 'decisions are never changed; decide again'); END;
 
 -- What the site did not do and why. Equal ones are counted.

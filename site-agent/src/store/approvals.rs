@@ -138,7 +138,7 @@ impl Store {
         };
         let mut connection = self.connection().await;
         sqlx::query(
-            "INSERT INTO decision (digest, study, verdict, decided_by, reason, decided_ms)
+            "INSERT INTO approval (digest, study, verdict, decided_by, reason, decided_ms)
              VALUES ($1, $2, $3, $4, $5, $6)",
         )
         .bind(decision.digest.to_string())
@@ -159,7 +159,7 @@ impl Store {
     pub async fn decisions(&self) -> Result<Vec<Decision>, StoreError> {
         let mut connection = self.connection().await;
         let rows =
-            sqlx::query("SELECT * FROM decision ORDER BY decision").fetch_all(&mut *connection).await?;
+            sqlx::query("SELECT * FROM approval ORDER BY decision").fetch_all(&mut *connection).await?;
         rows.iter().map(decision).collect()
     }
 
@@ -169,7 +169,7 @@ impl Store {
     /// The database fails, or the row is damaged.
     pub async fn verdict(&self, digest: Digest) -> Result<Option<Verdict>, StoreError> {
         let mut connection = self.connection().await;
-        let row = sqlx::query("SELECT * FROM decision WHERE digest = $1 ORDER BY decision DESC LIMIT 1")
+        let row = sqlx::query("SELECT * FROM approval WHERE digest = $1 ORDER BY decision DESC LIMIT 1")
             .bind(digest.to_string())
             .fetch_optional(&mut *connection)
             .await?;
@@ -186,8 +186,8 @@ impl Store {
     pub async fn verdict_of_study(&self, study: &StudyId) -> Result<Option<Verdict>, StoreError> {
         let mut connection = self.connection().await;
         let row = sqlx::query(
-            "SELECT decision.* FROM study JOIN decision ON decision.digest = study.digest WHERE study.study = $1
-             ORDER BY decision.decision DESC LIMIT 1",
+            "SELECT approval.* FROM study JOIN approval ON approval.digest = study.digest WHERE study.study = $1
+             ORDER BY approval.decision DESC LIMIT 1",
         )
         .bind(study.as_str())
         .fetch_optional(&mut *connection)
@@ -244,14 +244,14 @@ fn decision(row: &SqliteRow) -> Result<Decision, StoreError> {
     let verdict = match row.try_get::<String, _>("verdict")?.as_str() {
         "approved" => Verdict::Approved,
         "rejected" => Verdict::Rejected { reason: row.try_get("reason")? },
-        _ => return Err(StoreError::damaged("decision.verdict", "neither approved nor rejected")),
+        _ => return Err(StoreError::damaged("approval.verdict", "neither approved nor rejected")),
     };
     Ok(Decision {
-        study: parsed("decision.study", row.try_get("study")?)?,
-        digest: parsed("decision.digest", row.try_get("digest")?)?,
+        study: parsed("approval.study", row.try_get("study")?)?,
+        digest: parsed("approval.digest", row.try_get("digest")?)?,
         verdict,
         decided_by: row.try_get("decided_by")?,
-        decided_ms: count("decision.decided_ms", row.try_get("decided_ms")?)?,
+        decided_ms: count("approval.decided_ms", row.try_get("decided_ms")?)?,
     })
 }
 

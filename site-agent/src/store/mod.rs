@@ -143,7 +143,7 @@ impl Store {
     /// [`StoreError::Outdated`] when an agent of this version has not run on it yet.
     pub async fn require_approvals(&self) -> Result<(), StoreError> {
         let mut connection = self.connection().await;
-        let table = sqlx::query("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'decision'");
+        let table = sqlx::query("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'approval'");
         match table.fetch_optional(&mut *connection).await? {
             Some(_) => Ok(()),
             None => Err(StoreError::Outdated),
