@@ -67,6 +67,10 @@ pub(super) async fn run(options: DemoOptions) -> anyhow::Result<()> {
     federation.export(&id, &options.out).await?;
     let table = summary::collect(&federation, &id, &options.out).await?;
     federation.stop().await?;
+    heading("Recompute the privacy loss from the sites' signed receipts alone")?;
+    let line = CommandLine::new(COORDINATOR).args(["receipts", "verify"]).arg(&options.out);
+    outln!("$ {line}")?;
+    line.run().await?;
     outln!("\n{table}")?;
     outln!(
         "the demo took {:.0} s; open {}",
