@@ -9,12 +9,16 @@
 //!                              +----+----+-------------+
 //! ```
 //!
+//! * [`answer`]: what the coordinator is told of a task that is not done
 //! * [`enrolment`]: checks a study against data, imputers and policy
+//! * [`mirror`]: what a coordinator has seen of this site's ledger
 //! * [`round`]: one training task from plan to receipt
 //! * [`evaluation`]: one evaluation task
 
+mod answer;
 mod enrolment;
 mod evaluation;
+mod mirror;
 mod round;
 mod sessions;
 
@@ -24,8 +28,7 @@ use std::time::{Duration, Instant};
 
 use fusiondp_dp::Digest;
 use fusiondp_protocol::ids::StudyId;
-use fusiondp_protocol::messages::{Assignment, Decline, DeclineKind, DeclinedTask, Limits, Registered};
-use fusiondp_protocol::problem::Problem;
+use fusiondp_protocol::messages::{Assignment, Limits};
 use fusiondp_runtime::clock::Clock;
 use fusiondp_runtime::retry::Backoff;
 use fusiondp_runtime::shutdown::Shutdown;
@@ -38,10 +41,11 @@ use crate::imputer::ImputerProvider;
 use crate::imputer::cache::ImputationCache;
 use crate::policy::{Budget, EpsilonMeter, Policy, PolicyLimits, Purpose};
 use crate::random::RandomSource;
-use crate::store::{RefusalRow, SiteLedger, Store, ledger::SiteLedgerError};
+use crate::store::{SiteLedger, Store, ledger::SiteLedgerError};
 use crate::train::session::SessionSources;
 use crate::transport::{Connector, Link, TransportError};
 use crate::workers::Workers;
+use answer::subject;
 use sessions::Sessions;
 
 /// First and longest wait before connecting again.
@@ -49,9 +53,6 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::fro
 
 /// First and longest wait after a task that was not done, so that one that is handed out again and again costs little.
 const CALM: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
-
-/// Clocks further apart than this are worth a warning: entries of the ledger carry the time.
-const CLOCK_DIFFERENCE_MS: u64 = 5 * 60_000;
 
 /// Wait after the offer of a study that waits for approval; the coordinator holds the next one back on its own too.
 const WAITING: Duration = Duration::from_secs(1);
@@ -269,28 +270,6 @@ impl SiteAgent {
         }
     }
 
-    /// Nothing is released on a ledger that lacks an entry which the coordinator can show, unless an administrator has given
-    /// that entry up.
-    async fn check_mirror(&self, registered: &Registered) -> Result<(), AgentError> {
-        let now_ms = self.clock.now_ms();
-        let apart_ms = now_ms.abs_diff(registered.server_time_ms);
-        if apart_ms > CLOCK_DIFFERENCE_MS {
-            tracing::warn!(
-                apart_s = apart_ms / 1000,
-                "this machine's clock and the coordinator's differ; set the wrong one right"
-            );
-        }
-        let Some(shown) = &registered.newest_entry else { return Ok(()) };
-        let ledger = &self.books.lock().await.ledger;
-        let given_up = self.store.is_given_up(&shown.entry).await.map_err(SiteLedgerError::from)?;
-        if ledger.covers(&shown.entry) || given_up {
-            return Ok(());
-        }
-        self.store.keep_lost_entry(shown, now_ms).await.map_err(SiteLedgerError::from)?;
-        let own_key = shown.verify(&ledger.key()?).is_ok();
-        Err(SiteLedgerError::EntryLost { sequence: shown.entry.sequence(), own_key }.into())
-    }
-
     fn poll_wait(&self) -> Duration {
         Duration::from_millis(self.settings.poll_wait_ms.into())
     }
@@ -329,98 +308,10 @@ impl SiteAgent {
         Ok(())
     }
 
-    /// Tells the coordinator why a task is not done. Returns the error that makes a new connection necessary.
-    async fn answer(
-        &mut self,
-        link: &mut Link,
-        study_id: StudyId,
-        task: DeclinedTask,
-        error: TaskError,
-    ) -> Option<TransportError> {
-        let Some((kind, problem)) = error.decline() else {
-            return match error {
-                TaskError::Transport(TransportError::Refused(problem)) if !problem.is_retryable() => {
-                    tracing::warn!(study = %study_id, problem = %problem, "the coordinator did not take the answer");
-                    None
-                }
-                TaskError::Transport(error) => Some(error),
-                _ => None,
-            };
-        };
-        self.note_decline(&study_id, task, kind, &problem, &error).await;
-        let declined = link.decline(Decline { study_id, task, kind, problem }).await;
-        match declined {
-            Ok(()) => None,
-            Err(TransportError::Refused(problem)) => {
-                tracing::warn!(problem = %problem, "the coordinator did not take the answer");
-                None
-            }
-            Err(error) => Some(error),
-        }
-    }
-}
-
-impl SiteAgent {
-    /// Keeps and logs what the site does not do, with the detail that the coordinator does not hear.
-    async fn note_decline(
-        &mut self,
-        study: &StudyId,
-        task: DeclinedTask,
-        kind: DeclineKind,
-        problem: &Problem,
-        error: &TaskError,
-    ) {
-        if error.is_waiting() {
-            if self.waiting.insert(study.clone()) {
-                tracing::warn!(study = %study, "waits for approval; show its plan with `fusiondp-site approve`");
-            }
-            return;
-        }
-        let text = error.local_text();
-        tracing::warn!(study = %study, ?kind, problem = %problem.kind, reason = text, "declined");
-        let row = RefusalRow {
-            study: study.to_string(),
-            stage: stage(task).to_owned(),
-            decline: if kind == DeclineKind::Refusal { "refusal" } else { "failure" }.to_owned(),
-            problem: problem.kind.to_string(),
-            text,
-            times: 1,
-            newest_ms: self.clock.now_ms(),
-        };
-        if let Err(failed) = self.store.record_refusal(&row).await {
-            // The answer counts, and the log has it.
-            tracing::warn!(error = %failed, "the refusal could not be kept for `fusiondp-site status`");
-        }
-    }
-
     /// Whether the site goes on with a study that it has joined: an approval may have been withdrawn since.
     async fn check_approved(&self, study: &StudyId) -> Result<(), TaskError> {
         let verdict = self.store.verdict_of_study(study).await?;
         Ok(self.policy.check_task(verdict.as_ref())?)
-    }
-}
-
-fn stage(task: DeclinedTask) -> &'static str {
-    match task {
-        DeclinedTask::Enrolment => "enrolment",
-        DeclinedTask::Training { .. } => "training",
-        DeclinedTask::Evaluation { .. } => "evaluation",
-    }
-}
-
-/// What an assignment is about; `None` for an idle poll.
-fn subject(assignment: &Assignment) -> Option<(StudyId, DeclinedTask)> {
-    match assignment {
-        Assignment::Idle => None,
-        Assignment::Enrolment(offer) => Some((offer.study_id.clone(), DeclinedTask::Enrolment)),
-        Assignment::Training(task) => {
-            let declined = DeclinedTask::Training { round: task.round, attempt: task.attempt };
-            Some((task.plan.study_id.clone(), declined))
-        }
-        Assignment::Evaluation(task) => {
-            let declined = DeclinedTask::Evaluation { model_version: task.model_version };
-            Some((task.study_id.clone(), declined))
-        }
     }
 }
 

@@ -26,7 +26,7 @@ use crate::imputer::runtime::{RuntimeLookup, environment};
 use crate::imputer::{ImputerProvider, ProviderSettings};
 use crate::policy::{Policy, Purpose};
 use crate::store::DATABASE_FILE;
-use crate::store::ledger::VerifiedLedger;
+use crate::store::verified::VerifiedLedger;
 use crate::transport::{Link, TlsConnector};
 
 /// Longest wait for the coordinator.

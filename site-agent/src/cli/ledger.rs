@@ -16,7 +16,7 @@ use serde_json::json;
 use crate::config::SiteConfig;
 use crate::policy::meter::StepCounts;
 use crate::policy::{EpsilonMeter, Spent};
-use crate::store::ledger::VerifiedLedger;
+use crate::store::verified::VerifiedLedger;
 use crate::store::{Store, ledger_file};
 
 /// Decimals of an epsilon, rounded up.

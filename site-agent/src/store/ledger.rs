@@ -3,7 +3,6 @@
 //! [`SiteLedger::charge`] takes a [`ReleasePermit`], so there is no charge without policy, and gives committed charges,
 //! without which nothing is noised. An entry is on the disk before its charge exists as a value.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use fusiondp_dp::{
@@ -13,8 +12,9 @@ use fusiondp_dp::{
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Connection, Row, SqliteConnection};
 
-use super::journal::{Journal, JournalError, JournalLines};
+use super::journal::{Journal, JournalError};
 use super::repair::DecisionKind;
+use super::verified::verified;
 use super::{Store, StoreError, integer};
 use crate::policy::ReleasePermit;
 
@@ -198,52 +198,6 @@ impl SiteLedger {
     /// The chain and its store, for whoever repairs them.
     pub(super) fn parts(&mut self) -> (&mut Ledger, Arc<Store>) {
         (&mut self.chain, Arc::clone(&self.store))
-    }
-}
-
-/// The chain of signed entries.
-///
-/// # Errors
-/// The first entry that does not follow, or is not signed by `key`.
-pub fn verified(signed: &[SignedEntry], key: &LedgerPublicKey) -> Result<Ledger, LedgerError> {
-    signed.iter().try_for_each(|entry| entry.verify(key))?;
-    Ledger::open(signed.iter().map(|signed| signed.entry.clone()).collect())
-}
-
-/// A ledger that was verified without being opened for charges.
-pub struct VerifiedLedger {
-    /// The chain.
-    pub chain: Ledger,
-    /// The key that signed it; `None` before an agent has run.
-    pub key: Option<LedgerPublicKey>,
-    /// Newest entries that the journal does not hold yet.
-    pub unjournaled: usize,
-}
-
-impl VerifiedLedger {
-    /// Verifies chain, signatures and journal and changes nothing, also while an agent runs.
-    ///
-    /// # Errors
-    /// As [`SiteLedger::open`].
-    pub async fn read(folder: &Path, journal: &Path) -> Result<Self, SiteLedgerError> {
-        let store = Store::open_read_only(folder).await?;
-        let Some(key) = store.ledger_public_key().await? else {
-            let chain = Ledger::open(store.ledger_entries().await?)?;
-            return Ok(Self { chain, key: None, unjournaled: 0 });
-        };
-        // The journal first: an agent that charges meanwhile makes the database longer, which is in order.
-        let lines = JournalLines::read(journal, key)?;
-        let signed = store.signed_entries().await?;
-        let chain = verified(&signed, &key)?;
-        let unjournaled = match lines {
-            Some(lines) => lines.lacking(&signed)?,
-            None if signed.is_empty() => 0,
-            None => {
-                let (path, entries) = (journal.to_owned(), signed.len());
-                return Err(JournalError::Missing { path, entries }.into());
-            }
-        };
-        Ok(Self { chain, key: Some(key), unjournaled })
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! * [`ledger`]: the hash chain of charges, and the only way to add to it
 //! * [`journal`]: its second copy, kept apart from the folder, that shows when the folder is older than it should be
+//! * [`verified`]: verifying chain, signatures and journal without changing them
 //! * [`ledger_file`]: a ledger as a file, and `ledger_key`: what it is signed with
 //! * [`repair`]: bringing back charges that the folder has lost, and what an administrator decides
 //! * [`outbox`]: updates from the moment they exist until the coordinator has them
@@ -27,6 +28,7 @@ pub mod receipts;
 pub mod refusals;
 pub mod repair;
 pub mod studies;
+pub mod verified;
 
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt as _;

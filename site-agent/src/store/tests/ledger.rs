@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::store::journal::{JournalError, default_path};
-use crate::store::ledger::VerifiedLedger;
 use crate::store::ledger_file::LedgerFile;
 use crate::store::ledger_key::{KEY_FILE, LedgerKeyError};
 use crate::store::repair::{Decision, RepairError, Restored};
+use crate::store::verified::VerifiedLedger;
 use crate::testing::closed;
 
 /// A state folder with charges, and what is done to it.
