@@ -9,7 +9,7 @@ use fusiondp_runtime::tls::TlsFilesError;
 
 use crate::agent::{AgentError, SiteAgent, SiteParts, SiteSettings};
 use crate::config::SiteConfig;
-use crate::data::CsvSource;
+use crate::data::FileSource;
 use crate::imputer::ImputerProvider;
 use crate::policy::{EpsilonMeter, Purpose};
 use crate::random::RandomSource;
@@ -51,7 +51,7 @@ fn parts(config: SiteConfig, store: Arc<Store>, shutdown: Shutdown) -> SiteParts
         TlsConnector { url: config.coordinator, coordinator_id: config.coordinator_id, files: config.tls };
     SiteParts {
         settings: SiteSettings::new(config.policy, config.data.identity),
-        source: Arc::new(CsvSource::new(config.data.train, config.data.cohorts, Arc::clone(&clock))),
+        source: Arc::new(FileSource::new(config.data.train, config.data.cohorts, Arc::clone(&clock))),
         imputers: Arc::new(ImputerProvider::new(
             config.imputer.into(),
             Purpose::Production,

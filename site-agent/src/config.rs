@@ -16,6 +16,7 @@ use fusiondp_runtime::tls::TlsFiles;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use crate::data::RecordFiles;
 use crate::data::identity::DeclaredIdentity;
 use crate::policy::PolicyLimits;
 use crate::store::journal::default_path;
@@ -60,14 +61,14 @@ pub struct SiteConfig {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
-    /// Records to train on, CSV.
-    pub train: PathBuf,
+    /// Records to train on: a CSV or Parquet file, or a list of files of one format.
+    pub train: RecordFiles,
     /// Name under which the ledger counts this data; see [`crate::data::identity`].
     #[serde(default)]
     pub identity: Option<DeclaredIdentity>,
-    /// Records to evaluate on, CSV, by cohort.
+    /// Records to evaluate on by cohort, each as `train`.
     #[serde(default)]
-    pub cohorts: BTreeMap<CohortName, PathBuf>,
+    pub cohorts: BTreeMap<CohortName, RecordFiles>,
 }
 
 /// The `[imputer]` section.
@@ -128,11 +129,13 @@ impl SiteConfig {
 
     fn resolve_paths(&mut self, base: &Path) {
         self.tls = self.tls.resolved(base);
-        let single = [&mut self.state_dir, &mut self.data.train];
+        for files in std::iter::once(&mut self.data.train).chain(self.data.cohorts.values_mut()) {
+            files.resolve(base);
+        }
         let optional =
             self.imputer.dir.iter_mut().chain(&mut self.imputer.onnx_runtime).chain(&mut self.ledger.journal);
-        let mapped = self.data.cohorts.values_mut().chain(self.imputer.precomputed.values_mut());
-        for path in single.into_iter().chain(optional).chain(mapped) {
+        let mapped = self.imputer.precomputed.values_mut();
+        for path in std::iter::once(&mut self.state_dir).chain(optional).chain(mapped) {
             *path = resolve(base, path);
         }
     }
@@ -216,8 +219,31 @@ allow_metrics = false
     #[test]
     fn a_minimal_file_is_enough_and_paths_count_from_it() {
         let config = read(MINIMAL).unwrap();
-        assert_eq!(config.data.cohorts.values().next().unwrap(), Path::new("/data/val.csv"));
+        assert_eq!(config.data.cohorts.values().next().unwrap().paths(), [Path::new("/data/val.csv")]);
         assert!(config.tls.key.is_absolute());
+    }
+
+    #[test]
+    fn records_are_a_file_or_a_list_of_one_format() {
+        let line = MINIMAL.lines().find(|line| line.starts_with("train")).unwrap();
+        let with = |train: &str| read(&MINIMAL.replace(line, &format!("train = {train}")));
+        let list = with(r#"["one.csv", "/data/two.csv"]"#).unwrap().data.train;
+        assert!(list.paths()[0].is_absolute() && list.paths()[1] == Path::new("/data/two.csv"));
+        for (train, named) in [
+            (r#""records.xlsx""#, "records.xlsx"),
+            (r#"["one.csv", "two.txt"]"#, "two.txt"),
+            ("[]", "no file"),
+            ("3", "a file name, or a list of file names"),
+            (r#"["one.csv", "one.csv"]"#, "one.csv is listed twice"),
+        ] {
+            let error = with(train).unwrap_err().to_string();
+            assert!(error.contains("data.train") && error.contains(named), "{error}");
+        }
+        if cfg!(feature = "parquet") {
+            assert_eq!(with(r#""x.parquet""#).unwrap().data.train.names(), "x.parquet");
+            let mixed = with(r#"["one.csv", "two.parquet"]"#).unwrap_err().to_string();
+            assert!(mixed.contains("one.csv") && mixed.contains("two.parquet"), "{mixed}");
+        }
     }
 
     #[test]

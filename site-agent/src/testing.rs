@@ -13,7 +13,7 @@ use fusiondp_protocol::plan::{Plan, SiteSize};
 use fusiondp_protocol::study::StudyDocument;
 use fusiondp_runtime::clock::ManualClock;
 
-use crate::data::CsvSource;
+use crate::data::FileSource;
 use crate::data::identity::IdentityKey;
 use crate::imputer::{ImputerProvider, ProviderSettings};
 use crate::policy::{Budget, EpsilonMeter, Past, Policy, PolicyLimits, Purpose, ReleaseRequest};
@@ -136,7 +136,7 @@ pub(crate) fn clock() -> Arc<ManualClock> {
 pub(crate) fn sources(folder: &Path) -> SessionSources {
     let cohorts = BTreeMap::from([("test".parse().unwrap(), folder.join("test.csv"))]);
     SessionSources {
-        source: Arc::new(CsvSource::new(folder.join("train.csv"), cohorts, clock())),
+        source: Arc::new(FileSource::csv(folder.join("train.csv"), cohorts, clock())),
         imputers: Arc::new(provider(folder)),
         cache: None,
         identity: None,

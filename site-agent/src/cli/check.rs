@@ -18,9 +18,9 @@ use serde::Serialize;
 
 use super::CheckArgs;
 use crate::config::SiteConfig;
-use crate::data::csv::{CsvFile, file_name};
+use crate::data::csv::file_name;
 use crate::data::source::Records;
-use crate::data::{CsvSource, DataError, DataSource};
+use crate::data::{DataError, DataSource, FileSource, describe};
 use crate::imputer::onnx::model_files;
 use crate::imputer::runtime::{RuntimeLookup, environment};
 use crate::imputer::{ImputerProvider, ProviderSettings};
@@ -139,12 +139,15 @@ fn certificate(report: &mut Report, config: &SiteConfig) {
 
 fn data(report: &mut Report, config: &SiteConfig, study: Option<&StudyDocument>) {
     let source =
-        CsvSource::new(config.data.train.clone(), config.data.cohorts.clone(), Arc::new(SystemClock))
+        FileSource::new(config.data.train.clone(), config.data.cohorts.clone(), Arc::new(SystemClock))
             .strict();
     let Some(document) = study else {
-        for (name, path) in source.files() {
-            let opened = CsvFile::open(path).map(|_| format!("{} has a header", path.display()));
-            report.add(format!("data, {name}"), opened.map_err(|error| error.with_value()));
+        for (name, files) in source.files() {
+            for path in files.paths() {
+                let opened =
+                    describe(path, files.format()).map(|found| format!("{} {found}", path.display()));
+                report.add(format!("data, {name}"), opened.map_err(|error| error.with_value()));
+            }
         }
         return;
     };

@@ -1,6 +1,5 @@
 //! One pass over a comma-separated file: header, lines with their numbers, and the digest of the bytes read.
 
-use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -8,9 +7,12 @@ use std::rc::Rc;
 
 use csv::{ErrorKind, StringRecord};
 use fusiondp_dp::Digest;
-use sha2::{Digest as _, Sha256};
+use fusiondp_learn::schema::Value;
+use sha2::Digest as _;
 
 use super::DataError;
+use super::error::Position;
+use super::record::{Hasher, Record};
 
 /// Bytes read at once: long rows of many columns, few system calls.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -20,7 +22,7 @@ pub struct CsvFile {
     name: String,
     reader: csv::Reader<Hashing<File>>,
     header: StringRecord,
-    hasher: Rc<RefCell<Sha256>>,
+    hasher: Hasher,
 }
 
 /// One line: its number in the file and its cells.
@@ -31,15 +33,32 @@ pub struct Line<'a> {
     pub cells: &'a StringRecord,
 }
 
+impl Record for Line<'_> {
+    fn at(&self) -> Position {
+        Position::Line(self.number)
+    }
+
+    fn cell(&self, place: usize) -> Value<'_> {
+        self.cells.get(place).map_or(Value::Missing, Value::Text)
+    }
+}
+
 impl CsvFile {
     /// Opens a file and reads its header.
     ///
     /// # Errors
     /// The file cannot be read, is empty, or its header is not UTF-8.
     pub fn open(path: &Path) -> Result<Self, DataError> {
+        Self::open_hashing(path, Rc::default())
+    }
+
+    /// Opens a file whose bytes go behind those that `hasher` has seen.
+    ///
+    /// # Errors
+    /// As [`CsvFile::open`].
+    pub(crate) fn open_hashing(path: &Path, hasher: Hasher) -> Result<Self, DataError> {
         let name = file_name(path);
         let file = File::open(path).map_err(|source| DataError::Read { file: name.clone(), source })?;
-        let hasher = Rc::new(RefCell::new(Sha256::new()));
         let hashing = Hashing { inner: file, hasher: Rc::clone(&hasher) };
         let mut reader = csv::ReaderBuilder::new().buffer_capacity(BUFFER_BYTES).from_reader(hashing);
         let mut header = reader.headers().map_err(|error| translate(&name, error))?.clone();
@@ -83,7 +102,7 @@ impl CsvFile {
         })
     }
 
-    /// Hands every line to `take`, then returns the digest of the whole file.
+    /// Hands every line to `take`, then returns the digest of all bytes that went through the hasher.
     ///
     /// # Errors
     /// What `take` finds; a line that is not UTF-8 or has another number of cells than the header; no line at all.
@@ -105,14 +124,14 @@ impl CsvFile {
         if lines == 0 {
             return Err(DataError::NoRecords { file: self.name });
         }
-        Ok(Digest::from_bytes(self.hasher.take().finalize().into()))
+        Ok(Digest::from_bytes(self.hasher.borrow().clone().finalize().into()))
     }
 }
 
 /// Hashes what passes, so that the digest is that of the bytes the cells came from.
 struct Hashing<R> {
     inner: R,
-    hasher: Rc<RefCell<Sha256>>,
+    hasher: Hasher,
 }
 
 impl<R: Read> Read for Hashing<R> {

@@ -1,20 +1,21 @@
-//! Checked tables of one file, rows grouped by privacy unit.
-
-use std::path::Path;
+//! Checked tables of one file or several, rows grouped by privacy unit.
 
 use fusiondp_dp::Digest;
-use fusiondp_learn::schema::{Column, Role, Schema};
+use fusiondp_learn::schema::{Column, Role, Schema, Value};
 use fusiondp_learn::table::{Labels, PublicFeatures, SensitiveFeatures, TableError};
 
-use super::csv::{CsvFile, Line};
+use sha2::Digest as _;
+
+use super::files::RecordFiles;
+use super::record::{Hasher, Record, RecordFile, role_name};
 use super::source::Part;
-use super::units::Grouping;
+use super::units::{Grouping, UnitRows};
 use super::{DataError, Progress, Units};
 
 /// Longest text of a public cell that an error quotes, in characters.
 const MAX_QUOTED: usize = 40;
 
-/// N records of one file.
+/// N records of one table.
 ///
 /// Has no `Debug` and no serialization: it holds patients' values.
 pub struct Dataset {
@@ -47,19 +48,28 @@ pub enum UnfitCells {
 }
 
 impl Dataset {
-    /// Reads a file. Columns that the schema does not declare are ignored.
+    /// Reads files as one table. Columns that the schema does not declare are ignored.
     ///
     /// # Errors
-    /// [`DataError`] with file, line, column and remedy; no message holds a sensitive value.
-    pub fn read(path: &Path, options: &ReadOptions<'_>, progress: &mut Progress) -> Result<Self, DataError> {
-        let file = CsvFile::open(path)?;
-        let mut cells = Cells::new(&file, options)?;
-        let name = file.name().to_owned();
-        let digest = file.read(|line| {
-            progress.advance(cells.records, None);
-            cells.take(&line)
-        })?;
-        cells.finish(&name, digest, options)
+    /// [`DataError`] with file, line or row, column and remedy; no message holds a sensitive value.
+    pub fn read(
+        files: &RecordFiles,
+        options: &ReadOptions<'_>,
+        progress: &mut Progress,
+    ) -> Result<Self, DataError> {
+        let hasher = Hasher::default();
+        let mut cells = Cells::new(files.names(), options)?;
+        for path in files.paths() {
+            let file = RecordFile::open(path, files.format(), &hasher, progress)?;
+            cells.bind(&file, options)?;
+            let total = file.records().filter(|_| files.paths().len() == 1);
+            file.read(&cells.places(), |record| {
+                progress.advance(cells.records, total);
+                cells.take(record)
+            })?;
+        }
+        let digest = hasher.borrow_mut().finalize_reset();
+        cells.finish(Digest::from_bytes(digest.into()), options)
     }
 
     /// Public features, `[N]` rows.
@@ -82,7 +92,7 @@ impl Dataset {
         &self.units
     }
 
-    /// SHA-256 of the file, and of the part where only a part was kept.
+    /// SHA-256 of the files' bytes in order, and of the part where only a part was kept.
     pub fn digest(&self) -> Digest {
         self.digest
     }
@@ -95,17 +105,20 @@ impl Dataset {
 
 /// Columns under construction.
 struct Cells<'a> {
+    /// Name of the file that is being read; of all files at the end.
     file: String,
+    names: String,
     features: Vec<FeatureColumn<'a>>,
-    label: (usize, &'a Column, Vec<f32>),
+    label: FeatureColumn<'a>,
     unit: Option<(usize, &'a str)>,
-    ids: Vec<String>,
+    units: UnitRows,
     part: Option<Part>,
     unfit: UnfitCells,
     records: usize,
 }
 
 struct FeatureColumn<'a> {
+    /// Place in the file that is being read.
     place: usize,
     column: &'a Column,
     cells: Vec<f32>,
@@ -114,59 +127,86 @@ struct FeatureColumn<'a> {
 }
 
 impl<'a> Cells<'a> {
-    fn new(file: &CsvFile, options: &ReadOptions<'a>) -> Result<Self, DataError> {
+    fn new(names: String, options: &ReadOptions<'a>) -> Result<Self, DataError> {
         let schema = options.schema;
-        let features = schema.columns.iter().filter(|column| column.is_feature());
-        let features = features
-            .map(|column| {
-                let place = file.require(&column.name, role_name(column.role))?;
-                Ok(FeatureColumn { place, column, cells: Vec::new(), mended: false })
-            })
-            .collect::<Result<Vec<_>, DataError>>()?;
         let label = schema.label().ok_or_else(|| DataError::MissingColumn {
-            file: file.name().to_owned(),
+            file: names.clone(),
             column: String::new(),
             role: role_name(Role::Label),
         })?;
+        let features = schema.columns.iter().filter(|column| column.is_feature());
         Ok(Self {
-            file: file.name().to_owned(),
-            features,
-            label: (file.require(&label.name, role_name(Role::Label))?, label, Vec::new()),
-            unit: unit_place(file, options)?,
-            ids: Vec::new(),
+            file: names.clone(),
+            names,
+            features: features.map(FeatureColumn::new).collect(),
+            label: FeatureColumn::new(label),
+            unit: None,
+            units: UnitRows::default(),
             part: options.part,
             unfit: options.unfit,
             records: 0,
         })
     }
 
-    fn take(&mut self, line: &Line<'_>) -> Result<(), DataError> {
+    /// Finds the columns of the next file.
+    fn bind(&mut self, file: &RecordFile, options: &ReadOptions<'a>) -> Result<(), DataError> {
+        file.name().clone_into(&mut self.file);
+        for feature in self.features.iter_mut().chain([&mut self.label]) {
+            feature.place = file.require(feature.column)?;
+        }
+        self.unit = unit_place(file, options)?;
+        let Some(records) = file.records() else { return Ok(()) };
+        for feature in self.features.iter_mut().chain([&mut self.label]) {
+            // Only spares growing: a count that is wrong shows when the records are read.
+            let _ = feature.cells.try_reserve_exact(records);
+        }
+        if self.unit.is_some() {
+            self.units.reserve(records);
+        }
+        Ok(())
+    }
+
+    /// Places of the columns that are read.
+    fn places(&self) -> Vec<usize> {
+        let columns = self.features.iter().chain([&self.label]).map(|feature| feature.place);
+        columns.chain(self.unit.map(|(place, _)| place)).collect()
+    }
+
+    fn take(&mut self, record: &dyn Record) -> Result<(), DataError> {
         if let Some((place, column)) = self.unit {
-            let id = line.cells.get(place).unwrap_or_default().trim();
+            let digits;
+            let id = match record.cell(place) {
+                Value::Text(text) => text.trim(),
+                Value::Integer(number) => {
+                    digits = number.to_string();
+                    &digits
+                }
+                Value::Missing | Value::Number(_) => "",
+            };
             if id.is_empty() {
-                let (file, line, column) = (self.file.clone(), line.number, column.to_owned());
-                return Err(DataError::EmptyUnit { file, line, column });
+                let (file, at, column) = (self.file.clone(), record.at(), column.to_owned());
+                return Err(DataError::EmptyUnit { file, at, column });
             }
             if self.part.is_some_and(|part| !part.holds(id)) {
                 return Ok(());
             }
-            self.ids.push(id.to_owned());
+            let file = &self.file;
+            self.units.push(id).ok_or_else(|| DataError::TooManyUnits { file: file.clone() })?;
         }
-        for feature in &mut self.features {
-            feature.take(&self.file, line, self.unfit)?;
+        for feature in self.features.iter_mut().chain([&mut self.label]) {
+            feature.take(&self.file, record, self.unfit)?;
         }
-        let (place, column, cells) = &mut self.label;
-        cells.push(parse(&self.file, column, *place, line)?);
         self.records += 1;
         Ok(())
     }
 
-    fn finish(self, file: &str, digest: Digest, options: &ReadOptions<'_>) -> Result<Dataset, DataError> {
+    fn finish(self, digest: Digest, options: &ReadOptions<'_>) -> Result<Dataset, DataError> {
+        let file = self.names.as_str();
         if let (0, Some(part)) = (self.records, self.part) {
             return Err(DataError::EmptyPart { file: file.to_owned(), index: part.index(), of: part.of() });
         }
         let Grouping { units, order } = match options.unit_column {
-            Some(_) => Units::group(self.ids),
+            Some(_) => Units::group(self.units),
             None => Grouping { units: Units::of_records(self.records), order: None },
         };
         let (mut public, mut sensitive) = (Vec::new(), Vec::new());
@@ -179,22 +219,33 @@ impl<'a> Cells<'a> {
         Ok(Dataset {
             public: PublicFeatures::new(options.schema, public).map_err(table)?,
             sensitive: SensitiveFeatures::new(options.schema, sensitive).map_err(table)?,
-            labels: Labels::new(reorder(self.label.2, order.as_deref())).map_err(table)?,
+            labels: Labels::new(reorder(self.label.cells, order.as_deref())).map_err(table)?,
             units,
             digest: options.part.map_or(digest, |part| part.digest_of(digest)),
         })
     }
 }
 
-impl FeatureColumn<'_> {
-    fn take(&mut self, file: &str, line: &Line<'_>, unfit: UnfitCells) -> Result<(), DataError> {
+impl<'a> FeatureColumn<'a> {
+    fn new(column: &'a Column) -> Self {
+        Self { place: 0, column, cells: Vec::new(), mended: false }
+    }
+
+    fn take(&mut self, file: &str, record: &dyn Record, unfit: UnfitCells) -> Result<(), DataError> {
+        let value = record.cell(self.place);
         let cell = match (self.column.role, unfit) {
             (Role::Sensitive, UnfitCells::Mend) => {
-                let (cell, mended) = self.column.parse_total(line.cells.get(self.place).unwrap_or_default());
+                let (cell, mended) = self.column.read_total(value);
                 self.mended |= mended;
                 cell
             }
-            _ => parse(file, self.column, self.place, line)?,
+            _ => self.column.read(value).map_err(|problem| DataError::Cell {
+                file: file.to_owned(),
+                at: record.at(),
+                column: self.column.name.clone(),
+                problem,
+                public_value: (self.column.role == Role::Public).then(|| quoted(value)),
+            })?,
         };
         self.cells.push(cell);
         Ok(())
@@ -215,49 +266,43 @@ impl FeatureColumn<'_> {
 }
 
 /// Where the unit ids stand: needed if the study or a split by unit asks for them.
-fn unit_place<'a>(file: &CsvFile, options: &ReadOptions<'a>) -> Result<Option<(usize, &'a str)>, DataError> {
-    let declared = options.schema.unit_id().map(|column| column.name.as_str());
-    if let Some(column) = options.unit_column {
-        if declared != Some(column) {
-            return Err(DataError::UnitColumn { column: column.to_owned() });
-        }
-        return Ok(Some((file.require(column, role_name(Role::UnitId))?, column)));
+fn unit_place<'a>(
+    file: &RecordFile,
+    options: &ReadOptions<'a>,
+) -> Result<Option<(usize, &'a str)>, DataError> {
+    let declared = options.schema.unit_id();
+    let named = |column: &'a Column| column.name.as_str();
+    if let Some(wanted) = options.unit_column {
+        let column = declared.filter(|column| column.name == wanted);
+        let column = column.ok_or_else(|| DataError::UnitColumn { column: wanted.to_owned() })?;
+        return Ok(Some((file.require(column)?, named(column))));
     }
     if options.part.is_none() {
         return Ok(None);
     }
     let without_units = || DataError::PartWithoutUnits {
         file: file.name().to_owned(),
-        column: declared.unwrap_or("patient_id").to_owned(),
+        column: declared.map_or("patient_id", named).to_owned(),
     };
     let column = declared.ok_or_else(without_units)?;
     let place = file.find(column)?.ok_or_else(without_units)?;
-    Ok(Some((place, column)))
+    Ok(Some((place, named(column))))
 }
 
-fn parse(file: &str, column: &Column, place: usize, line: &Line<'_>) -> Result<f32, DataError> {
-    let text = line.cells.get(place).unwrap_or_default();
-    column.parse(text).map_err(|problem| DataError::Cell {
-        file: file.to_owned(),
-        line: line.number,
-        column: column.name.clone(),
-        problem,
-        public_value: (column.role == Role::Public).then(|| text.chars().take(MAX_QUOTED).collect()),
-    })
+/// What an error may say of a public cell.
+fn quoted(value: Value<'_>) -> String {
+    let text = match value {
+        Value::Missing => String::new(),
+        Value::Text(text) => return text.chars().take(MAX_QUOTED).collect(),
+        Value::Integer(number) => number.to_string(),
+        Value::Number(number) => number.to_string(),
+    };
+    text.chars().take(MAX_QUOTED).collect()
 }
 
 fn reorder(cells: Vec<f32>, order: Option<&[usize]>) -> Vec<f32> {
     match order {
         Some(order) => order.iter().map(|&row| cells[row]).collect(),
         None => cells,
-    }
-}
-
-fn role_name(role: Role) -> &'static str {
-    match role {
-        Role::Public => "public",
-        Role::Sensitive => "sensitive",
-        Role::Label => "label",
-        Role::UnitId => "unit-id",
     }
 }

@@ -1,8 +1,28 @@
 //! Why records could not be read.
 
+use std::fmt;
+
 use fusiondp_learn::schema::CellProblem;
 use fusiondp_learn::table::TableError;
 use fusiondp_runtime::console::one_line;
+
+/// Where in a file a record stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Position {
+    /// Line of a text file, counted from 1, which is the header's.
+    Line(u64),
+    /// Row of a Parquet file, counted from 1 over all its row groups.
+    Row(u64),
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Position::Line(line) => write!(f, "line {line}"),
+            Position::Row(row) => write!(f, "row {row}"),
+        }
+    }
+}
 
 /// A defect of a data file. `Display` names file, line, column and remedy and never a cell's value, because it may be
 /// sent to the coordinator; [`DataError::with_value`] adds the value of a public cell for the site's own eyes.
@@ -22,7 +42,7 @@ pub enum DataError {
     },
     /// No cohort of that name is configured.
     #[error(
-        "cohort \"{cohort}\" is not configured; add `{cohort} = \"FILE.csv\"` to [data.cohorts] in site.toml"
+        "cohort \"{cohort}\" is not configured; add `{cohort} = \"FILE.csv\"` (or .parquet) to [data.cohorts] in site.toml"
     )]
     UnknownCohort {
         /// The cohort asked for.
@@ -35,7 +55,7 @@ pub enum DataError {
         file: String,
     },
     /// The file holds a header and nothing else.
-    #[error("{file}: the file holds no record after its header; export the records again")]
+    #[error("{file}: the file holds no record; export the records again")]
     NoRecords {
         /// Name of the file.
         file: String,
@@ -84,28 +104,67 @@ pub enum DataError {
         line: u64,
     },
     /// A record without a unit id.
-    #[error("{file}, line {line}, column \"{column}\": the unit id is empty; every record needs one")]
+    #[error("{file}, {at}, column \"{column}\": the unit id is empty; every record needs one")]
     EmptyUnit {
         /// Name of the file.
         file: String,
-        /// Line, counted from 1.
-        line: u64,
+        /// Where the record stands.
+        at: Position,
         /// Name of the unit-id column.
         column: String,
     },
     /// A cell that the schema refuses.
-    #[error("{file}, line {line}, column \"{column}\": {problem}")]
+    #[error("{file}, {at}, column \"{column}\": {problem}")]
     Cell {
         /// Name of the file.
         file: String,
-        /// Line, counted from 1.
-        line: u64,
+        /// Where the cell stands.
+        at: Position,
         /// Name of the column.
         column: String,
         /// What is wrong.
         problem: CellProblem,
-        /// The cell's text, kept for public columns only.
+        /// The cell's value, kept for public columns only.
         public_value: Option<String>,
+    },
+    /// A column of a type that cannot be read as what the schema declares.
+    #[error(
+        "{file}, column \"{column}\": the type {found} cannot be read as {wanted}; export it as {remedy}"
+    )]
+    ColumnType {
+        /// Name of the file.
+        file: String,
+        /// Name of the column.
+        column: String,
+        /// The type in the file.
+        found: String,
+        /// What the schema declares.
+        wanted: &'static str,
+        /// Types that can be read.
+        remedy: &'static str,
+    },
+    /// A Parquet file that cannot be decoded. What the decoder said is left out: it may quote a cell.
+    #[error("{file}: {problem}")]
+    Parquet {
+        /// Name of the file.
+        file: String,
+        /// What is wrong, and the remedy.
+        problem: &'static str,
+    },
+    /// A file was written to while it was read.
+    #[error(
+        "{file}: the file changed while it was read; wait until its export has ended, and put a new file in place by \
+         renaming it"
+    )]
+    Changed {
+        /// Name of the file.
+        file: String,
+    },
+    /// More units than can be counted.
+    #[error("{file}: more than 4,294,967,295 units; split the data among several sites")]
+    TooManyUnits {
+        /// Name of the file.
+        file: String,
     },
     /// The unit column that the study names is not the schema's.
     #[error("privacy.unit_column = \"{column}\" is not the unit-id column of the schema; correct the study")]

@@ -1,7 +1,7 @@
 //! Where a site's records come from.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use fusiondp_dp::Digest;
@@ -9,8 +9,8 @@ use fusiondp_protocol::ids::CohortName;
 use fusiondp_protocol::study::Study;
 use fusiondp_runtime::clock::Clock;
 
-use super::csv::file_name;
 use super::dataset::{ReadOptions, UnfitCells};
+use super::files::RecordFiles;
 use super::{DataError, Dataset, Progress};
 
 /// Which of a site's records to read.
@@ -27,23 +27,33 @@ pub trait DataSource: Send + Sync {
     /// Reads records under a study's schema, grouped by the study's privacy unit.
     ///
     /// # Errors
-    /// [`DataError`] with file, line, column and remedy.
+    /// [`DataError`] with file, line or row, column and remedy.
     fn read(&self, records: &Records, study: &Study) -> Result<Dataset, DataError>;
 }
 
-/// Comma-separated files, one for training and one per cohort.
-pub struct CsvSource {
-    train: PathBuf,
-    cohorts: BTreeMap<CohortName, PathBuf>,
+/// Files, one table for training and one per cohort.
+pub struct FileSource {
+    train: RecordFiles,
+    cohorts: BTreeMap<CohortName, RecordFiles>,
     part: Option<Part>,
     unfit: UnfitCells,
     clock: Arc<dyn Clock>,
 }
 
-impl CsvSource {
+impl FileSource {
     /// A source of these files.
-    pub fn new(train: PathBuf, cohorts: BTreeMap<CohortName, PathBuf>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(
+        train: RecordFiles,
+        cohorts: BTreeMap<CohortName, RecordFiles>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         Self { train, cohorts, part: None, unfit: UnfitCells::Mend, clock }
+    }
+
+    /// A source of comma-separated files, one per table.
+    pub fn csv(train: PathBuf, cohorts: BTreeMap<CohortName, PathBuf>, clock: Arc<dyn Clock>) -> Self {
+        let cohorts = cohorts.into_iter().map(|(name, path)| (name, RecordFiles::csv(path))).collect();
+        Self::new(RecordFiles::csv(train), cohorts, clock)
     }
 
     /// Refuses files with sensitive cells that the schema refuses, naming the first: for the site's own eyes, never for
@@ -57,27 +67,25 @@ impl CsvSource {
         Self { part: Some(part), ..self }
     }
 
-    /// Every file with what it is for, training first.
-    pub fn files(&self) -> impl Iterator<Item = (String, &Path)> {
-        let cohorts = self.cohorts.iter().map(|(name, path)| (format!("cohort {name}"), path.as_path()));
-        std::iter::once(("train".to_owned(), self.train.as_path())).chain(cohorts)
+    /// Every table's files with what they are for, training first.
+    pub fn files(&self) -> impl Iterator<Item = (String, &RecordFiles)> {
+        let cohorts = self.cohorts.iter().map(|(name, files)| (format!("cohort {name}"), files));
+        std::iter::once(("train".to_owned(), &self.train)).chain(cohorts)
     }
 
-    fn path_of(&self, records: &Records) -> Result<&Path, DataError> {
+    fn files_of(&self, records: &Records) -> Result<&RecordFiles, DataError> {
         match records {
             Records::Train => Ok(&self.train),
-            Records::Cohort(name) => self
-                .cohorts
-                .get(name)
-                .map(PathBuf::as_path)
-                .ok_or_else(|| DataError::UnknownCohort { cohort: name.to_string() }),
+            Records::Cohort(name) => {
+                self.cohorts.get(name).ok_or_else(|| DataError::UnknownCohort { cohort: name.to_string() })
+            }
         }
     }
 }
 
-impl DataSource for CsvSource {
+impl DataSource for FileSource {
     fn read(&self, records: &Records, study: &Study) -> Result<Dataset, DataError> {
-        let path = self.path_of(records)?;
+        let files = self.files_of(records)?;
         let options = ReadOptions {
             schema: &study.schema,
             unit_column: study.privacy.unit_column.as_deref(),
@@ -85,9 +93,9 @@ impl DataSource for CsvSource {
             unfit: self.unfit,
         };
         let mut progress = Progress::start(Arc::clone(&self.clock), "reading records");
-        let dataset = Dataset::read(path, &options, &mut progress)?;
+        let dataset = Dataset::read(files, &options, &mut progress)?;
         tracing::info!(
-            file = file_name(path),
+            files = files.names(),
             records = dataset.records(),
             units = dataset.units().count(),
             "read records"

@@ -22,7 +22,7 @@ fn read_as(bytes: &[u8], part: Option<Part>, unfit: UnfitCells) -> Result<Datase
         unfit,
     };
     let clock: Arc<dyn Clock> = clock();
-    Dataset::read(&path, &options, &mut Progress::start(clock, "reading"))
+    Dataset::read(&RecordFiles::csv(path), &options, &mut Progress::start(clock, "reading"))
 }
 
 fn read_part(bytes: &[u8], part: Option<Part>) -> Result<Dataset, DataError> {
@@ -118,7 +118,7 @@ fn lines_are_counted_over_quoted_line_breaks() {
 #[test]
 fn a_missing_file_is_named_without_its_folder_on_the_wire() {
     let study = document(&[]);
-    let source = CsvSource::new("/nowhere/secret/train.csv".into(), Default::default(), clock());
+    let source = FileSource::csv("/nowhere/secret/train.csv".into(), Default::default(), clock());
     let error = source.read(&source::Records::Train, study.study()).err().unwrap();
     assert!(error.to_string().contains("train.csv") && !error.to_string().contains("secret"), "{error}");
     let cohort = source::Records::Cohort("val".parse().unwrap());

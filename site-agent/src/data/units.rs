@@ -22,6 +22,45 @@ pub(crate) struct Grouping {
     pub(crate) order: Option<Vec<usize>>,
 }
 
+/// The unit of each row as rows arrive: four bytes per row, and each id once. No `Debug`: it holds unit ids.
+#[derive(Default)]
+pub(crate) struct UnitRows {
+    index: HashMap<String, u32>,
+    unit_of_row: Vec<u32>,
+}
+
+impl UnitRows {
+    /// Adds a row of that unit; `None` when there are too many units.
+    pub(crate) fn push(&mut self, id: &str) -> Option<()> {
+        let unit = match self.index.get(id) {
+            Some(&unit) => unit,
+            None => {
+                let unit = u32::try_from(self.index.len()).ok()?;
+                self.index.insert(id.to_owned(), unit);
+                unit
+            }
+        };
+        self.unit_of_row.push(unit);
+        Some(())
+    }
+
+    /// One row after another.
+    #[cfg(test)]
+    pub(crate) fn of(ids: &[&str]) -> Self {
+        let mut rows = Self::default();
+        for id in ids {
+            assert!(rows.push(id).is_some());
+        }
+        rows
+    }
+
+    /// Makes room for further rows.
+    pub(crate) fn reserve(&mut self, rows: usize) {
+        // Without room the rows are refused one by one as they come.
+        let _ = self.unit_of_row.try_reserve(rows);
+    }
+}
+
 impl Units {
     /// Every record is a unit of its own, without an id.
     pub fn of_records(records: usize) -> Self {
@@ -29,28 +68,23 @@ impl Units {
     }
 
     /// Groups records by the id of each; units in order of first appearance, rows of a unit in file order.
-    pub(crate) fn group(ids_by_row: Vec<String>) -> Grouping {
-        let mut index_of: HashMap<&str, usize> = HashMap::with_capacity(ids_by_row.len());
-        let unit_of_row: Vec<usize> = ids_by_row
-            .iter()
-            .map(|id| {
-                let next = index_of.len();
-                *index_of.entry(id.as_str()).or_insert(next)
-            })
-            .collect();
-        let count = index_of.len();
-        drop(index_of);
-        let offsets = offsets_of(&unit_of_row, count);
-        let grouped = unit_of_row.is_sorted();
-        let mut order: Vec<usize> = (0..ids_by_row.len()).collect();
-        if !grouped {
-            order.sort_by_key(|&row| unit_of_row[row]);
+    pub(crate) fn group(rows: UnitRows) -> Grouping {
+        let UnitRows { index, unit_of_row } = rows;
+        let offsets = offsets_of(&unit_of_row, index.len());
+        let mut ids = vec![String::new(); index.len()];
+        for (id, unit) in index {
+            ids[unit as usize] = id;
         }
-        let mut ids_by_row = ids_by_row;
-        let ids =
-            offsets[..count].iter().map(|&first| std::mem::take(&mut ids_by_row[order[first]])).collect();
-        let units = Self { offsets, ids: Some(ids) };
-        Grouping { units, order: (!grouped).then_some(order) }
+        let order = (!unit_of_row.is_sorted()).then(|| {
+            let (mut order, mut next) = (vec![0; unit_of_row.len()], offsets.clone());
+            for (row, &unit) in unit_of_row.iter().enumerate() {
+                let place = &mut next[unit as usize];
+                order[*place] = row;
+                *place += 1;
+            }
+            order
+        });
+        Grouping { units: Self { offsets, ids: Some(ids) }, order }
     }
 
     /// Number of units N.
@@ -94,10 +128,10 @@ impl Units {
     }
 }
 
-fn offsets_of(unit_of_row: &[usize], count: usize) -> Vec<usize> {
+fn offsets_of(unit_of_row: &[u32], count: usize) -> Vec<usize> {
     let mut offsets = vec![0; count + 1];
     for &unit in unit_of_row {
-        offsets[unit + 1] += 1;
+        offsets[unit as usize + 1] += 1;
     }
     for unit in 0..count {
         offsets[unit + 1] += offsets[unit];
@@ -111,7 +145,7 @@ mod tests {
     use super::*;
 
     fn group(ids: &[&str]) -> Grouping {
-        Units::group(ids.iter().map(|id| (*id).to_owned()).collect())
+        Units::group(UnitRows::of(ids))
     }
 
     #[test]

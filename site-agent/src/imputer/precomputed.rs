@@ -17,6 +17,7 @@ use fusiondp_runtime::clock::Clock;
 
 use super::{Imputer, ImputerError, ImputerInput, gaps};
 use crate::data::csv::{CsvFile, Line, file_name};
+use crate::data::error::Position;
 use crate::data::{DataError, Progress, Units};
 
 /// A file of imputed values.
@@ -131,7 +132,7 @@ fn unit_id(file: &str, column: &str, place: usize, line: &Line<'_>) -> Result<St
     if id.is_empty() {
         return Err(DataError::EmptyUnit {
             file: file.to_owned(),
-            line: line.number,
+            at: Position::Line(line.number),
             column: column.to_owned(),
         });
     }
@@ -163,7 +164,8 @@ fn parse(file: &str, column: &Column, place: usize, line: &Line<'_>) -> Result<O
 }
 
 fn cell_error(file: &str, column: &Column, line: u64, problem: CellProblem) -> DataError {
-    DataError::Cell { file: file.to_owned(), line, column: column.name.clone(), problem, public_value: None }
+    let at = Position::Line(line);
+    DataError::Cell { file: file.to_owned(), at, column: column.name.clone(), problem, public_value: None }
 }
 
 fn imputed_cell(column: &Column, text: &str) -> Result<f32, CellProblem> {

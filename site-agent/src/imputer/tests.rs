@@ -17,7 +17,7 @@ use super::onnx::{OnnxImputer, OnnxSettings, find};
 use super::runtime::RuntimeLookup;
 use super::*;
 use crate::data::dataset::{ReadOptions, UnfitCells};
-use crate::data::{Dataset, Progress};
+use crate::data::{Dataset, Progress, RecordFiles};
 use crate::policy::Purpose;
 use crate::testing::{clock, document, provider, sources, write_records};
 
@@ -281,7 +281,8 @@ fn stock_records() -> (Schema, Dataset) {
     let path = folder.path().join("records.csv");
     std::fs::write(&path, format!("{header},{label}\n{labelled}")).unwrap();
     let options = ReadOptions { schema: &schema, unit_column: None, part: None, unfit: UnfitCells::Refuse };
-    let dataset = Dataset::read(&path, &options, &mut Progress::start(clock(), "reading")).unwrap();
+    let dataset =
+        Dataset::read(&RecordFiles::csv(path), &options, &mut Progress::start(clock(), "reading")).unwrap();
     (schema, dataset)
 }
 

@@ -238,6 +238,7 @@ mod tests {
     use fusiondp_protocol::support::SupportUnits;
 
     use super::*;
+    use crate::data::units::UnitRows;
 
     /// An imputer that was fitted on these patients.
     struct FittedOn(&'static [&'static str]);
@@ -258,7 +259,7 @@ mod tests {
 
     #[test]
     fn an_imputer_fitted_on_patients_of_the_site_is_refused() {
-        let units = Units::group(["p1", "p2", "p1"].map(str::to_owned).to_vec()).units;
+        let units = Units::group(UnitRows::of(&["p1", "p2", "p1"])).units;
         let check = |ids, units: &Units| check_support(Some(&FittedOn(ids)), units);
         assert!(check(&["q1", "q2"], &units).unwrap());
         let error = check(&["q1", "p2"], &units).unwrap_err();

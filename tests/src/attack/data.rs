@@ -10,7 +10,7 @@ use fusiondp_learn::schema::{ColumnKind, Schema};
 use fusiondp_learn::table::{PublicFeatures, SensitiveFeatures};
 use fusiondp_runtime::SystemClock;
 use fusiondp_site_agent::data::source::Records;
-use fusiondp_site_agent::data::{CsvSource, DataSource, Dataset};
+use fusiondp_site_agent::data::{DataSource, Dataset, FileSource};
 use ndarray::{Array2, Axis, concatenate};
 
 use super::reconstruction::{Prior, Target};
@@ -36,7 +36,7 @@ impl Cohort {
         let mut parts = Vec::new();
         for hospital in hospitals(options.data).map_err(SimulationError::from)? {
             let file = hospital.folder.join(format!("{name}.csv"));
-            let source = CsvSource::new(file, Default::default(), Arc::new(SystemClock));
+            let source = FileSource::csv(file, Default::default(), Arc::new(SystemClock));
             parts.push(source.read(&Records::Train, run.study())?);
         }
         let encoder = run.encoder()?;

@@ -12,7 +12,7 @@ use fusiondp_learn::table::SensitiveFeatures;
 use fusiondp_protocol::study::{Study, StudyDocument};
 use fusiondp_runtime::SystemClock;
 use fusiondp_site_agent::data::source::Records;
-use fusiondp_site_agent::data::{CsvSource, DataSource};
+use fusiondp_site_agent::data::{DataSource, FileSource};
 use fusiondp_site_agent::policy::EpsilonMeter;
 use fusiondp_site_agent::train::Session;
 
@@ -136,7 +136,7 @@ struct Watch {
 impl Watch {
     fn new(session: &Session, site: &SiteData, options: &AttackOptions<'_>) -> Result<Self, AttackError> {
         let study = session.study();
-        let source = CsvSource::new(site.train.clone(), Default::default(), Arc::new(SystemClock));
+        let source = FileSource::csv(site.train.clone(), Default::default(), Arc::new(SystemClock));
         let dataset = source.read(&Records::Train, study)?;
         let (index, column) = watched(study).ok_or(AttributeError::NoPrivatePart)?;
         let slots = Slots::new(column, dataset.sensitive().column(index));

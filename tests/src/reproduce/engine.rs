@@ -16,7 +16,7 @@ use fusiondp_protocol::messages::TrainingTask;
 use fusiondp_protocol::plan::{Plan, SiteSize};
 use fusiondp_protocol::study::StudyDocument;
 use fusiondp_runtime::SystemClock;
-use fusiondp_site_agent::data::CsvSource;
+use fusiondp_site_agent::data::FileSource;
 use fusiondp_site_agent::data::identity::IdentityKey;
 use fusiondp_site_agent::imputer::runtime::RuntimeLookup;
 use fusiondp_site_agent::imputer::{ImputerProvider, ProviderSettings};
@@ -217,7 +217,7 @@ impl SiteRun {
             ..ProviderSettings::default()
         };
         let sources = SessionSources {
-            source: Arc::new(CsvSource::new(site.train.clone(), BTreeMap::new(), clock.clone())),
+            source: Arc::new(FileSource::csv(site.train.clone(), BTreeMap::new(), clock.clone())),
             imputers: Arc::new(ImputerProvider::new(settings, Purpose::Simulation, clock)),
             cache: None,
             identity: None,

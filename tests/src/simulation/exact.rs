@@ -7,7 +7,7 @@ use fusiondp_learn::metrics::{aupr, auroc, brier};
 use fusiondp_learn::model::{Model, Workspace};
 use fusiondp_protocol::study::Study;
 use fusiondp_runtime::SystemClock;
-use fusiondp_site_agent::data::{CsvSource, DataSource, source::Records};
+use fusiondp_site_agent::data::{DataSource, FileSource, source::Records};
 use serde::Serialize;
 
 use super::{SimulationError, cohort_file};
@@ -77,7 +77,7 @@ pub fn score(
     for site in sites {
         // Read as the site reads its training file, but from the cohort's.
         let file = cohort_file(site, cohort);
-        let source = CsvSource::new(file, Default::default(), Arc::new(SystemClock));
+        let source = FileSource::csv(file, Default::default(), Arc::new(SystemClock));
         let dataset = source.read(&Records::Train, study)?;
         let view = encoder.real(dataset.public(), dataset.sensitive())?;
         scored.logits.extend(model.logits(parameters, &view, &mut workspace)?);

@@ -17,7 +17,7 @@ use fusiondp_protocol::study::{ImputerSpec, Study, StudyDocument};
 use fusiondp_runtime::tls::{MemoryConnector, memory_transport};
 use fusiondp_runtime::{Clock, PeerIdentity, Role, Shutdown, SystemClock};
 use fusiondp_site_agent::agent::{SiteAgent, SiteParts, SiteSettings};
-use fusiondp_site_agent::data::CsvSource;
+use fusiondp_site_agent::data::FileSource;
 use fusiondp_site_agent::imputer::runtime::RuntimeLookup;
 use fusiondp_site_agent::imputer::{ImputerProvider, ProviderSettings};
 use fusiondp_site_agent::policy::limits::{EpsilonLimit, EpsilonLimits};
@@ -211,7 +211,7 @@ impl<'a> Agents<'a> {
         let folder = self.options.state.join("sites").join(&site.site);
         let store = SiteStore::open(&folder).await.map_err(|e| start(&site.site, e))?;
         let identity = PeerIdentity::declared(&site.site, Role::Site).map_err(|e| start(&site.site, e))?;
-        let source = CsvSource::new(
+        let source = FileSource::csv(
             site.folder.join("train.csv"),
             cohorts(self.options.study, site)?,
             self.clock.clone(),

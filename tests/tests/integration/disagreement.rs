@@ -14,7 +14,7 @@ use fusiondp_protocol::plan::{Plan, SiteSize};
 use fusiondp_protocol::study::StudyDocument;
 use fusiondp_runtime::tls::{MemoryConnector, memory_transport};
 use fusiondp_runtime::{PeerIdentity, Role, Shutdown, SystemClock};
-use fusiondp_site_agent::data::CsvSource;
+use fusiondp_site_agent::data::FileSource;
 use fusiondp_site_agent::imputer::{ImputerProvider, ProviderSettings};
 use fusiondp_site_agent::policy::limits::EpsilonLimit;
 use fusiondp_site_agent::policy::{Approval, PolicyLimits, Purpose, UnitColumn};
@@ -173,7 +173,7 @@ async fn agent(folder: &Path, connector: MemoryConnector, shutdown: Shutdown) ->
     let imputers = ImputerProvider::new(ProviderSettings::default(), Purpose::Production, clock.clone());
     let parts = SiteParts {
         settings: SiteSettings::new(policy, None),
-        source: Arc::new(CsvSource::new(site.data.join("train.csv"), Default::default(), clock.clone())),
+        source: Arc::new(FileSource::csv(site.data.join("train.csv"), Default::default(), clock.clone())),
         imputers: Arc::new(imputers),
         store: store.clone(),
         connector: Arc::new(InProcess {

@@ -17,7 +17,7 @@ use fusiondp_dp::{
 };
 use fusiondp_protocol::study::StudyDocument;
 use fusiondp_runtime::SystemClock;
-use fusiondp_site_agent::data::CsvSource;
+use fusiondp_site_agent::data::FileSource;
 use fusiondp_site_agent::data::identity::IdentityKey;
 use fusiondp_site_agent::imputer::{ImputerProvider, ProviderSettings};
 use fusiondp_site_agent::policy::Purpose;
@@ -151,7 +151,7 @@ fn session(document: &StudyDocument, records: &[Record]) -> Session {
     let mut settings = ProviderSettings::default();
     settings.precomputed.insert("*".to_owned(), imputed_file);
     let sources = SessionSources {
-        source: Arc::new(CsvSource::new(train_file, Default::default(), clock.clone())),
+        source: Arc::new(FileSource::csv(train_file, Default::default(), clock.clone())),
         imputers: Arc::new(ImputerProvider::new(settings, Purpose::Production, clock)),
         cache: None,
         identity: None,

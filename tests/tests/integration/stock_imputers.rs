@@ -12,7 +12,7 @@ use fusiondp_dp::Digest;
 use fusiondp_protocol::study::StudyDocument;
 use fusiondp_runtime::SystemClock;
 use fusiondp_site_agent::data::source::Records;
-use fusiondp_site_agent::data::{CsvSource, DataSource};
+use fusiondp_site_agent::data::{DataSource, FileSource};
 use fusiondp_site_agent::imputer::runtime::RuntimeLookup;
 use fusiondp_site_agent::imputer::{ImputerInput, ImputerProvider, ProviderSettings};
 use fusiondp_site_agent::policy::Purpose;
@@ -71,7 +71,7 @@ fn stock_exports_give_the_expected_cells() {
         let document = study(&names(&expected[model]), &sha256);
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(SystemClock);
-        let source = CsvSource::new(records(folder.path()), Default::default(), clock.clone());
+        let source = FileSource::csv(records(folder.path()), Default::default(), clock.clone());
         let dataset = source.read(&Records::Train, document.study()).unwrap();
         let settings =
             ProviderSettings { folder: Some(data()), lookup: lookup.clone(), ..ProviderSettings::default() };

@@ -1,4 +1,6 @@
-//! From the text of a cell to its number.
+//! From a cell, text or typed, to its number.
+
+use std::borrow::Cow;
 
 use thiserror::Error;
 
@@ -37,7 +39,46 @@ pub enum CellProblem {
     UnitId,
 }
 
+/// A cell as a file holds it. No `Debug`: it may be a patient's value.
+#[derive(Clone, Copy)]
+pub enum Value<'a> {
+    /// No value at all, such as a null.
+    Missing,
+    /// Text, read as a cell of a text file is.
+    Text(&'a str),
+    /// A whole number of any width; of a categorical column, the word of its digits.
+    Integer(i128),
+    /// A floating-point number, missing if NaN; of a categorical column, the word of its shortest decimal digits.
+    Number(f64),
+}
+
 impl Column {
+    /// The number that a cell stands for: of text as [`Column::parse`] reads it, of a typed value as its decimal digits
+    /// would be read.
+    ///
+    /// # Errors
+    /// [`CellProblem`], which never quotes the value.
+    pub fn read(&self, value: Value<'_>) -> Result<f32, CellProblem> {
+        let kind = self.kind.as_ref().ok_or(CellProblem::UnitId)?;
+        match kind.number_or_text(value) {
+            Ok(number) => kind.bounded(number, self.out_of_range),
+            Err(text) => self.parse(&text),
+        }
+    }
+
+    /// The number that a cell of a sensitive column is read as, whatever it holds, and whether it was mended; see
+    /// [`Column::parse_total`].
+    pub fn read_total(&self, value: Value<'_>) -> (f32, bool) {
+        let Some(kind) = &self.kind else { return (f32::NAN, true) };
+        match kind.number_or_text(value) {
+            Ok(number) => match kind.bounded(number, self.out_of_range) {
+                Ok(cell) => (cell, false),
+                Err(_) => (kind.bounded(number, OutOfRange::Clip).unwrap_or(f32::NAN), true),
+            },
+            Err(text) => self.parse_total(&text),
+        }
+    }
+
     /// The number that a cell's text stands for: the value, 0 or 1, or the index of the word; NaN if missing. For
     /// a categorical label, 1 for the positive word and 0 for the others.
     ///
@@ -106,12 +147,10 @@ impl ColumnKind {
     /// [`CellProblem`], which never quotes the text.
     pub fn parse(&self, text: &str, out_of_range: OutOfRange) -> Result<Option<f32>, CellProblem> {
         match self {
-            ColumnKind::Continuous { range } => parse_number(text, *range, out_of_range).map(Some),
-            ColumnKind::Binary {} => match number(text)? {
-                0.0 => Ok(Some(0.0)),
-                1.0 => Ok(Some(1.0)),
-                _ => Err(CellProblem::NotBinary),
-            },
+            ColumnKind::Continuous { .. } | ColumnKind::Binary {} => {
+                let number = text.parse().map_err(|_| CellProblem::NotANumber)?;
+                self.bounded(number, out_of_range).map(Some)
+            }
             ColumnKind::Categorical { vocabulary } => {
                 match (vocabulary.iter().position(|word| word == text), out_of_range) {
                     (Some(index), _) => Ok(Some(index as f32)),
@@ -119,6 +158,44 @@ impl ColumnKind {
                     (None, OutOfRange::Refuse) => Err(CellProblem::UnknownWord),
                 }
             }
+        }
+    }
+
+    /// A typed value as a number, or as the text that is read in its place: what is missing, and of a categorical column
+    /// every value.
+    fn number_or_text<'a>(&self, value: Value<'a>) -> Result<f64, Cow<'a, str>> {
+        let words = matches!(self, ColumnKind::Categorical { .. });
+        match value {
+            Value::Missing => Err(Cow::Borrowed("")),
+            Value::Text(text) => Err(Cow::Borrowed(text)),
+            Value::Number(number) if number.is_nan() => Err(Cow::Borrowed("NaN")),
+            Value::Integer(number) if words => Err(Cow::Owned(number.to_string())),
+            Value::Number(number) if words => Err(Cow::Owned(number.to_string())),
+            Value::Integer(number) => Ok(number as f64),
+            Value::Number(number) => Ok(number),
+        }
+    }
+
+    /// A number within what the column may hold.
+    fn bounded(&self, number: f64, out_of_range: OutOfRange) -> Result<f32, CellProblem> {
+        if !number.is_finite() {
+            return Err(CellProblem::NotANumber);
+        }
+        match (self, out_of_range) {
+            (ColumnKind::Continuous { range: [low, high] }, OutOfRange::Clip) => {
+                Ok(number.clamp(*low, *high) as f32)
+            }
+            (ColumnKind::Continuous { range: [low, high] }, OutOfRange::Refuse) => {
+                if (*low..=*high).contains(&number) {
+                    Ok(number as f32)
+                } else {
+                    Err(CellProblem::OutOfRange)
+                }
+            }
+            (ColumnKind::Binary {}, _) if number == 0.0 => Ok(0.0),
+            (ColumnKind::Binary {}, _) if number == 1.0 => Ok(1.0),
+            (ColumnKind::Binary {}, _) => Err(CellProblem::NotBinary),
+            (ColumnKind::Categorical { .. }, _) => Err(CellProblem::UnknownWord),
         }
     }
 
@@ -136,18 +213,4 @@ impl ColumnKind {
             }
         }
     }
-}
-
-fn parse_number(text: &str, [low, high]: [f64; 2], out_of_range: OutOfRange) -> Result<f32, CellProblem> {
-    let value = number(text)?;
-    match out_of_range {
-        OutOfRange::Clip => Ok(value.clamp(low, high) as f32),
-        OutOfRange::Refuse if (low..=high).contains(&value) => Ok(value as f32),
-        OutOfRange::Refuse => Err(CellProblem::OutOfRange),
-    }
-}
-
-fn number(text: &str) -> Result<f64, CellProblem> {
-    let value: f64 = text.parse().map_err(|_| CellProblem::NotANumber)?;
-    if value.is_finite() { Ok(value) } else { Err(CellProblem::NotANumber) }
 }

@@ -15,14 +15,14 @@
 //!
 //! * [`Schema`], [`Column`], [`Role`]: the document and its lookups
 //! * [`ColumnKind`], [`Transform`]: what a cell may hold, and how it is encoded
-//! * [`CellProblem`]: why a cell's text was refused, without the text
+//! * [`Value`], [`CellProblem`]: a cell as a file holds it, and why it was refused, without its value
 
 mod cell;
 mod error;
 mod transform;
 mod validate;
 
-pub use cell::CellProblem;
+pub use cell::{CellProblem, Value};
 pub use error::SchemaError;
 use serde::{Deserialize, Serialize};
 pub use transform::Transform;

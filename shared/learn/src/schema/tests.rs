@@ -206,6 +206,38 @@ fn a_sensitive_cell_is_read_whatever_it_holds() {
 }
 
 #[test]
+fn a_typed_cell_is_read_as_its_digits_are() {
+    let mut schema = sample();
+    let vocabulary = ["1", "2", "2.5"].map(str::to_owned).to_vec();
+    column_mut(&mut schema, "ward").kind = Some(ColumnKind::Categorical { vocabulary });
+    let mut numbers = vec![0.0, -0.0, 1.0, 2.0, 2.5, 12.5, 336.0, 337.0, -1.0, 1e300, 5e-324];
+    numbers.extend([f64::NAN, f64::INFINITY, f64::NEG_INFINITY]);
+    let clips = [OutOfRange::Refuse, OutOfRange::Clip];
+    let policies = [MissingPolicy::Refuse, MissingPolicy::Allow];
+    for (name, clip, missing) in ["stay", "sex", "ward"]
+        .into_iter()
+        .flat_map(|name| clips.map(|clip| (name, clip)))
+        .flat_map(|(name, clip)| policies.map(|missing| (name, clip, missing)))
+    {
+        let column = column_mut(&mut schema, name);
+        (column.out_of_range, column.missing) = (clip, Some(missing));
+        let same = |value: Value<'_>, text: &str| {
+            let bits = |cell: f32| if cell.is_nan() { u32::MAX } else { cell.to_bits() };
+            assert_eq!(column.read(value).map(bits), column.parse(text).map(bits), "{name} {text}");
+            let (typed, of_text) = (column.read_total(value), column.parse_total(text));
+            assert_eq!((bits(typed.0), typed.1), (bits(of_text.0), of_text.1), "{name} {text}");
+        };
+        for &number in &numbers {
+            same(Value::Number(number), &number.to_string());
+        }
+        for number in [0, 1, 2, 336, 337, -1, i128::from(u64::MAX), i128::from(i64::MIN)] {
+            same(Value::Integer(number), &number.to_string());
+        }
+        same(Value::Missing, "");
+    }
+}
+
+#[test]
 fn a_sensitive_column_refuses_no_missing_cell() {
     let said = refused(|s| column_mut(s, "sex").missing = Some(MissingPolicy::Refuse));
     assert!(said.contains("\"sex\"") && said.contains("itself sensitive"), "{said}");

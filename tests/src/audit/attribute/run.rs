@@ -11,7 +11,7 @@ use fusiondp_learn::table::ImputedFeatures;
 use fusiondp_protocol::study::{BatchSize, ImputerSpec, Study, StudyDocument};
 use fusiondp_runtime::SystemClock;
 use fusiondp_site_agent::data::source::Records as TrainRecords;
-use fusiondp_site_agent::data::{CsvSource, DataSource};
+use fusiondp_site_agent::data::{DataSource, FileSource};
 use fusiondp_site_agent::imputer::runtime::RuntimeLookup;
 use fusiondp_site_agent::imputer::{ImputerInput, ImputerProvider, ProviderSettings};
 use fusiondp_site_agent::policy::{EpsilonMeter, Purpose};
@@ -249,7 +249,7 @@ fn imputed(
         return Err(AttributeError::DirectLoss);
     }
     let clock = Arc::new(SystemClock);
-    let source = CsvSource::new(folder.path().join("warm.csv"), Default::default(), clock.clone());
+    let source = FileSource::csv(folder.path().join("warm.csv"), Default::default(), clock.clone());
     let dataset = source.read(&TrainRecords::Train, study).map_err(train)?;
     let settings = ProviderSettings {
         folder: Some(folder.path().join("imputers")),

@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::Args;
 use fusiondp_protocol::study::Study;
 use fusiondp_runtime::SystemClock;
-use fusiondp_site_agent::data::{CsvSource, DataSource, Dataset, Units, source::Records};
+use fusiondp_site_agent::data::{DataSource, Dataset, FileSource, Units, source::Records};
 use fusiondp_site_agent::imputer::onnx::{OnnxImputer, OnnxSettings};
 use fusiondp_site_agent::imputer::runtime::RuntimeLookup;
 use fusiondp_site_agent::imputer::{Imputer, ImputerInput};
@@ -53,7 +53,7 @@ impl Arguments {
             workers: self.threads,
         };
         let imputer = OnnxImputer::new(model, &study.schema, settings)?;
-        let source = CsvSource::new(self.data.clone(), BTreeMap::new(), Arc::new(SystemClock));
+        let source = FileSource::csv(self.data.clone(), BTreeMap::new(), Arc::new(SystemClock));
         let times = self.measure(&imputer, &study, &source.read(&Records::Train, &study)?)?;
         let stem = self.model.file_stem().unwrap_or_default().to_string_lossy();
         let rate = |milliseconds: f64| self.rows as f64 / (milliseconds / 1e3);

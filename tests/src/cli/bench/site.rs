@@ -15,7 +15,7 @@ use fusiondp_protocol::messages::TrainingTask;
 use fusiondp_protocol::plan::{Plan, SiteSize};
 use fusiondp_protocol::study::StudyDocument;
 use fusiondp_runtime::SystemClock;
-use fusiondp_site_agent::data::CsvSource;
+use fusiondp_site_agent::data::FileSource;
 use fusiondp_site_agent::data::identity::IdentityKey;
 use fusiondp_site_agent::imputer::{ImputerProvider, ProviderSettings};
 use fusiondp_site_agent::policy::{Policy, PublicPermit, Purpose};
@@ -58,7 +58,7 @@ impl BenchSite {
         let clock = Arc::new(SystemClock);
         let provider = ImputerProvider::new(ProviderSettings::default(), Purpose::Simulation, clock.clone());
         let sources = SessionSources {
-            source: Arc::new(CsvSource::new(train.to_owned(), BTreeMap::new(), clock)),
+            source: Arc::new(FileSource::csv(train.to_owned(), BTreeMap::new(), clock)),
             imputers: Arc::new(provider),
             cache: None,
             identity: None,
