@@ -2,16 +2,19 @@
 //!
 //! A file is hashed first and decoded afterwards from the same handle; it is refused if its size or its time of
 //! modification has changed by the end. Only the columns asked for are decoded, one row group after another, in batches
-//! of a few rows. Types are those of Parquet itself: an Arrow schema in the file's metadata is not looked at, so a
-//! dictionary is read as the values it stands for.
+//! of a few rows. A column's type has to fit both as Parquet says it and as an Arrow schema in the file's metadata does,
+//! where a time may stand that Parquet holds as a number. Cells are decoded as Parquet's types, so a dictionary is read
+//! as the values it stands for.
 
 mod column;
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use arrow_schema::SchemaRef;
 use fusiondp_learn::schema::{Column, Value};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
@@ -37,6 +40,8 @@ pub(crate) struct ParquetFile {
     file: File,
     stamp: Stamp,
     metadata: ArrowReaderMetadata,
+    /// Columns as whoever wrote the file called them.
+    declared: SchemaRef,
 }
 
 /// What shows that a file was written to.
@@ -94,8 +99,12 @@ impl ParquetFile {
 
     fn new(name: String, file: File, stamp: Stamp) -> Result<Self, DataError> {
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let metadata = ArrowReaderMetadata::load(&file, options).map_err(|error| translate(&name, &error))?;
-        Ok(Self { name, file, stamp, metadata })
+        let failed = |error| translate(&name, &error);
+        let metadata = ArrowReaderMetadata::load(&file, options).map_err(failed)?;
+        let parsed = Arc::clone(metadata.metadata());
+        let declared = ArrowReaderMetadata::try_new(parsed, ArrowReaderOptions::new()).map_err(failed)?;
+        let declared = Arc::clone(declared.schema());
+        Ok(Self { name, file, stamp, metadata, declared })
     }
 
     /// Name of the file, without its folder.
@@ -124,13 +133,15 @@ impl ParquetFile {
         match (places.next(), places.next()) {
             (None, _) => Ok(None),
             (Some(_), Some(_)) => Err(DataError::DuplicateColumn { file, column: name }),
-            (Some((place, field)), None) => match misfit(column, field.data_type()) {
-                None => Ok(Some(place)),
-                Some((wanted, remedy)) => {
-                    let found = field.data_type().to_string();
-                    Err(DataError::ColumnType { file, column: name, found, wanted, remedy })
+            (Some((place, field)), None) => {
+                for found in [self.declared.field(place), field].map(|field| field.data_type()) {
+                    if let Some((wanted, remedy)) = misfit(column, found) {
+                        let found = found.to_string();
+                        return Err(DataError::ColumnType { file, column: name, found, wanted, remedy });
+                    }
                 }
-            },
+                Ok(Some(place))
+            }
         }
     }
 

@@ -89,11 +89,16 @@ fn of_single(cell: f32, digits: &mut String) -> f64 {
 /// A type tells nothing of a single cell, as long as every type that exporters choose by looking at the cells is
 /// accepted: text and nulls for any feature, and floating-point numbers for words of digits.
 pub(super) fn misfit(column: &Column, found: &DataType) -> Option<(&'static str, &'static str)> {
+    let found = match found {
+        DataType::Dictionary(_, values) => values.as_ref(),
+        plain => plain,
+    };
+    let text = matches!(found, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
     let integer = found.is_integer();
     let float = matches!(found, DataType::Float32 | DataType::Float64);
-    let open = matches!(found, DataType::Utf8 | DataType::Null);
+    let open = text || *found == DataType::Null;
     let (fits, wanted, remedy) = match &column.kind {
-        None => (integer || *found == DataType::Utf8, "a unit id", "text or a whole number"),
+        None => (integer || text, "a unit id", "text or a whole number"),
         Some(ColumnKind::Continuous { .. }) => {
             (integer || float || open, "a continuous column", "a float, a double, a whole number or text")
         }
