@@ -10,7 +10,7 @@ use std::time::Duration;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use fusiondp_dp::{
     ChargeRequest, ClipNorm, CommittedCharge, Digest, DpEvent, Ledger, LedgerEntry, LedgerStore,
-    NoiseMultiplier, PrivateStep, SamplingProbability, SecureRng, UpdateId,
+    NoiseMultiplier, PrivateStep, Protection, Released, SamplingProbability, SecureRng, UpdateId,
 };
 use fusiondp_learn::model::{InputShape, Model, ModelSpec, PairedBatch, PrivateObjective, View, Workspace};
 use fusiondp_learn::network::DropoutSeed;
@@ -48,6 +48,8 @@ fn charge(units: usize) -> CommittedCharge {
         units: units as u64,
         model_digest: Digest::of(b"model"),
         update_id: UpdateId::from_bytes([1; 16]),
+        released: Released::PrivateSum,
+        protects: Protection::SensitiveValues,
     };
     let mut ledger = Ledger::open(Vec::new()).unwrap();
     match pin!(ledger.charge(vec![request], &mut Memory)).poll(&mut Context::from_waker(Waker::noop())) {

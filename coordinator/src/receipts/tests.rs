@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 use fusiondp_dp::{
-    ChargeRequest, ClipNorm, Digest, DpEvent, Ledger, LedgerKey, NoiseMultiplier, SamplingProbability,
-    SignedEntry, UpdateId,
+    ChargeRequest, ClipNorm, Digest, DpEvent, Ledger, LedgerKey, NoiseMultiplier, Protection, Released,
+    SamplingProbability, SignedEntry, UpdateId,
 };
 use fusiondp_protocol::receipt::{Receipt, ReceiptEpsilons, ReceiptFormat, SignedReceipt};
 
@@ -60,6 +60,8 @@ impl Site {
             units: 100,
             model_digest: Digest::of(b"model"),
             update_id: update_id(round, attempt),
+            released: Released::PrivateSum,
+            protects: Protection::SensitiveValues,
         };
         charge(&mut self.ledger, vec![request]);
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use fusiondp_dp::{
     ChargeRequest, Delta, Digest, DpEvent, Epsilon, Ledger, LedgerEntry, LedgerKey, LedgerStore,
-    NeighboringRelation, SignedEntry, UpdateId, epsilon,
+    NeighboringRelation, Protection, Released, SignedEntry, UpdateId, epsilon,
 };
 use fusiondp_proto::v1;
 use fusiondp_proto::v1::federation_client::FederationClient;
@@ -277,6 +277,8 @@ impl FakeSite {
             units: self.units,
             model_digest: task.model_digest,
             update_id,
+            released: Released::PrivateSum,
+            protects: Protection::SensitiveValues,
         };
         drop(self.ledger.charge(vec![request], &mut Nowhere).await.unwrap());
     }

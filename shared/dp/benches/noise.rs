@@ -15,7 +15,7 @@ use std::{
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use fusiondp_dp::{
     ChargeRequest, ClipNorm, CommittedCharge, Digest, DpEvent, Ledger, LedgerEntry, LedgerStore,
-    NoiseMultiplier, PrivateStep, SamplingProbability, SecureRng, UpdateId,
+    NoiseMultiplier, PrivateStep, Protection, Released, SamplingProbability, SecureRng, UpdateId,
 };
 use rand::Rng as _;
 
@@ -52,6 +52,8 @@ fn charge(noise_multiplier: f64, q: f64, units: u64) -> CommittedCharge {
         units,
         model_digest: Digest::of(b"model"),
         update_id: UpdateId::from_bytes([1; 16]),
+        released: Released::PrivateSum,
+        protects: Protection::SensitiveValues,
     };
     let (mut ledger, mut store) = (Ledger::open(Vec::new()).unwrap(), Nowhere);
     let charged =

@@ -22,6 +22,14 @@ pub enum DpEvent {
         /// How many such sums were released.
         steps: NonZeroU32,
     },
+    /// A table of counts over all units, plus Gaussian noise, `steps` times. Each unit adds non-negative weights that sum to
+    /// at most one, so two tables that differ in what one unit holds are at most `sqrt 2` apart, and 1 with and without it.
+    GaussianHistogram {
+        /// Standard deviation of the noise of a cell, in units.
+        noise_multiplier: NoiseMultiplier,
+        /// How many such tables were released.
+        steps: NonZeroU32,
+    },
 }
 
 impl DpEvent {
@@ -29,24 +37,47 @@ impl DpEvent {
     #[must_use]
     pub fn steps(&self) -> NonZeroU32 {
         match self {
-            Self::PoissonSampledGaussian { steps, .. } => *steps,
+            Self::PoissonSampledGaussian { steps, .. } | Self::GaussianHistogram { steps, .. } => *steps,
         }
+    }
+
+    /// Standard deviation of the noise, over the clip norm or over one unit's weight.
+    #[must_use]
+    pub fn noise_multiplier(&self) -> NoiseMultiplier {
+        match self {
+            Self::PoissonSampledGaussian { noise_multiplier, .. }
+            | Self::GaussianHistogram { noise_multiplier, .. } => *noise_multiplier,
+        }
+    }
+
+    /// Probability with which each unit takes part; 1 for a table of counts.
+    #[must_use]
+    pub fn sampling_probability(&self) -> SamplingProbability {
+        match self {
+            Self::PoissonSampledGaussian { sampling_probability, .. } => *sampling_probability,
+            Self::GaussianHistogram { .. } => SamplingProbability::ONE,
+        }
+    }
+
+    /// The same release another number of times.
+    #[must_use]
+    pub fn with_steps(self, count: NonZeroU32) -> Self {
+        let mut event = self;
+        match &mut event {
+            Self::PoissonSampledGaussian { steps, .. } | Self::GaussianHistogram { steps, .. } => {
+                *steps = count
+            }
+        }
+        event
     }
 
     /// The event that stands for both, if they differ in nothing but their number of steps and the sum fits.
     #[must_use]
     pub fn merged_with(&self, other: &Self) -> Option<Self> {
-        let Self::PoissonSampledGaussian { noise_multiplier, sampling_probability, steps } = *self;
-        let Self::PoissonSampledGaussian {
-            noise_multiplier: other_noise,
-            sampling_probability: other_probability,
-            steps: other_steps,
-        } = *other;
-        if noise_multiplier != other_noise || sampling_probability != other_probability {
+        if self.with_steps(NonZeroU32::MIN) != other.with_steps(NonZeroU32::MIN) {
             return None;
         }
-        let steps = steps.checked_add(other_steps.get())?;
-        Some(Self::PoissonSampledGaussian { noise_multiplier, sampling_probability, steps })
+        Some(self.with_steps(self.steps().checked_add(other.steps().get())?))
     }
 }
 
@@ -81,6 +112,22 @@ mod tests {
         ] {
             assert!(serde_json::from_str::<DpEvent>(&text.replace(from, to)).is_err(), "{to}");
         }
+    }
+
+    #[test]
+    fn tables_of_counts_have_a_form_of_their_own() {
+        let table = DpEvent::GaussianHistogram {
+            noise_multiplier: NoiseMultiplier::new(1.5).unwrap(),
+            steps: NonZeroU32::MIN,
+        };
+        let text = serde_json::to_string(&table).unwrap();
+        assert_eq!(text, r#"{"kind":"gaussian_histogram","noise_multiplier":1.5,"steps":1}"#);
+        assert_eq!(serde_json::from_str::<DpEvent>(&text).unwrap(), table);
+        let sampled = text.replace("\"steps\"", "\"sampling_probability\":0.5,\"steps\"");
+        assert!(serde_json::from_str::<DpEvent>(&sampled).is_err(), "a table is never sampled");
+        assert_eq!(table.merged_with(&event(1.5, 1)), None);
+        let twice = table.merged_with(&table).unwrap();
+        assert_eq!((twice.steps().get(), twice.noise_multiplier().get()), (2, 1.5));
     }
 
     #[test]

@@ -65,13 +65,14 @@ pub mod steps;
 
 pub use accountant::{
     Accountant, AccountantError, EpsilonBounds, PldAccountant, PrivacyAccountant, PrivacyProfile,
-    ProfilePoint, RdpAccountant, calibrate_noise, calibrate_rate, calibrate_steps, epsilon, epsilon_of_steps,
-    gaussian_mu, largest_odds_factor, largest_posterior,
+    ProfilePoint, RdpAccountant, calibrate_noise, calibrate_noise_beside, calibrate_rate, calibrate_steps,
+    epsilon, epsilon_of_steps, gaussian_mu, largest_odds_factor, largest_posterior,
 };
 pub use event::DpEvent;
 pub use ledger::{
     ChargeError, ChargeRequest, CommittedCharge, ForeignSignature, Ledger, LedgerEntry, LedgerError,
-    LedgerKey, LedgerPublicKey, LedgerStore, Signature, SignedEntry, Statement, UpdateId, verify_piece,
+    LedgerKey, LedgerPublicKey, LedgerStore, Protection, Released, Signature, SignedEntry, Statement,
+    UpdateId, verify_piece,
 };
 pub use params::{
     ClipNorm, Delta, Digest, Epsilon, NeighboringRelation, NoiseMultiplier, ParameterError,
@@ -79,6 +80,7 @@ pub use params::{
 };
 pub use random::{SecureRng, SeedError};
 pub use step::{
-    Block, ContributionShape, Factor, Grid, PrivateRelease, PrivateStep, ReleaseParts, StepError, UnitGroup,
+    Block, ContributionShape, Factor, Grid, HistogramRelease, HistogramStep, PrivateRelease, PrivateStep,
+    ReleaseParts, StepError, UnitGroup,
 };
 pub use steps::StepCounts;

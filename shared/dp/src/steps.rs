@@ -8,8 +8,30 @@ use crate::event::DpEvent;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct StepCounts(BTreeMap<Kind, u64>);
 
-/// Bits of noise multiplier and sampling probability.
-type Kind = (u64, u64);
+/// What is released, and the bits of noise multiplier and sampling probability.
+type Kind = (Release, u64, u64);
+
+/// What the noise is added to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Release {
+    /// A sum of contributions in a ball.
+    Sum,
+    /// A table of counts.
+    Histogram,
+}
+
+/// Equal steps.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Steps {
+    /// What the noise is added to.
+    pub(crate) release: Release,
+    /// Noise deviation over the largest contribution.
+    pub(crate) noise_multiplier: f64,
+    /// Probability with which each unit takes part.
+    pub(crate) probability: f64,
+    /// How many.
+    pub(crate) steps: u64,
+}
 
 impl StepCounts {
     /// Counts the steps of events.
@@ -24,8 +46,12 @@ impl StepCounts {
     ///
     /// A count stays at its greatest number, which is more than any accountant accepts.
     pub fn add(&mut self, event: &DpEvent, steps: u64) {
-        let DpEvent::PoissonSampledGaussian { noise_multiplier, sampling_probability, .. } = event;
-        let kind = (noise_multiplier.get().to_bits(), sampling_probability.get().to_bits());
+        let release = match event {
+            DpEvent::PoissonSampledGaussian { .. } => Release::Sum,
+            DpEvent::GaussianHistogram { .. } => Release::Histogram,
+        };
+        let (noise, probability) = (event.noise_multiplier(), event.sampling_probability());
+        let kind = (release, noise.get().to_bits(), probability.get().to_bits());
         let count = self.0.entry(kind).or_default();
         *count = count.saturating_add(steps);
     }
@@ -44,10 +70,13 @@ impl StepCounts {
         self.0.iter().all(|(kind, steps)| *steps <= other.0.get(kind).copied().unwrap_or(0))
     }
 
-    /// Noise multiplier, sampling probability and number of steps of each kind, in a fixed order.
-    pub(crate) fn kinds(&self) -> impl Iterator<Item = (f64, f64, u64)> + '_ {
-        self.0.iter().map(|(&(noise, probability), &steps)| {
-            (f64::from_bits(noise), f64::from_bits(probability), steps)
+    /// The steps of each kind, in a fixed order.
+    pub(crate) fn kinds(&self) -> impl Iterator<Item = Steps> + '_ {
+        self.0.iter().map(|(&(release, noise, probability), &steps)| Steps {
+            release,
+            noise_multiplier: f64::from_bits(noise),
+            probability: f64::from_bits(probability),
+            steps,
         })
     }
 }
@@ -62,6 +91,11 @@ mod tests {
 
     use super::*;
     use crate::params::{NoiseMultiplier, SamplingProbability};
+
+    /// Noise multiplier, sampling probability and number of steps of each kind of sums.
+    fn kinds(counts: &StepCounts) -> Vec<(f64, f64, u64)> {
+        counts.kinds().map(|kind| (kind.noise_multiplier, kind.probability, kind.steps)).collect()
+    }
 
     fn event(noise: f64, steps: u32) -> DpEvent {
         DpEvent::PoissonSampledGaussian {
@@ -82,12 +116,12 @@ mod tests {
             events.reverse();
             prop_assert_eq!(&counts, &StepCounts::of(&events));
             prop_assert!(counts.within(&counts));
-            let total: u64 = counts.kinds().map(|(_, _, steps)| steps).sum();
+            let total: u64 = counts.kinds().map(|kind| kind.steps).sum();
             prop_assert_eq!(total, steps.iter().map(|&(n, _)| u64::from(n)).sum::<u64>());
             let mut twice = counts.clone();
             twice.extend(&counts);
-            let doubled: Vec<_> = counts.kinds().map(|(noise, rate, steps)| (noise, rate, 2 * steps)).collect();
-            prop_assert_eq!(twice.kinds().collect::<Vec<_>>(), doubled);
+            let doubled: Vec<_> = kinds(&counts).into_iter().map(|(noise, rate, n)| (noise, rate, 2 * n)).collect();
+            prop_assert_eq!(kinds(&twice), doubled);
             let mut more = counts.clone();
             more.add(&event(0.8, 1), 1);
             prop_assert!(counts.within(&more) && !more.within(&counts));
@@ -97,9 +131,8 @@ mod tests {
     #[test]
     fn equal_events_are_counted_together_wherever_they_stand_and_beyond_one_event() {
         let mut counts = StepCounts::of(&[event(2.0, 3), event(4.0, 1), event(2.0, u32::MAX)]);
-        let found: Vec<_> = counts.kinds().collect();
-        assert_eq!(found, [(2.0, 0.5, u64::from(u32::MAX) + 3), (4.0, 0.5, 1)]);
+        assert_eq!(kinds(&counts), [(2.0, 0.5, u64::from(u32::MAX) + 3), (4.0, 0.5, 1)]);
         counts.add(&event(4.0, 1), u64::MAX);
-        assert_eq!(counts.kinds().last(), Some((4.0, 0.5, u64::MAX)));
+        assert_eq!(kinds(&counts).last(), Some(&(4.0, 0.5, u64::MAX)));
     }
 }

@@ -14,7 +14,8 @@ use std::{
 
 use fusiondp_dp::{
     ChargeRequest, ClipNorm, CommittedCharge, Digest, DpEvent, Ledger, LedgerEntry, LedgerStore,
-    NoiseMultiplier, PrivateRelease, PrivateStep, SamplingProbability, SecureRng, StepError, UpdateId,
+    NoiseMultiplier, PrivateRelease, PrivateStep, Protection, Released, SamplingProbability, SecureRng,
+    StepError, UpdateId,
 };
 use proptest::prelude::*;
 
@@ -64,6 +65,8 @@ fn charge(setting: Setting) -> CommittedCharge {
         units: setting.units,
         model_digest: Digest::of(b"model"),
         update_id: UpdateId::from_bytes([1; 16]),
+        released: Released::PrivateSum,
+        protects: Protection::SensitiveValues,
     };
     let (mut ledger, mut store) = (Ledger::open(Vec::new()).unwrap(), MemoryStore::default());
     let charged =

@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 use fusiondp_dp::{
-    ChargeRequest, Digest, Epsilon, Ledger, LedgerEntry, LedgerKey, LedgerStore, SignedEntry, UpdateId,
+    ChargeRequest, Digest, Epsilon, Ledger, LedgerEntry, LedgerKey, LedgerStore, Protection, Released,
+    SignedEntry, UpdateId,
 };
 
 use crate::ids::SiteId;
@@ -100,6 +101,8 @@ fn signed_charges(plan: &Plan, counts: [u32; 2]) -> Vec<SignedEntry> {
         units: 600,
         model_digest: Digest::of(b"model"),
         update_id: UpdateId::from_bytes([update; 16]),
+        released: Released::PrivateSum,
+        protects: Protection::SensitiveValues,
     };
     let requests = [(6, counts[0]), (7, counts[1])]
         .into_iter()

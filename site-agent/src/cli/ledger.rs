@@ -169,7 +169,6 @@ fn line_json(line: &Line) -> serde_json::Value {
 
 fn print_entry(entry: &LedgerEntry, unreleased: bool) -> Result<(), OutputError> {
     let charge = entry.charge();
-    let DpEvent::PoissonSampledGaussian { noise_multiplier, sampling_probability, .. } = charge.event;
     let time = i64::try_from(charge.time_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
     let time = time
         .map_or_else(|| charge.time_ms.to_string(), |time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
@@ -179,8 +178,8 @@ fn print_entry(entry: &LedgerEntry, unreleased: bool) -> Result<(), OutputError>
         charge.study,
         charge.round,
         charge.local_step,
-        noise_multiplier.get(),
-        sampling_probability.get(),
+        charge.event.noise_multiplier().get(),
+        charge.event.sampling_probability().get(),
         charge.clip_norm.get(),
         charge.update_id,
         if unreleased { "  not released" } else { "" },

@@ -296,10 +296,10 @@ impl Policy {
     /// The event of one step, if the plan is within the limits.
     fn check_plan(&self, plan: &Plan) -> Result<DpEvent, Refusal> {
         let event = plan.step_event().ok_or(Refusal::NoPrivatePart)?;
-        let DpEvent::PoissonSampledGaussian { noise_multiplier, sampling_probability, .. } = event;
+        let sampling_probability = event.sampling_probability();
         self.check_clip_norm(plan.clip_norm)?;
         self.check_delta(plan.delta)?;
-        self.check_noise(noise_multiplier)?;
+        self.check_noise(event.noise_multiplier())?;
         match self.limits.max_sampling_probability {
             Some(limit) if sampling_probability > limit => {
                 Err(Refusal::SamplingProbability { value: sampling_probability, limit })

@@ -1,6 +1,6 @@
 //! Permissions as values. None can be made outside this module, none is `Clone`, and each is consumed by what it permits.
 
-use fusiondp_dp::{ChargeRequest, ClipNorm, Digest, DpEvent, UpdateId};
+use fusiondp_dp::{ChargeRequest, ClipNorm, Digest, DpEvent, Protection, Released, UpdateId};
 
 /// Permission to charge and release the private part of one task.
 ///
@@ -60,6 +60,8 @@ impl ReleasePermit {
             units: terms.units,
             model_digest: terms.model_digest,
             update_id,
+            released: Released::PrivateSum,
+            protects: Protection::SensitiveValues,
         };
         (1..=terms.local_steps).map(charge).collect()
     }

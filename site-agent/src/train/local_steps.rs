@@ -71,8 +71,7 @@ pub fn local_update(session: &Session, params: &[f32], work: LocalWork) -> Resul
 }
 
 fn add_private(direction: &mut [f64], session: &Session, release: &PrivateRelease, event: DpEvent) {
-    let DpEvent::PoissonSampledGaussian { sampling_probability, .. } = event;
-    let expected = sampling_probability.get() * session.units().count() as f64;
+    let expected = event.sampling_probability().get() * session.units().count() as f64;
     let weight = session.study().fusion.calibration_weight * release.grid_step() / expected;
     let values = release.values().iter().map(|&steps| steps as f64);
     session.model().private_range().add(weight, values, direction);

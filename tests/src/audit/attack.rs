@@ -6,7 +6,7 @@ use std::future::ready;
 use fusiondp_dp::{
     AccountantError, Block, ChargeError, ChargeRequest, CommittedCharge, ContributionShape, Digest, DpEvent,
     Factor, Ledger, LedgerEntry, LedgerError, LedgerStore, NoiseMultiplier, ParameterError, PrivateStep,
-    SecureRng, StepError, UnitGroup, UpdateId,
+    Protection, Released, SecureRng, StepError, UnitGroup, UpdateId,
 };
 use rand::RngExt as _;
 
@@ -254,6 +254,8 @@ impl Charges {
             units: 1,
             model_digest: Digest::of(b"audit"),
             update_id: UpdateId::from_bytes([0; 16]),
+            released: Released::PrivateSum,
+            protects: Protection::SensitiveValues,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;
         Ok(Self { runtime, ledger: Ledger::open(Vec::new())?, request })

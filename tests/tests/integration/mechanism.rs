@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use fusiondp_dp::{
     ChargeRequest, ClipNorm, CommittedCharge, Digest, DpEvent, Ledger, LedgerEntry, LedgerStore,
-    NoiseMultiplier, PrivateStep, SamplingProbability, SecureRng, UpdateId,
+    NoiseMultiplier, PrivateStep, Protection, Released, SamplingProbability, SecureRng, UpdateId,
 };
 use fusiondp_protocol::study::StudyDocument;
 use fusiondp_runtime::SystemClock;
@@ -198,6 +198,8 @@ async fn charge(units: usize, draw: Draw) -> CommittedCharge {
         units: units as u64,
         model_digest: Digest::of(b"model"),
         update_id: UpdateId::random(&mut SecureRng::seeded_for_simulation(1, 1)),
+        released: Released::PrivateSum,
+        protects: Protection::SensitiveValues,
     };
     let mut ledger = Ledger::open(Vec::new()).unwrap();
     ledger.charge(vec![request], &mut MemoryStore).await.unwrap().remove(0)

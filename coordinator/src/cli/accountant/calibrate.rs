@@ -47,7 +47,8 @@ impl Calibrate {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let (target, delta) = (Epsilon::new(self.epsilon)?, Delta::new(self.delta)?);
         let event = self.solve(target, delta)?;
-        let DpEvent::PoissonSampledGaussian { noise_multiplier, sampling_probability, steps } = event;
+        let (noise_multiplier, sampling_probability, steps) =
+            (event.noise_multiplier(), event.sampling_probability(), event.steps());
         let counts = StepCounts::of(&[event]);
         let spent = |relation| epsilon_of_steps(&counts, delta, relation);
         let (replace, zero_out) =

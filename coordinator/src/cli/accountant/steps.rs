@@ -67,9 +67,23 @@ struct EventsFile {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Part {
+    #[serde(default)]
+    kind: PartKind,
     noise_multiplier: NoiseMultiplier,
-    sampling_rate: SamplingProbability,
+    /// Of a sum; a table of counts has none.
+    sampling_rate: Option<SamplingProbability>,
     steps: NonZeroU32,
+}
+
+/// What the noise is added to.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum PartKind {
+    /// Sums over Poisson samples, as in training.
+    #[default]
+    Sum,
+    /// Tables of counts, as of noisy metrics.
+    Histogram,
 }
 
 impl StepFlags {
@@ -104,17 +118,26 @@ impl StepFlags {
                 file.delta.with_context(|| format!("{}: has no delta; add it or give --delta", name()))?
             }
         };
-        let events: Vec<DpEvent> = file.parts.iter().map(Part::event).collect();
+        let events: Vec<DpEvent> =
+            file.parts.iter().map(Part::event).collect::<anyhow::Result<_>>().with_context(name)?;
         Ok(Releases { steps: StepCounts::of(&events), delta })
     }
 }
 
 impl Part {
-    fn event(&self) -> DpEvent {
-        DpEvent::PoissonSampledGaussian {
-            noise_multiplier: self.noise_multiplier,
-            sampling_probability: self.sampling_rate,
-            steps: self.steps,
+    fn event(&self) -> anyhow::Result<DpEvent> {
+        let Self { noise_multiplier, steps, .. } = *self;
+        match (self.kind, self.sampling_rate) {
+            (PartKind::Sum, Some(sampling_probability)) => {
+                Ok(DpEvent::PoissonSampledGaussian { noise_multiplier, sampling_probability, steps })
+            }
+            (PartKind::Histogram, None) => Ok(DpEvent::GaussianHistogram { noise_multiplier, steps }),
+            (PartKind::Sum, None) => {
+                bail!("a part has no sampling_rate; add it, 1 where every unit takes part")
+            }
+            (PartKind::Histogram, Some(_)) => {
+                bail!("a part of kind histogram has a sampling_rate; remove it: every unit is counted")
+            }
         }
     }
 }

@@ -2,7 +2,8 @@
 use std::num::NonZeroU32;
 
 use fusiondp_dp::{
-    ChargeRequest, ClipNorm, Digest, DpEvent, Ledger, NoiseMultiplier, SamplingProbability, UpdateId, epsilon,
+    ChargeRequest, ClipNorm, Digest, DpEvent, Ledger, NoiseMultiplier, Protection, Released,
+    SamplingProbability, UpdateId, epsilon,
 };
 
 use super::*;
@@ -40,6 +41,8 @@ fn entries(charges: u64) -> Vec<LedgerEntry> {
         units: 10,
         model_digest: Digest::of(b"m"),
         update_id: UpdateId::from_bytes([1; 16]),
+        released: Released::PrivateSum,
+        protects: Protection::SensitiveValues,
     };
     let mut ledger = Ledger::open(Vec::new()).unwrap();
     let requests = (1..=u32::try_from(charges).unwrap()).map(request).collect();

@@ -35,7 +35,7 @@ impl Accountant {
         delta: Delta,
         relation: NeighboringRelation,
     ) -> Result<Epsilon, AccountantError> {
-        let composition = Composition::of(steps)?;
+        let composition = Composition::of(steps, relation)?;
         let pld = PldAccountant::default().epsilon_with(&mut self.grids, &composition, delta, relation)?;
         if pld == Epsilon::ZERO || (pld.is_finite() && pld.get() >= TIGHT_FROM) {
             return Ok(pld);

@@ -33,12 +33,28 @@ pub fn calibrate_noise(
     q: SamplingProbability,
     steps: NonZeroU32,
 ) -> Result<NoiseMultiplier, AccountantError> {
+    calibrate_noise_beside(&StepCounts::default(), target, delta, relation, q, steps)
+}
+
+/// The same where `others` are released from the same data too: all of it together costs at most `target`.
+///
+/// # Errors
+/// As [`calibrate_noise`]; the target is also unreachable where the others alone cost more.
+pub fn calibrate_noise_beside(
+    others: &StepCounts,
+    target: Epsilon,
+    delta: Delta,
+    relation: NeighboringRelation,
+    q: SamplingProbability,
+    steps: NonZeroU32,
+) -> Result<NoiseMultiplier, AccountantError> {
     let event = |log: f64| {
         let noise_multiplier = NoiseMultiplier::new(log.exp())?;
         let event = DpEvent::PoissonSampledGaussian { noise_multiplier, sampling_probability: q, steps };
         Ok((noise_multiplier, event))
     };
     let mut calibration = Calibration::new((target, delta, relation), LOG_MULTIPLIERS, event)?;
+    calibration.others = others.clone();
     calibration.solve()?.ok_or_else(|| AccountantError::UnreachableTarget {
         target: target.get(),
         largest: LOG_MULTIPLIERS.1.exp().round(),
@@ -118,6 +134,8 @@ struct Calibration<F> {
     target: Epsilon,
     delta: Delta,
     relation: NeighboringRelation,
+    /// What is released besides.
+    others: StepCounts,
     /// Least and greatest logarithm.
     range: (f64, f64),
     /// The parameter at a logarithm, and what is released with it.
@@ -157,7 +175,8 @@ impl<P: Copy, F: Fn(f64) -> Result<(P, DpEvent), AccountantError>> Calibration<F
         if !target.is_finite() {
             return Err(AccountantError::UnboundedTarget);
         }
-        Ok(Self { accountant: Accountant::default(), target, delta, relation, range, event })
+        let (accountant, others) = (Accountant::default(), StepCounts::default());
+        Ok(Self { accountant, target, delta, relation, others, range, event })
     }
 
     /// The parameter of the least logarithm that meets the target; none if not even the greatest does.
@@ -193,7 +212,9 @@ impl<P: Copy, F: Fn(f64) -> Result<(P, DpEvent), AccountantError>> Calibration<F
 
     fn trial(&mut self, at: f64) -> Result<Trial<P>, AccountantError> {
         let (parameter, event) = (self.event)(at)?;
-        let spent = self.accountant.epsilon_of_steps(&StepCounts::of(&[event]), self.delta, self.relation)?;
+        let mut steps = StepCounts::of(&[event]);
+        steps.extend(&self.others);
+        let spent = self.accountant.epsilon_of_steps(&steps, self.delta, self.relation)?;
         // Comparing first keeps a target of zero exact.
         let excess = if spent <= self.target {
             (spent.get() / self.target.get()).ln().min(0.0)

@@ -18,6 +18,10 @@
 //!   epsilon (Zhu, Dong, Wang 2022; Lebeda et al. 2024 on why the directions must not be mixed);
 //! * `replace`: `(1-q) N(0, s²) + q N(-1, s²)` against `(1-q) N(0, s²) + q N(1, s²)`, its own mirror image.
 //!
+//! A table of counts with noise `s` has, under `replace`, the pair of a sum with noise `sqrt(2) s` and `q = 1`, because two
+//! vectors of non-negative weights that sum to at most one are at most `sqrt 2` apart, not 2; under `zero_out` that of a sum
+//! with noise `s`.
+//!
 //! Both grow with `q` and fall with `s`. Unlike steps compose in sequence, also across studies.
 //!
 //! # What composition assumes
@@ -61,7 +65,7 @@ mod search;
 
 pub use again::Accountant;
 pub use bounds::EpsilonBounds;
-pub use calibration::{calibrate_noise, calibrate_rate, calibrate_steps};
+pub use calibration::{calibrate_noise, calibrate_noise_beside, calibrate_rate, calibrate_steps};
 pub use error::AccountantError;
 pub use pld::PldAccountant;
 pub use profile::{PrivacyProfile, ProfilePoint, gaussian_mu, largest_odds_factor, largest_posterior};

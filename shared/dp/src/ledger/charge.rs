@@ -44,8 +44,55 @@ pub struct ChargeRequest {
     pub units: u64,
     /// Digest of the model that the contributions are computed at.
     pub model_digest: Digest,
-    /// The update that will carry the release.
+    /// The update, or the report of metrics, that will carry the release.
     pub update_id: UpdateId,
+    /// What the noise is added to. Left out where it is a private sum.
+    #[serde(default, skip_serializing_if = "Released::is_private_sum")]
+    pub released: Released,
+    /// What of a unit is protected in everything that the study lets out. Left out where it is the sensitive values.
+    #[serde(default, skip_serializing_if = "Protection::is_of_sensitive_values")]
+    pub protects: Protection,
+}
+
+/// What the noise is added to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Released {
+    /// A sum of what each unit's true values make. It costs the sensitive values and, so, whole records.
+    #[default]
+    PrivateSum,
+    /// A sum of gradients of the hybrid view, which holds no sensitive value. It costs whole records alone.
+    PublicSum,
+    /// A table of counts over a cohort; costs both.
+    Counts {
+        /// Name of the cohort, at most 1,024 bytes.
+        cohort: String,
+    },
+}
+
+impl Released {
+    fn is_private_sum(&self) -> bool {
+        *self == Self::PrivateSum
+    }
+}
+
+/// What of a unit is protected.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Protection {
+    /// Its sensitive values. What else is computed from its records may leave without noise.
+    #[default]
+    SensitiveValues,
+    /// Its records, labels and public columns included: nothing that is computed from them leaves without noise and a
+    /// charge. How many units and records there are is public.
+    WholeRecords,
+}
+
+impl Protection {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde lends the field")]
+    fn is_of_sensitive_values(&self) -> bool {
+        *self == Self::SensitiveValues
+    }
 }
 
 impl ChargeRequest {
@@ -55,9 +102,18 @@ impl ChargeRequest {
         Self { time_ms: other.time_ms, ..self.clone() } == *other
     }
 
+    /// Name of the cohort whose counts are released; empty for a sum.
+    pub(super) fn cohort(&self) -> &str {
+        match &self.released {
+            Released::Counts { cohort } => cohort,
+            Released::PrivateSum | Released::PublicSum => "",
+        }
+    }
+
     /// Checks the lengths of the text fields.
     pub(super) fn check_lengths(&self) -> Result<(), LedgerError> {
-        for (field, text) in [("study", &self.study), ("unit", &self.unit)] {
+        let texts = [("study", self.study.as_str()), ("unit", &self.unit), ("cohort", self.cohort())];
+        for (field, text) in texts {
             if text.len() > TEXT_LIMIT {
                 return Err(LedgerError::TextTooLong { field, length: text.len(), limit: TEXT_LIMIT });
             }

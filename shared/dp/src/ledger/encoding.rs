@@ -2,7 +2,7 @@
 
 use sha2::{Digest as _, Sha256};
 
-use super::charge::ChargeRequest;
+use super::charge::{ChargeRequest, Protection, Released};
 use crate::{event::DpEvent, params::Digest};
 
 const ENTRY_DOMAIN: &[u8] = b"fusiondp/ledger-entry/v1";
@@ -31,15 +31,38 @@ pub(super) fn entry_hash(sequence: u64, previous: Digest, charge: &ChargeRequest
     fields.put(&charge.units.to_le_bytes());
     fields.put(charge.model_digest.as_bytes());
     fields.put(charge.update_id.as_bytes());
+    put_kind(&mut fields, charge);
     Digest::from_bytes(fields.0.finalize().into())
 }
 
 fn put_event(fields: &mut Fields, event: &DpEvent) {
-    let DpEvent::PoissonSampledGaussian { noise_multiplier, sampling_probability, steps } = event;
-    fields.put(b"poisson_sampled_gaussian");
-    fields.put(&noise_multiplier.get().to_le_bytes());
-    fields.put(&sampling_probability.get().to_le_bytes());
-    fields.put(&steps.get().to_le_bytes());
+    let kind: &[u8] = match event {
+        DpEvent::PoissonSampledGaussian { .. } => b"poisson_sampled_gaussian",
+        DpEvent::GaussianHistogram { .. } => b"gaussian_histogram",
+    };
+    fields.put(kind);
+    fields.put(&event.noise_multiplier().get().to_le_bytes());
+    fields.put(&event.sampling_probability().get().to_le_bytes());
+    fields.put(&event.steps().get().to_le_bytes());
+}
+
+/// Fields 19 to 21, which only entries have that are no private sum of a study that protects sensitive values.
+fn put_kind(fields: &mut Fields, charge: &ChargeRequest) {
+    if (&charge.released, charge.protects) == (&Released::PrivateSum, Protection::SensitiveValues) {
+        return;
+    }
+    let released: &[u8] = match &charge.released {
+        Released::PrivateSum => b"private_sum",
+        Released::PublicSum => b"public_sum",
+        Released::Counts { .. } => b"counts",
+    };
+    let protects: &[u8] = match charge.protects {
+        Protection::SensitiveValues => b"sensitive_values",
+        Protection::WholeRecords => b"whole_records",
+    };
+    fields.put(released);
+    fields.put(charge.cohort().as_bytes());
+    fields.put(protects);
 }
 
 /// A hash over length-prefixed fields, so that no two sequences of fields share an encoding.

@@ -24,18 +24,29 @@
 //! | 7 | study_digest, SHA-256 | 32 |
 //! | 8 | round, u32 | 4 |
 //! | 9 | local_step, u32 | 4 |
-//! | 10 | event kind, the text `poisson_sampled_gaussian` | 24 |
+//! | 10 | event kind, the text `poisson_sampled_gaussian` or `gaussian_histogram` | 24 or 18 |
 //! | 11 | noise_multiplier, f64 | 8 |
-//! | 12 | sampling_probability, f64 | 8 |
+//! | 12 | sampling_probability, f64; 1 for a histogram | 8 |
 //! | 13 | steps, u32 | 4 |
 //! | 14 | clip_norm, f64 | 8 |
 //! | 15 | unit, text | 0 to 1,024 |
 //! | 16 | units, u64 | 8 |
 //! | 17 | model_digest, SHA-256 | 32 |
 //! | 18 | update_id | 16 |
+//! | 19 | released, the text `private_sum`, `public_sum` or `counts` | 11, 10 or 6 |
+//! | 20 | cohort, text; empty for a sum | 0 to 1,024 |
+//! | 21 | protects, the text `sensitive_values` or `whole_records` | 16 or 13 |
+//!
+//! Fields 19 to 21 are left out where the release is a private sum and protects sensitive values.
 //!
 //! The genesis digest, `previous` of the first entry and head of an empty ledger, is the SHA-256 of the text
 //! `fusiondp/ledger-genesis/v1`.
+//!
+//! # Two tiers
+//!
+//! Sensitive values are what every study protects. Their loss is that of the private sums and of counts
+//! ([`Ledger::events`]). A study may protect whole records too; their loss is that of all entries
+//! ([`Ledger::record_events`]), and has no bound once an entry on the same data belongs to a study that does not.
 //!
 //! The chain shows every change, deletion, insertion and reordering before its head. Entries carry the site's
 //! [signature](SignedEntry), so that copies kept elsewhere cannot be forged; that nothing was cut off at the end is shown
@@ -48,7 +59,7 @@ mod error;
 mod signature;
 mod update_id;
 
-pub use charge::{ChargeRequest, CommittedCharge, LedgerStore};
+pub use charge::{ChargeRequest, CommittedCharge, LedgerStore, Protection, Released};
 pub use entry::LedgerEntry;
 pub use error::{ChargeError, LedgerError};
 pub use signature::{ForeignSignature, LedgerKey, LedgerPublicKey, Signature, SignedEntry, Statement};
@@ -115,19 +126,36 @@ impl Ledger {
             || self.entries.iter().any(|own| own.charge().is_same_release(entry.charge()))
     }
 
-    /// What was released from one data set, over all studies; equal neighbors are merged into steps.
+    /// What was released from the sensitive values of one data set, over all studies; equal neighbors are merged into steps.
     #[must_use]
     pub fn events(&self, data_set: Digest) -> Vec<DpEvent> {
-        merged(self.entries.iter().filter(|entry| entry.charge().data_set == data_set))
+        merged(self.of(data_set).filter(|charge| charge.released != Released::PublicSum))
     }
 
-    /// What one study released from one data set; equal neighbors are merged into steps.
+    /// What training in one study released from the sensitive values of one data set; equal neighbors are merged into steps.
     #[must_use]
     pub fn study_events(&self, study: &str, data_set: Digest) -> Vec<DpEvent> {
-        merged(self.entries.iter().filter(|entry| {
-            let charge = entry.charge();
-            charge.study == study && charge.data_set == data_set
-        }))
+        let of_study = self.of(data_set).filter(|charge| charge.study == study);
+        merged(of_study.filter(|charge| charge.released == Released::PrivateSum))
+    }
+
+    /// What was released from whole records of one data set, over all studies; `None` once a study let something out that
+    /// it computed from them without noise.
+    #[must_use]
+    pub fn record_events(&self, data_set: Digest) -> Option<Vec<DpEvent>> {
+        let unprotected = |charge: &ChargeRequest| charge.protects != Protection::WholeRecords;
+        (!self.of(data_set).any(unprotected)).then(|| merged(self.of(data_set)))
+    }
+
+    /// What training in one study released from whole records of one data set; meaningless unless the study protects them.
+    #[must_use]
+    pub fn study_record_events(&self, study: &str, data_set: Digest) -> Vec<DpEvent> {
+        let of_study = self.of(data_set).filter(|charge| charge.study == study);
+        merged(of_study.filter(|charge| !matches!(charge.released, Released::Counts { .. })))
+    }
+
+    fn of(&self, data_set: Digest) -> impl Iterator<Item = &ChargeRequest> {
+        self.entries.iter().map(LedgerEntry::charge).filter(move |charge| charge.data_set == data_set)
     }
 }
 
@@ -143,10 +171,10 @@ pub fn verify_piece(entries: &[LedgerEntry]) -> Result<(), LedgerError> {
 }
 
 /// Events in order, neighbors that differ only in their steps merged.
-fn merged<'a>(entries: impl Iterator<Item = &'a LedgerEntry>) -> Vec<DpEvent> {
+fn merged<'a>(charges: impl Iterator<Item = &'a ChargeRequest>) -> Vec<DpEvent> {
     let mut events: Vec<DpEvent> = Vec::new();
-    for entry in entries {
-        let event = entry.charge().event;
+    for charge in charges {
+        let event = charge.event;
         match events.last_mut().and_then(|last| Some((last.merged_with(&event)?, last))) {
             Some((sum, last)) => *last = sum,
             None => events.push(event),

@@ -77,6 +77,8 @@ fn request(time_ms: u64) -> ChargeRequest {
         units: 14_293,
         model_digest: Digest::of(b"model"),
         update_id: UpdateId::from_bytes([9; 16]),
+        released: Released::PrivateSum,
+        protects: Protection::SensitiveValues,
     }
 }
 
@@ -404,4 +406,82 @@ fn a_chain_covers_its_entries_also_where_they_were_brought_back_to_another_place
     // The same charge under another time and in another place of the chain is the same release.
     drop(charge(&mut restored, vec![ChargeRequest { time_ms: 6, ..unknown.charge().clone() }]));
     assert!(restored.covers(&unknown));
+}
+
+/// The hash of an entry without the later fields is what it was before there were any.
+#[test]
+fn entries_of_private_sums_are_written_and_hashed_as_ever() {
+    let entry = &ledger(&[5]).entries()[0].clone();
+    let text = entry.canonical_json();
+    assert!(!text.contains("released") && !text.contains("protects"), "{text}");
+    // Both hashes are those of the documented table of bytes, computed by another program.
+    assert_eq!(entry.hash().to_string(), "9f4d2500d2e32c3fc46655ff16fad7a4d25ce86563fec1fad1dec3d2976fb9ca");
+    let noise_multiplier = NoiseMultiplier::new(1.5).unwrap();
+    let table = ChargeRequest {
+        event: DpEvent::GaussianHistogram { noise_multiplier, steps: NonZeroU32::MIN },
+        released: Released::Counts { cohort: "test".to_owned() },
+        protects: Protection::WholeRecords,
+        ..request(5)
+    };
+    let mut of_counts = Ledger::open(Vec::new()).unwrap();
+    assert_eq!(
+        charge(&mut of_counts, vec![table])[0].entry().hash().to_string(),
+        "0fe22ae1fe2999a5ca485d69c8250fc7291567a04c1a5556c0b87f9c8b25fe3e"
+    );
+    let mut hashes = vec![entry.hash()];
+    let counts = |cohort: &str| Released::Counts { cohort: cohort.to_owned() };
+    for released in [Released::PublicSum, counts("test"), counts("val"), counts("")] {
+        for protects in [Protection::SensitiveValues, Protection::WholeRecords] {
+            let mut ledger = Ledger::open(Vec::new()).unwrap();
+            let request = ChargeRequest { released: released.clone(), protects, ..request(5) };
+            drop(charge(&mut ledger, vec![request]));
+            let entry = ledger.entries()[0].clone();
+            assert_eq!(serde_json::from_str::<LedgerEntry>(&entry.canonical_json()).unwrap(), entry);
+            hashes.push(entry.hash());
+        }
+    }
+    let distinct: std::collections::HashSet<_> = hashes.iter().map(Digest::to_string).collect();
+    assert_eq!(distinct.len(), hashes.len());
+}
+
+#[test]
+fn what_is_released_decides_which_tier_pays() {
+    let whole = |released: Released, noise: f64| ChargeRequest {
+        released,
+        event: event(noise, 1),
+        protects: Protection::WholeRecords,
+        ..request(1)
+    };
+    let counts = Released::Counts { cohort: "test".to_owned() };
+    let mut ledger = Ledger::open(Vec::new()).unwrap();
+    let data = request(1).data_set;
+    drop(charge(
+        &mut ledger,
+        vec![
+            whole(Released::PrivateSum, 2.0),
+            whole(Released::PublicSum, 3.0),
+            whole(counts, 4.0),
+            whole(Released::PrivateSum, 2.0),
+        ],
+    ));
+    assert_eq!(ledger.events(data), [event(2.0, 1), event(4.0, 1), event(2.0, 1)]);
+    assert_eq!(ledger.study_events("sepsis", data), [event(2.0, 2)]);
+    let all = [event(2.0, 1), event(3.0, 1), event(4.0, 1), event(2.0, 1)];
+    assert_eq!(ledger.record_events(data).unwrap(), all);
+    assert_eq!(ledger.study_record_events("sepsis", data), [event(2.0, 1), event(3.0, 1), event(2.0, 1)]);
+    // One study that lets public gradients out as they are, and nothing bounds the loss of records any more.
+    drop(charge(&mut ledger, vec![ChargeRequest { study: "other".to_owned(), ..request(1) }]));
+    assert_eq!(ledger.record_events(data), None);
+    assert_eq!(ledger.record_events(Digest::of(b"other data")), Some(Vec::new()));
+}
+
+#[test]
+fn an_unknown_release_is_no_entry() {
+    let mut ledger = Ledger::open(Vec::new()).unwrap();
+    drop(charge(&mut ledger, vec![ChargeRequest { released: Released::PublicSum, ..request(1) }]));
+    let text = ledger.entries()[0].canonical_json();
+    assert!(serde_json::from_str::<LedgerEntry>(&text).is_ok());
+    for (from, to) in [("public_sum", "public_mean"), ("\"released\"", "\"free\"")] {
+        assert!(serde_json::from_str::<LedgerEntry>(&text.replace(from, to)).is_err(), "{to}");
+    }
 }

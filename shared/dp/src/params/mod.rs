@@ -115,6 +115,11 @@ scalar! {
     SamplingProbability, "sampling_probability", "(0, 1]", |v| v > 0.0 && v <= 1.0
 }
 
+impl SamplingProbability {
+    /// Everybody takes part.
+    pub const ONE: Self = Self(1.0);
+}
+
 /// Which pairs of data sets the guarantee makes indistinguishable.
 ///
 /// A figure for epsilon means nothing without its relation; both are always reported.

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::{MAX_DIMENSION, MAX_UNITS, MAX_WIDTH};
+use super::{MAX_CELLS, MAX_DIMENSION, MAX_UNITS, MAX_WIDTH};
 
 /// Why a private step was refused or broken off; the charge stays spent.
 ///
@@ -72,6 +72,21 @@ pub enum StepError {
     /// The rows of a group are not cut into consecutive units.
     #[error("the unit offsets of a group do not ascend from 0; give the rows unit by unit")]
     UnitOffsets,
+    /// The charge pays for another kind of release.
+    #[error("the charge is for another kind of release than {expected}; charge what is released")]
+    OtherEvent {
+        /// The kind of event that the step consumes.
+        expected: &'static str,
+    },
+    /// A table without cells, or with too many.
+    #[error("a table of {cells} cells is outside [1, {MAX_CELLS}]; use fewer bins")]
+    Cells {
+        /// The refused number.
+        cells: usize,
+    },
+    /// A record lies in no cell of the table.
+    #[error("a record lies in a cell that the table does not have; this is a defect, please report it")]
+    Cell,
     /// There were more contributions than sampled units.
     #[error("a contribution was added beyond the sampled units; add each sampled unit exactly once")]
     TooManyContributions,

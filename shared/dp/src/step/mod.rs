@@ -4,6 +4,8 @@
 //! CommittedCharge ──begin──> PrivateStep ──add_units, every sampled unit once──> ──release──> PrivateRelease
 //! ```
 //!
+//! Counts of units take the same way without a sample: [`HistogramStep`].
+//!
 //! Only a [`CommittedCharge`](crate::CommittedCharge) opens a step and the step consumes it, so nothing is released
 //! that the ledger has not recorded first, and nothing is released twice.
 //!
@@ -53,6 +55,7 @@ mod discrete_gaussian;
 mod error;
 mod factored;
 mod grid;
+mod histogram;
 mod poisson;
 mod private_step;
 mod release;
@@ -62,6 +65,7 @@ mod words;
 
 pub use error::StepError;
 pub use grid::Grid;
+pub use histogram::{HistogramRelease, HistogramStep, MAX_CELLS};
 pub use private_step::{MAX_DIMENSION, MAX_UNITS, PrivateStep};
 pub use release::{PrivateRelease, ReleaseParts};
 pub use shape::{Block, ContributionShape, Factor, MAX_WIDTH, UnitGroup};

@@ -157,7 +157,10 @@ impl fmt::Debug for PrivateStep {
 /// Noise and sampling of an entry that pays for exactly one release.
 fn single_release(entry: &LedgerEntry) -> Result<(NoiseMultiplier, SamplingProbability), StepError> {
     let DpEvent::PoissonSampledGaussian { noise_multiplier, sampling_probability, steps } =
-        entry.charge().event;
+        entry.charge().event
+    else {
+        return Err(StepError::OtherEvent { expected: "poisson_sampled_gaussian" });
+    };
     match steps.get() {
         1 => Ok((noise_multiplier, sampling_probability)),
         steps => Err(StepError::SeveralSteps { steps }),

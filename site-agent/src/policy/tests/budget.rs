@@ -1,6 +1,6 @@
 //! Limits per study and per year, and the budget's shortcut beside direct evaluation.
 
-use fusiondp_dp::{ChargeRequest, Digest, Ledger, LedgerEntry, LedgerStore, UpdateId};
+use fusiondp_dp::{ChargeRequest, Digest, Ledger, LedgerEntry, LedgerStore, Protection, Released, UpdateId};
 use proptest::prelude::*;
 
 use super::super::budget::YEAR_MS;
@@ -31,6 +31,8 @@ fn entries(charges: &[(u64, &str)]) -> Vec<LedgerEntry> {
         units: 40,
         model_digest: Digest::of(b"model"),
         update_id: UpdateId::from_bytes([7; 16]),
+        released: Released::PrivateSum,
+        protects: Protection::SensitiveValues,
     };
     let mut ledger = Ledger::open(Vec::new()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

@@ -7,7 +7,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use fusiondp_dp::{ChargeRequest, CommittedCharge, Digest, Ledger, LedgerEntry, LedgerStore};
+use fusiondp_dp::{
+    ChargeRequest, CommittedCharge, Digest, Ledger, LedgerEntry, LedgerStore, Protection, Released,
+};
 use fusiondp_learn::server::{PrivateScale, ServerState, SiteContribution};
 use fusiondp_protocol::chunks::{decode_f32, decode_i64};
 use fusiondp_protocol::ids::SiteId;
@@ -131,6 +133,8 @@ impl BenchSite {
             units: self.session.units().count() as u64,
             model_digest: task.model_digest,
             update_id: RandomSource::Os.update_id()?,
+            released: Released::PrivateSum,
+            protects: Protection::SensitiveValues,
         };
         Ok(self.runtime.block_on(self.ledger.charge(vec![request], &mut Nowhere))?)
     }

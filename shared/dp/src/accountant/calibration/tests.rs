@@ -122,3 +122,35 @@ fn one_step_more_than_the_most_is_too_many() {
     let refused = calibrate_steps(epsilon, bound, RELATION, NoiseMultiplier::new(1.0).unwrap(), rate(1.0));
     assert_eq!(refused, Err(AccountantError::UnreachableBySteps { target: 0.01 }));
 }
+
+#[test]
+fn noise_beside_other_releases_leaves_them_room() {
+    let (target, delta) = goal(1.0, 1e-5);
+    let others = DpEvent::PoissonSampledGaussian {
+        noise_multiplier: NoiseMultiplier::new(8.0).unwrap(),
+        sampling_probability: rate(1.0),
+        steps: NonZeroU32::MIN,
+    };
+    let (others, steps) = (StepCounts::of(&[others]), NonZeroU32::new(100).unwrap());
+    let alone = calibrate_noise(target, delta, RELATION, rate(0.05), steps).unwrap();
+    let beside = calibrate_noise_beside(&others, target, delta, RELATION, rate(0.05), steps).unwrap();
+    assert!(beside > alone, "{beside:?} {alone:?}");
+    let spent = |noise: NoiseMultiplier| {
+        let event = DpEvent::PoissonSampledGaussian {
+            noise_multiplier: noise,
+            sampling_probability: rate(0.05),
+            steps,
+        };
+        let mut all = StepCounts::of(&[event]);
+        all.extend(&others);
+        crate::epsilon_of_steps(&all, delta, RELATION).unwrap()
+    };
+    assert!(spent(beside) <= target);
+    assert!(spent(NoiseMultiplier::new(beside.get() * (1.0 - 5e-4)).unwrap()) > target);
+    let none = StepCounts::default();
+    assert_eq!(calibrate_noise_beside(&none, target, delta, RELATION, rate(0.05), steps).unwrap(), alone);
+    // The others alone cost more than this.
+    let (tight, delta) = goal(0.1, 1e-5);
+    let error = calibrate_noise_beside(&others, tight, delta, RELATION, rate(0.05), steps).unwrap_err();
+    assert!(matches!(error, AccountantError::UnreachableTarget { .. }), "{error}");
+}

@@ -99,7 +99,7 @@ impl PldAccountant {
         delta: Delta,
         relation: NeighboringRelation,
     ) -> Result<EpsilonBounds, AccountantError> {
-        let composition = Composition::of(steps)?;
+        let composition = Composition::of(steps, relation)?;
         let mut lower = Epsilon::ZERO;
         for &direction in Direction::all(relation) {
             lower = lower.max(Steps::of(&composition, direction, delta.get()).lower(self.interval)?);
@@ -131,7 +131,7 @@ impl PrivacyAccountant for PldAccountant {
         delta: Delta,
         relation: NeighboringRelation,
     ) -> Result<Epsilon, AccountantError> {
-        self.epsilon_with(&mut GridCache::default(), &Composition::of(steps)?, delta, relation)
+        self.epsilon_with(&mut GridCache::default(), &Composition::of(steps, relation)?, delta, relation)
     }
 }
 

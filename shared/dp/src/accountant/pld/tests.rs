@@ -115,7 +115,9 @@ fn one_sampled_step_is_tight_and_never_below_the_truth() {
         [(19.9, 0.056, 1e-6), (0.65, 0.049, 1e-8), (8.5, 0.23, 1e-5), (1.98, 0.01, 1e-5), (1.0, 0.5, 1e-3)]
     {
         for direction in [Direction::Remove, Direction::Add, Direction::Replace] {
-            let composition = Composition::of(&StepCounts::of(&[event(noise, q, 1)])).unwrap();
+            let composition =
+                Composition::of(&StepCounts::of(&[event(noise, q, 1)]), NeighboringRelation::ZeroOut)
+                    .unwrap();
             let pair = DominatingPair::new(&composition.parts[0], direction);
             let steps = Steps::of(&composition, direction, delta);
             let bound = steps.upper(None, &mut GridCache::default()).unwrap().get();
@@ -145,7 +147,7 @@ fn the_adaptive_bound_is_close_above_that_of_a_four_times_finer_grid() {
         (vec![event(0.733, 0.00049, 100)], 1e-5),
     ];
     for (events, delta) in cases {
-        let composition = Composition::of(&StepCounts::of(&events)).unwrap();
+        let composition = Composition::of(&StepCounts::of(&events), NeighboringRelation::ZeroOut).unwrap();
         for direction in [Direction::Remove, Direction::Add, Direction::Replace] {
             let steps = Steps::of(&composition, direction, delta);
             let kinds = steps.ranged(&steps.counts);
@@ -247,8 +249,10 @@ fn three_steps_with_hardly_any_noise_cost_more_than_one() {
         (NeighboringRelation::Replace, Direction::Replace),
     ] {
         let (event, delta) = (event(0.05, 0.999_999, 3), 1e-15);
-        let pair =
-            DominatingPair::new(&Composition::of(&StepCounts::of(&[event])).unwrap().parts[0], direction);
+        let pair = DominatingPair::new(
+            &Composition::of(&StepCounts::of(&[event]), NeighboringRelation::ZeroOut).unwrap().parts[0],
+            direction,
+        );
         let bound = pld(&[event], delta, relation);
         assert!(bound.is_finite() && delta_of_one_step(&pair, bound) < delta, "{relation}: {bound}");
         assert!(bound > 850.0, "{relation}: {bound} is below three steps of a Gaussian mechanism");
@@ -257,7 +261,8 @@ fn three_steps_with_hardly_any_noise_cost_more_than_one() {
 
 #[test]
 fn what_is_not_a_number_is_no_bound() {
-    let composition = Composition::of(&StepCounts::of(&[event(1.0, 0.5, 3)])).unwrap();
+    let composition =
+        Composition::of(&StepCounts::of(&[event(1.0, 0.5, 3)]), NeighboringRelation::ZeroOut).unwrap();
     let steps = Steps::of(&composition, Direction::Replace, 1e-5);
     let grid = Grid::new(&steps.ranged(&steps.counts), &steps.counts, 1e-5, 0.01);
     assert_eq!(grid.outward(&steps.counts, f64::NAN), Epsilon::INFINITE);
@@ -337,7 +342,9 @@ fn a_lower_bound_of_one_sampled_step_is_not_above_the_truth() {
         [(19.9, 0.056, 1e-6), (0.65, 0.049, 1e-8), (8.5, 0.23, 1e-5), (1.98, 0.01, 1e-5), (1.0, 0.5, 1e-3)]
     {
         for direction in [Direction::Remove, Direction::Add, Direction::Replace] {
-            let composition = Composition::of(&StepCounts::of(&[event(noise, q, 1)])).unwrap();
+            let composition =
+                Composition::of(&StepCounts::of(&[event(noise, q, 1)]), NeighboringRelation::ZeroOut)
+                    .unwrap();
             let pair = DominatingPair::new(&composition.parts[0], direction);
             let lower = Steps::of(&composition, direction, delta).lower(None).unwrap().get();
             assert!(
@@ -400,6 +407,24 @@ proptest::proptest! {
             let bounds = bounds(&events, log_delta.exp(), relation);
             proptest::prop_assert!(bounds.lower <= bounds.upper, "{:?} {} {:?}", events, relation, bounds);
             proptest::prop_assert!(bounds.gap() < 0.005, "{:?} {} {:?} {}", events, relation, bounds, log_delta.exp());
+        }
+    }
+}
+
+/// The pair of a table is that of a Gaussian mechanism of sensitivity `sqrt 2` (replace) or 1 (zero_out).
+#[test]
+fn tables_of_counts_cost_what_their_closed_form_says() {
+    for noise in [0.7, 3.0, 20.0] {
+        let noise_multiplier = NoiseMultiplier::new(noise).unwrap();
+        let table = DpEvent::GaussianHistogram { noise_multiplier, steps: NonZeroU32::MIN };
+        let delta = Delta::new(1e-5).unwrap();
+        for (relation, sensitivity) in
+            [(NeighboringRelation::Replace, 2_f64.sqrt()), (NeighboringRelation::ZeroOut, 1.0)]
+        {
+            let bound = crate::epsilon(&[table], delta, relation).unwrap();
+            let mu = sensitivity / noise;
+            let implied = crate::gaussian_mu(bound, 1e-5);
+            assert!(implied >= mu && implied < mu * 1.0005, "{noise} {relation:?}: {implied} {mu}");
         }
     }
 }

@@ -29,7 +29,7 @@ impl PrivacyAccountant for RdpAccountant {
         delta: Delta,
         relation: NeighboringRelation,
     ) -> Result<Epsilon, AccountantError> {
-        let composition = Composition::of(steps)?;
+        let composition = Composition::of(steps, relation)?;
         if composition.parts.is_empty() {
             return Ok(Epsilon::ZERO);
         }
