@@ -139,6 +139,34 @@ impl Model {
         self.public.clone()
     }
 
+    /// The part that takes the public gradient, as a model of its own: its parameters are the coordinates of
+    /// [`Self::public_range`], and its private gradient under the direct loss is that of each unit by all of them.
+    ///
+    /// `None` where that part is not one network without anything beside it: with adapters, with several networks in a
+    /// tower, or with a head that takes the public gradient too.
+    pub fn of_public_part(&self) -> Option<Self> {
+        let (spec, shape) = match &self.spec {
+            ModelSpec::Linear {} => return Some(self.clone()),
+            ModelSpec::Mlp { widths, layer_norm, dropout, .. } if self.adapters.is_empty() => {
+                (ModelSpec::mlp(widths.clone(), *layer_norm, *dropout), self.shape.clone())
+            }
+            ModelSpec::Split {
+                widths,
+                layer_norm,
+                dropout,
+                members: 1,
+                head_gradient: HeadGradient::PrivateOnly,
+                ..
+            } => {
+                let shape = InputShape { dense: self.shape.dense, bins: Vec::new() };
+                (ModelSpec::mlp(widths.clone(), *layer_norm, *dropout), shape)
+            }
+            ModelSpec::Mlp { .. } | ModelSpec::Split { .. } => return None,
+        };
+        let part = Self::new(&spec, shape).ok()?;
+        (part.parameters() == self.public.len() && self.public.start == 0).then_some(part)
+    }
+
     /// Coordinates that take the private gradient: all, or those that the [`PrivateScope`] names; of a `split` model the head.
     pub fn private_range(&self) -> &PrivateRange {
         &self.private

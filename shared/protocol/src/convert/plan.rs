@@ -4,7 +4,7 @@ use fusiondp_proto::v1;
 
 use super::ConvertError;
 use super::checks::{digest, digest_bytes, epsilon, parameter, parsed, within};
-use crate::plan::{Plan, SiteSize};
+use crate::plan::{Plan, RecordsPlan, SiteSize};
 use crate::receipt::MAX_RECEIPT_CHARGES;
 use crate::study::{Federation, Training};
 
@@ -36,8 +36,20 @@ impl TryFrom<v1::Plan> for Plan {
             delta: parameter("Plan.delta", wire.delta)?,
             epsilon_replace: epsilon("Plan.epsilon_replace", wire.epsilon_replace)?,
             epsilon_zero_out: epsilon("Plan.epsilon_zero_out", wire.epsilon_zero_out)?,
+            records: wire.records.map(|records| records_plan(&records, rounds)).transpose()?,
         })
     }
+}
+
+fn records_plan(wire: &v1::RecordsPlan, rounds: u32) -> Result<RecordsPlan, ConvertError> {
+    Ok(RecordsPlan {
+        sampling_probability: parameter("Plan.records.sampling_probability", wire.sampling_probability)?,
+        noise_multiplier: parameter("Plan.records.noise_multiplier", wire.noise_multiplier)?,
+        clip_norm: parameter("Plan.records.clip_norm", wire.clip_norm)?,
+        public_rounds: within("Plan.records.public_rounds", wire.public_rounds, 0..=rounds)?,
+        epsilon_replace: epsilon("Plan.records.epsilon_replace", wire.epsilon_replace)?,
+        epsilon_zero_out: epsilon("Plan.records.epsilon_zero_out", wire.epsilon_zero_out)?,
+    })
 }
 
 /// 0 stands for "no private part" and for nothing else: a plan with private rounds and noise 0 is refused.
@@ -72,6 +84,14 @@ impl From<Plan> for v1::Plan {
             delta: plan.delta.get(),
             epsilon_replace: plan.epsilon_replace.get(),
             epsilon_zero_out: plan.epsilon_zero_out.get(),
+            records: plan.records.map(|records| v1::RecordsPlan {
+                sampling_probability: records.sampling_probability.get(),
+                noise_multiplier: records.noise_multiplier.get(),
+                clip_norm: records.clip_norm.get(),
+                public_rounds: records.public_rounds,
+                epsilon_replace: records.epsilon_replace.get(),
+                epsilon_zero_out: records.epsilon_zero_out.get(),
+            }),
         }
     }
 }

@@ -56,6 +56,9 @@ pub enum PlanError {
         /// Units over all sites.
         total_units: u64,
     },
+    /// An epsilon for a part that no round has.
+    #[error("[privacy.records] target epsilon, and no round has a public part; remove the section")]
+    NoPublicRound,
     /// A figure is out of its parameter's range.
     #[error("a figure of the plan does not stand: {0}")]
     Parameter(#[from] ParameterError),

@@ -6,13 +6,14 @@
 //! and the noise that it really uses.
 
 mod error;
+mod records;
 mod verify;
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 
 use fusiondp_dp::{
-    AccountantError, ClipNorm, Delta, Digest, DpEvent, Epsilon, NeighboringRelation, NoiseMultiplier,
+    AccountantError, ClipNorm, Delta, Digest, DpEvent, Epsilon, NeighboringRelation, NoiseMultiplier, Released,
     SamplingProbability, calibrate_noise, epsilon,
 };
 use sha2::{Digest as _, Sha256};
@@ -21,6 +22,7 @@ use crate::ids::{SiteId, StudyId};
 use crate::study::{BatchSize, PrivacyTarget, Study, StudyDocument, Training};
 
 pub use error::{PlanError, PlanMismatch};
+pub use records::RecordsPlan;
 
 /// Separates a plan's digest from any other digest.
 const DIGEST_DOMAIN: &[u8] = b"fusiondp plan v1";
@@ -71,6 +73,19 @@ pub struct Plan {
     pub epsilon_replace: Epsilon,
     /// One site's whole study under zero_out, upper bound.
     pub epsilon_zero_out: Epsilon,
+    /// The second tier; `None` in a study whose public gradients leave without noise, or do not exist.
+    pub records: Option<RecordsPlan>,
+}
+
+/// One release of a round, and what it is charged as.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlannedRelease {
+    /// What the noise is added to.
+    pub released: Released,
+    /// One step.
+    pub event: DpEvent,
+    /// L2 norm that one unit's contribution is clipped to.
+    pub clip_norm: ClipNorm,
 }
 
 impl Plan {
@@ -83,7 +98,7 @@ impl Plan {
     pub fn derive(document: &StudyDocument, sizes: &[SiteSize]) -> Result<Plan, PlanError> {
         let study = document.study();
         let (total_units, total_records) = totals(study, sizes)?;
-        let sampling_probability = sampling_probability(study, total_units)?;
+        let sampling_probability = sampling_probability(study.training.expected_batch_size, total_units)?;
         check_delta(study.privacy.delta, total_units)?;
         let mut plan = Plan {
             study_id: document.id().clone(),
@@ -99,10 +114,12 @@ impl Plan {
             delta: study.privacy.delta,
             epsilon_replace: Epsilon::ZERO,
             epsilon_zero_out: Epsilon::ZERO,
+            records: None,
         };
         plan.noise_multiplier = plan.derive_noise(study)?;
         plan.epsilon_replace = plan.epsilon(1, NeighboringRelation::Replace)?;
         plan.epsilon_zero_out = plan.epsilon(1, NeighboringRelation::ZeroOut)?;
+        plan.records = plan.derive_records(study)?;
         Ok(plan)
     }
 
@@ -134,6 +151,17 @@ impl Plan {
         self.event(NonZeroU32::MIN)
     }
 
+    /// What a site releases in each local step of a round, and charges in this order; nothing in a round without noise.
+    pub fn releases(&self, round: u32) -> Vec<PlannedRelease> {
+        let private = self.step_event().filter(|_| self.is_private_round(round)).map(|event| PlannedRelease {
+            released: Released::PrivateSum,
+            event,
+            clip_norm: self.clip_norm,
+        });
+        let public = self.records.as_ref().and_then(|records| records.release(round));
+        private.into_iter().chain(public).collect()
+    }
+
     /// What a site has charged after `round` rounds of which it missed none: empty, or one event of all the steps.
     pub fn events_until(&self, round: u32) -> Vec<DpEvent> {
         self.steps(1, round).and_then(|steps| self.event(steps)).into_iter().collect()
@@ -158,7 +186,8 @@ impl Plan {
 
     /// SHA-256 over every field, so that a site verifies a plan once and recognizes it in every task. Bytes hashed:
     /// the domain `fusiondp plan v1`; length of the study id as u64 and the id; study digest; then in field order each
-    /// double by its bits and each integer as u64, all little-endian, an absent noise multiplier as 0.
+    /// double by its bits and each integer as u64, all little-endian, an absent noise multiplier as 0; the fields of an absent
+    /// second tier are left out.
     pub fn digest(&self) -> Digest {
         let reals = [
             self.sampling_probability.get(),
@@ -181,6 +210,9 @@ impl Plan {
         reals.iter().for_each(|real| hasher.update(real.to_bits().to_le_bytes()));
         integers.iter().for_each(|integer| hasher.update(integer.to_le_bytes()));
         claims.iter().for_each(|claim| hasher.update(claim.to_bits().to_le_bytes()));
+        if let Some(records) = &self.records {
+            records.hash(&mut hasher);
+        }
         Digest::from_bytes(hasher.finalize().into())
     }
 
@@ -223,8 +255,8 @@ fn totals(study: &Study, sizes: &[SiteSize]) -> Result<(u64, u64), PlanError> {
 }
 
 /// `expected_batch_size / N`, one correctly rounded division, so that both ends arrive at the same bits; 1 for all.
-fn sampling_probability(study: &Study, total_units: u64) -> Result<SamplingProbability, PlanError> {
-    let BatchSize::Expected(expected) = study.training.expected_batch_size else {
+fn sampling_probability(batch: BatchSize, total_units: u64) -> Result<SamplingProbability, PlanError> {
+    let BatchSize::Expected(expected) = batch else {
         return Ok(SamplingProbability::new(1.0)?);
     };
     if u64::from(expected) > total_units {

@@ -20,7 +20,8 @@ impl Plan {
         self.verify_noise(document)?;
         self.verify_epsilon("epsilon_replace", self.epsilon_replace, NeighboringRelation::Replace)?;
         self.verify_epsilon("epsilon_zero_out", self.epsilon_zero_out, NeighboringRelation::ZeroOut)?;
-        self.verify_target(document)
+        self.verify_target(document)?;
+        self.verify_records(document)
     }
 
     fn verify_copied(&self, document: &StudyDocument) -> Result<(), PlanMismatch> {
@@ -46,7 +47,8 @@ impl Plan {
             }
         }
         check_delta(self.delta, self.total_units).map_err(PlanMismatch::Totals)?;
-        let q = sampling_probability(document.study(), self.total_units).map_err(PlanMismatch::Totals)?;
+        let batch = document.study().training.expected_batch_size;
+        let q = sampling_probability(batch, self.total_units).map_err(PlanMismatch::Totals)?;
         agree("sampling_probability", &self.sampling_probability, &q)
     }
 
@@ -79,13 +81,7 @@ impl Plan {
         claimed: Epsilon,
         relation: NeighboringRelation,
     ) -> Result<(), PlanMismatch> {
-        let own = self.epsilon(1, relation)?;
-        let (low, high) = (claimed.get().min(own.get()), claimed.get().max(own.get()));
-        // Equality first: it also covers two infinities, whose difference is no number.
-        if low == high || high - low <= EPSILON_TOLERANCE * high {
-            return Ok(());
-        }
-        Err(PlanMismatch::Figure { field, plan: claimed.get().to_string(), own: own.get().to_string() })
+        agree_closely(field, claimed, self.epsilon(1, relation)?)
     }
 
     fn verify_target(&self, document: &StudyDocument) -> Result<(), PlanMismatch> {
@@ -93,15 +89,32 @@ impl Plan {
         let PrivacyTarget::Epsilon { epsilon: target, relation } = study.privacy.target else {
             return Ok(());
         };
-        let spent = self.epsilon(study.federation.max_overlap, relation)?;
-        if spent.get() <= target.get() * (1.0 + EPSILON_TOLERANCE) {
-            return Ok(());
-        }
-        Err(PlanMismatch::AboveTarget { spent, target, relation })
+        within_target(self.epsilon(study.federation.max_overlap, relation)?, target, relation)
     }
 }
 
-fn agree<T: PartialEq + std::fmt::Display>(
+pub(super) fn within_target(
+    spent: Epsilon,
+    target: Epsilon,
+    relation: NeighboringRelation,
+) -> Result<(), PlanMismatch> {
+    if spent.get() <= target.get() * (1.0 + EPSILON_TOLERANCE) {
+        return Ok(());
+    }
+    Err(PlanMismatch::AboveTarget { spent, target, relation })
+}
+
+/// Two figures of the same accountant, perhaps of two builds of it.
+pub(super) fn agree_closely(field: &'static str, claimed: Epsilon, own: Epsilon) -> Result<(), PlanMismatch> {
+    let (low, high) = (claimed.get().min(own.get()), claimed.get().max(own.get()));
+    // Equality first: it also covers two infinities, whose difference is no number.
+    if low == high || high - low <= EPSILON_TOLERANCE * high {
+        return Ok(());
+    }
+    Err(PlanMismatch::Figure { field, plan: claimed.get().to_string(), own: own.get().to_string() })
+}
+
+pub(super) fn agree<T: PartialEq + std::fmt::Display>(
     field: &'static str,
     plan: &T,
     own: &T,

@@ -358,10 +358,12 @@ pub enum StudyError {
 
     /// A target that is no target.
     #[error(
-        "[privacy] target epsilon = {epsilon} is no bound to calibrate to; use a finite epsilon above 0, or target = \
+        "{field} = {epsilon} is no bound to calibrate to; use a finite epsilon above 0, or target = \
          {{ noise_multiplier = ... }}"
     )]
     TargetEpsilon {
+        /// Path of the field.
+        field: &'static str,
         /// The target.
         epsilon: Epsilon,
     },
@@ -432,6 +434,18 @@ pub enum StudyError {
     CurveCohortMissing {
         /// Rounds between evaluations.
         every_rounds: u32,
+    },
+
+    /// A second tier for a study that has nothing to protect by it, or lets something else out.
+    #[error(
+        "[privacy.records] protects whole records by clipping and noising public gradients, and {problem}; {remedy}, or remove \
+         the section"
+    )]
+    Records {
+        /// What does not go together.
+        problem: &'static str,
+        /// What to change.
+        remedy: &'static str,
     },
 
     /// Unprotected training outside simulation.

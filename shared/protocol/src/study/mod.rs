@@ -27,6 +27,7 @@ mod imputer;
 mod misuse;
 mod privacy;
 mod range;
+mod records;
 mod training;
 mod validate;
 
@@ -44,7 +45,7 @@ pub use evaluation::{Evaluation, MetricRelease};
 pub use federation::Federation;
 pub use fusion::{Fusion, Mode, PublicRounds};
 pub use imputer::ImputerSpec;
-pub use privacy::{Privacy, PrivacyTarget};
+pub use privacy::{Privacy, PrivacyTarget, RecordPrivacy};
 pub use training::Training;
 
 /// Everything that defines a federated training run, the same at every site.

@@ -3,7 +3,7 @@
 use fusiondp_dp::{ClipNorm, Delta, Epsilon, NeighboringRelation, NoiseMultiplier};
 use serde::{Deserialize, Serialize};
 
-use super::StudyError;
+use super::{BatchSize, StudyError};
 use super::range::{Check, out_of_range};
 
 /// Clip norms that gradients in single precision can be held to.
@@ -23,6 +23,22 @@ pub struct Privacy {
     /// Probability mass the guarantee leaves out; at most one over the number of units.
     pub delta: Delta,
     /// What the noise is calibrated to.
+    pub target: PrivacyTarget,
+    /// A second tier: public gradients are clipped and noised per unit too, and whole records are protected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub records: Option<RecordPrivacy>,
+}
+
+/// The `[privacy.records]` section: how public gradients are protected. Its unit and delta are those of `[privacy]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordPrivacy {
+    /// L2 norm that one unit's public gradient is clipped to, 1e-30 to 1e30.
+    pub clip_norm: ClipNorm,
+    /// Privacy units in the secret sample of a step's public part, expected, over the whole consortium; >= 1, or `"all"`.
+    /// Takes the place of `training.public_batch_size`.
+    pub expected_batch_size: BatchSize,
+    /// What the noise is calibrated to. An epsilon is that of both parts together: whole records lose by either.
     pub target: PrivacyTarget,
 }
 
@@ -47,23 +63,37 @@ pub enum PrivacyTarget {
 impl Privacy {
     /// Ranges are those of a private step: what the study permits, every site can compute.
     pub(super) fn validate(&self) -> Check {
-        let norm = self.clip_norm.get();
-        if !CLIP_NORMS.contains(&norm) {
-            return Err(out_of_range("privacy.clip_norm", norm, "1e-30 to 1e30"));
+        check_clip_norm("privacy.clip_norm", self.clip_norm)?;
+        self.target.validate("privacy.target.epsilon", "privacy.target.noise_multiplier")?;
+        let Some(records) = &self.records else { return Ok(()) };
+        check_clip_norm("privacy.records.clip_norm", records.clip_norm)?;
+        if records.expected_batch_size == BatchSize::Expected(0) {
+            let field = "privacy.records.expected_batch_size";
+            return Err(out_of_range(field, 0, "1 to 4,294,967,295, or \"all\""));
         }
-        match self.target {
-            PrivacyTarget::Epsilon { epsilon, .. } if !is_bound(epsilon) => {
-                Err(StudyError::TargetEpsilon { epsilon })
+        records.target.validate("privacy.records.target.epsilon", "privacy.records.target.noise_multiplier")
+    }
+}
+
+impl PrivacyTarget {
+    fn validate(&self, epsilon_field: &'static str, noise_field: &'static str) -> Check {
+        match self {
+            Self::Epsilon { epsilon, .. } if !is_bound(*epsilon) => {
+                Err(StudyError::TargetEpsilon { field: epsilon_field, epsilon: *epsilon })
             }
-            PrivacyTarget::NoiseMultiplier { noise_multiplier }
-                if !NOISE.contains(&noise_multiplier.get()) =>
-            {
-                let field = "privacy.target.noise_multiplier";
-                Err(out_of_range(field, noise_multiplier, "2^-10 (0.000977) to 2^12 (4096)"))
+            Self::NoiseMultiplier { noise_multiplier } if !NOISE.contains(&noise_multiplier.get()) => {
+                Err(out_of_range(noise_field, noise_multiplier, "2^-10 (0.000977) to 2^12 (4096)"))
             }
             _ => Ok(()),
         }
     }
+}
+
+fn check_clip_norm(field: &'static str, clip_norm: ClipNorm) -> Check {
+    if CLIP_NORMS.contains(&clip_norm.get()) {
+        return Ok(());
+    }
+    Err(out_of_range(field, clip_norm, "1e-30 to 1e30"))
 }
 
 fn is_bound(epsilon: Epsilon) -> bool {

@@ -78,6 +78,7 @@ impl Study {
         }
         let encoder = Encoder::new(&self.schema, &self.model)?;
         let model = Model::new(&self.model, encoder.input_shape())?;
+        self.validate_records(&model)?;
         self.validate_directions(&model)
     }
 
@@ -147,10 +148,10 @@ impl Study {
 
     fn validate_batches_and_warmup(&self) -> Check {
         let (mode, training, warmup) = (self.fusion.mode, &self.training, self.fusion.warmup_rounds);
-        if mode.has_public_part() {
+        if mode.has_public_part() && !self.noises_public_part() {
             let range = 1..=Training::MAX_PUBLIC_BATCH;
             within("training.public_batch_size", training.public_batch_size, range, "1 to 1,048,576")?;
-        } else if warmup > 0 {
+        } else if warmup > 0 && !mode.has_public_part() {
             return Err(StudyError::WarmupWithoutPublicPart { warmup });
         }
         if mode.has_private_part() && warmup >= training.rounds {
@@ -161,10 +162,12 @@ impl Study {
 
     /// An expected sample is no larger than all units, and every site has one; how many there are, enrollment tells.
     fn validate_delta(&self) -> Check {
-        let sample = match self.training.expected_batch_size {
+        let size = |batch: BatchSize| match batch {
             BatchSize::Expected(units) => units,
             BatchSize::All => 1,
         };
+        let of_records = self.privacy.records.as_ref().map_or(1, |records| size(records.expected_batch_size));
+        let sample = size(self.training.expected_batch_size).max(of_records);
         let (delta, units) = (self.privacy.delta, sample.max(self.federation.min_sites));
         if delta.get() > 1.0 / f64::from(units) {
             return Err(StudyError::DeltaAboveUnits { delta, units });
