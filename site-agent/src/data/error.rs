@@ -6,6 +6,8 @@ use fusiondp_learn::schema::CellProblem;
 use fusiondp_learn::table::TableError;
 use fusiondp_runtime::console::one_line;
 
+use super::source::Part;
+
 /// Where in a file a record stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Position {
@@ -173,14 +175,12 @@ pub enum DataError {
         column: String,
     },
     /// No record of the file belongs to this part.
-    #[error("{file}: no unit falls into part {index} of {of}; use fewer parts")]
+    #[error("{file}: no unit falls into {part}; use fewer shares")]
     EmptyPart {
         /// Name of the file.
         file: String,
-        /// Index of the part, from 0.
-        index: u32,
-        /// Number of parts.
-        of: u32,
+        /// The part.
+        part: Part,
     },
     /// A file has to be split by unit and has no units.
     #[error("{file}: records can be split by unit only; add the unit-id column \"{column}\" to the file")]
