@@ -244,7 +244,7 @@ impl<'a> FeatureColumn<'a> {
                 at: record.at(),
                 column: self.column.name.clone(),
                 problem,
-                public_value: (self.column.role == Role::Public).then(|| quoted(value)),
+                public_value: (self.column.role == Role::Public).then(|| quoted(value).into()),
             })?,
         };
         self.cells.push(cell);

@@ -127,7 +127,7 @@ pub enum DataError {
         /// What is wrong.
         problem: CellProblem,
         /// The cell's value, kept for public columns only.
-        public_value: Option<String>,
+        public_value: Option<Box<str>>,
     },
     /// A column of a type that cannot be read as what the schema declares.
     #[error(
@@ -137,9 +137,9 @@ pub enum DataError {
         /// Name of the file.
         file: String,
         /// Name of the column.
-        column: String,
+        column: Box<str>,
         /// The type in the file.
-        found: String,
+        found: Box<str>,
         /// What the schema declares.
         wanted: &'static str,
         /// Types that can be read.

@@ -45,7 +45,7 @@ pub struct FileSource {
 /// Cohorts that are made of the training files' own units.
 struct HeldOut {
     cohorts: Vec<CohortName>,
-    of: u32,
+    of: u16,
 }
 
 impl FileSource {
@@ -72,8 +72,8 @@ impl FileSource {
 
     /// Makes these cohorts of the training files' own units, of which each gets one of `of` equal shares; the rest is
     /// trained on, so no unit is in two of them. `None` if nothing would be left to train on.
-    pub fn holding_out(self, cohorts: Vec<CohortName>, of: u32) -> Option<Self> {
-        let left = cohorts.len() < usize::try_from(of).ok()?;
+    pub fn holding_out(self, cohorts: Vec<CohortName>, of: u16) -> Option<Self> {
+        let left = cohorts.len() < usize::from(of);
         left.then(|| Self { held_out: Some(HeldOut { cohorts, of }), ..self })
     }
 
@@ -101,10 +101,10 @@ impl HeldOut {
     /// The units of these records; `None` for a cohort with files of its own.
     fn part(&self, records: &Records) -> Option<Part> {
         match records {
-            Records::Train => Part::span(u32::try_from(self.cohorts.len()).ok()?..self.of, self.of),
+            Records::Train => Part::span(u16::try_from(self.cohorts.len()).ok()?..self.of, self.of),
             Records::Cohort(name) => {
                 let index = self.cohorts.iter().position(|cohort| cohort == name)?;
-                Part::new(u32::try_from(index).ok()?, self.of)
+                Part::new(u16::try_from(index).ok()?, self.of)
             }
         }
     }
@@ -135,19 +135,19 @@ impl DataSource for FileSource {
 /// else is in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Part {
-    first: u32,
-    end: u32,
-    of: u32,
+    first: u16,
+    end: u16,
+    of: u16,
 }
 
 impl Part {
     /// Share `index` of `of`, counted from 0; `None` unless `index < of`.
-    pub fn new(index: u32, of: u32) -> Option<Self> {
+    pub fn new(index: u16, of: u16) -> Option<Self> {
         Self::span(index..index.checked_add(1)?, of)
     }
 
     /// Several shares of `of`, counted from 0; `None` if there is none among them, or one that does not exist.
-    pub fn span(shares: Range<u32>, of: u32) -> Option<Self> {
+    pub fn span(shares: Range<u16>, of: u16) -> Option<Self> {
         (shares.start < shares.end && shares.end <= of).then_some(Self {
             first: shares.start,
             end: shares.end,

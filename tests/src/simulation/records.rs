@@ -14,7 +14,7 @@ use super::SimulationError;
 use crate::split::SiteFolder;
 
 /// Equal shares of the units of a hospital of one file; each cohort of the study gets one.
-const SHARES: u32 = 10;
+const SHARES: u16 = 10;
 
 /// A site's records: its folder's files, or its one file, of whose units some are held out for the study's cohorts.
 pub(super) fn source(
