@@ -20,6 +20,14 @@ pub fn sepsis_folder(checkout: &Path) -> Option<PathBuf> {
     folder.join("support.csv").is_file().then_some(folder)
 }
 
+/// The Parquet file of each hospital's hourly sepsis records, of A and of B.
+#[must_use]
+pub fn hourly_sepsis_files(checkout: &Path) -> Option<[PathBuf; 2]> {
+    let folder = shared_folder(checkout)?.join("data").join("sepsis").join("hourly");
+    let files = ["hospital-a.parquet", "hospital-b.parquet"].map(|name| folder.join(name));
+    files.iter().all(|file| file.is_file()).then_some(files)
+}
+
 /// The checkout that this crate was compiled in.
 #[must_use]
 pub fn checkout() -> PathBuf {

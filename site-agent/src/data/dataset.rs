@@ -203,7 +203,7 @@ impl<'a> Cells<'a> {
     fn finish(self, digest: Digest, options: &ReadOptions<'_>) -> Result<Dataset, DataError> {
         let file = self.names.as_str();
         if let (0, Some(part)) = (self.records, self.part) {
-            return Err(DataError::EmptyPart { file: file.to_owned(), index: part.index(), of: part.of() });
+            return Err(DataError::EmptyPart { file: file.to_owned(), part });
         }
         let Grouping { units, order } = match options.unit_column {
             Some(_) => Units::group(self.units),
@@ -244,7 +244,7 @@ impl<'a> FeatureColumn<'a> {
                 at: record.at(),
                 column: self.column.name.clone(),
                 problem,
-                public_value: (self.column.role == Role::Public).then(|| quoted(value)),
+                public_value: (self.column.role == Role::Public).then(|| quoted(value).into()),
             })?,
         };
         self.cells.push(cell);

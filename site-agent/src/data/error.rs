@@ -6,6 +6,8 @@ use fusiondp_learn::schema::CellProblem;
 use fusiondp_learn::table::TableError;
 use fusiondp_runtime::console::one_line;
 
+use super::source::Part;
+
 /// Where in a file a record stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Position {
@@ -125,7 +127,7 @@ pub enum DataError {
         /// What is wrong.
         problem: CellProblem,
         /// The cell's value, kept for public columns only.
-        public_value: Option<String>,
+        public_value: Option<Box<str>>,
     },
     /// A column of a type that cannot be read as what the schema declares.
     #[error(
@@ -135,9 +137,9 @@ pub enum DataError {
         /// Name of the file.
         file: String,
         /// Name of the column.
-        column: String,
+        column: Box<str>,
         /// The type in the file.
-        found: String,
+        found: Box<str>,
         /// What the schema declares.
         wanted: &'static str,
         /// Types that can be read.
@@ -173,14 +175,12 @@ pub enum DataError {
         column: String,
     },
     /// No record of the file belongs to this part.
-    #[error("{file}: no unit falls into part {index} of {of}; use fewer parts")]
+    #[error("{file}: no unit falls into {part}; use fewer shares")]
     EmptyPart {
         /// Name of the file.
         file: String,
-        /// Index of the part, from 0.
-        index: u32,
-        /// Number of parts.
-        of: u32,
+        /// The part.
+        part: Part,
     },
     /// A file has to be split by unit and has no units.
     #[error("{file}: records can be split by unit only; add the unit-id column \"{column}\" to the file")]

@@ -136,8 +136,9 @@ impl ParquetFile {
             (Some((place, field)), None) => {
                 for found in [self.declared.field(place), field].map(|field| field.data_type()) {
                     if let Some((wanted, remedy)) = misfit(column, found) {
-                        let found = found.to_string();
-                        return Err(DataError::ColumnType { file, column: name, found, wanted, remedy });
+                        let found = found.to_string().into();
+                        let column = name.into();
+                        return Err(DataError::ColumnType { file, column, found, wanted, remedy });
                     }
                 }
                 Ok(Some(place))

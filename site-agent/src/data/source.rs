@@ -1,6 +1,8 @@
 //! Where a site's records come from.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -35,9 +37,15 @@ pub trait DataSource: Send + Sync {
 pub struct FileSource {
     train: RecordFiles,
     cohorts: BTreeMap<CohortName, RecordFiles>,
-    part: Option<Part>,
+    held_out: Option<HeldOut>,
     unfit: UnfitCells,
     clock: Arc<dyn Clock>,
+}
+
+/// Cohorts that are made of the training files' own units.
+struct HeldOut {
+    cohorts: Vec<CohortName>,
+    of: u16,
 }
 
 impl FileSource {
@@ -47,7 +55,7 @@ impl FileSource {
         cohorts: BTreeMap<CohortName, RecordFiles>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { train, cohorts, part: None, unfit: UnfitCells::Mend, clock }
+        Self { train, cohorts, held_out: None, unfit: UnfitCells::Mend, clock }
     }
 
     /// A source of comma-separated files, one per table.
@@ -62,9 +70,11 @@ impl FileSource {
         Self { unfit: UnfitCells::Refuse, ..self }
     }
 
-    /// Keeps one part of the units of every file, so that one hospital's files serve several simulated sites.
-    pub fn with_part(self, part: Part) -> Self {
-        Self { part: Some(part), ..self }
+    /// Makes these cohorts of the training files' own units, of which each gets one of `of` equal shares; the rest is
+    /// trained on, so no unit is in two of them. `None` if nothing would be left to train on.
+    pub fn holding_out(self, cohorts: Vec<CohortName>, of: u16) -> Option<Self> {
+        let left = cohorts.len() < usize::from(of);
+        left.then(|| Self { held_out: Some(HeldOut { cohorts, of }), ..self })
     }
 
     /// Every table's files with what they are for, training first.
@@ -73,11 +83,28 @@ impl FileSource {
         std::iter::once(("train".to_owned(), &self.train)).chain(cohorts)
     }
 
-    fn files_of(&self, records: &Records) -> Result<&RecordFiles, DataError> {
+    fn files_of(&self, records: &Records) -> Result<(&RecordFiles, Option<Part>), DataError> {
+        if let Some(part) = self.held_out.as_ref().and_then(|held_out| held_out.part(records)) {
+            return Ok((&self.train, Some(part)));
+        }
         match records {
-            Records::Train => Ok(&self.train),
+            Records::Train => Ok((&self.train, None)),
             Records::Cohort(name) => {
-                self.cohorts.get(name).ok_or_else(|| DataError::UnknownCohort { cohort: name.to_string() })
+                let unknown = || DataError::UnknownCohort { cohort: name.to_string() };
+                Ok((self.cohorts.get(name).ok_or_else(unknown)?, None))
+            }
+        }
+    }
+}
+
+impl HeldOut {
+    /// The units of these records; `None` for a cohort with files of its own.
+    fn part(&self, records: &Records) -> Option<Part> {
+        match records {
+            Records::Train => Part::span(u16::try_from(self.cohorts.len()).ok()?..self.of, self.of),
+            Records::Cohort(name) => {
+                let index = self.cohorts.iter().position(|cohort| cohort == name)?;
+                Part::new(u16::try_from(index).ok()?, self.of)
             }
         }
     }
@@ -85,11 +112,11 @@ impl FileSource {
 
 impl DataSource for FileSource {
     fn read(&self, records: &Records, study: &Study) -> Result<Dataset, DataError> {
-        let files = self.files_of(records)?;
+        let (files, part) = self.files_of(records)?;
         let options = ReadOptions {
             schema: &study.schema,
             unit_column: study.privacy.unit_column.as_deref(),
-            part: self.part,
+            part,
             unfit: self.unfit,
         };
         let mut progress = Progress::start(Arc::clone(&self.clock), "reading records");
@@ -104,28 +131,28 @@ impl DataSource for FileSource {
     }
 }
 
-/// One of several equal shares of a file's units, chosen by a hash of the unit id: a unit stays in its part whatever
+/// One or several of equal shares of a file's units, chosen by a hash of the unit id: a unit stays in its share whatever
 /// else is in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Part {
-    index: u32,
-    of: u32,
+    first: u16,
+    end: u16,
+    of: u16,
 }
 
 impl Part {
-    /// Part `index` of `of`, counted from 0; `None` unless `index < of`.
-    pub fn new(index: u32, of: u32) -> Option<Self> {
-        (index < of).then_some(Self { index, of })
+    /// Share `index` of `of`, counted from 0; `None` unless `index < of`.
+    pub fn new(index: u16, of: u16) -> Option<Self> {
+        Self::span(index..index.checked_add(1)?, of)
     }
 
-    /// Index of the part, from 0.
-    pub fn index(self) -> u32 {
-        self.index
-    }
-
-    /// Number of parts.
-    pub fn of(self) -> u32 {
-        self.of
+    /// Several shares of `of`, counted from 0; `None` if there is none among them, or one that does not exist.
+    pub fn span(shares: Range<u16>, of: u16) -> Option<Self> {
+        (shares.start < shares.end && shares.end <= of).then_some(Self {
+            first: shares.start,
+            end: shares.end,
+            of,
+        })
     }
 
     /// Whether a unit belongs to this part.
@@ -133,14 +160,22 @@ impl Part {
         let digest = Digest::of(unit_id.as_bytes());
         let mut word = [0; 8];
         word.copy_from_slice(&digest.as_bytes()[..8]);
-        u64::from_le_bytes(word) % u64::from(self.of) == u64::from(self.index)
+        let share = u64::from_le_bytes(word) % u64::from(self.of);
+        (u64::from(self.first)..u64::from(self.end)).contains(&share)
     }
 
     /// Digest of this part of a file with that digest.
     pub(crate) fn digest_of(self, file: Digest) -> Digest {
         let mut bytes = file.as_bytes().to_vec();
-        bytes.extend(self.index.to_le_bytes());
-        bytes.extend(self.of.to_le_bytes());
+        for number in [self.first, self.end, self.of] {
+            bytes.extend(number.to_le_bytes());
+        }
         Digest::of(&bytes)
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "shares {} to {} of {}", u64::from(self.first) + 1, self.end, self.of)
     }
 }

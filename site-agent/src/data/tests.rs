@@ -143,10 +143,39 @@ fn parts_share_the_units_among_them() {
     assert_eq!(units.len(), 50);
     digests.dedup();
     assert_eq!(digests.len(), 4);
-    assert!(Part::new(4, 4).is_none());
+    assert!(Part::new(4, 4).is_none() && Part::span(1..1, 4).is_none() && Part::span(3..5, 4).is_none());
+    let rest = read_part(text.as_bytes(), Part::span(1..4, 4)).unwrap();
+    let first = read_part(text.as_bytes(), Part::new(0, 4)).unwrap();
+    assert_eq!((rest.units().count() + first.units().count(), rest.records() + first.records()), (50, 200));
     let empty = read_part(format!("{HEADER}u1,1,red,1,1,no\n").as_bytes(), Part::new(0, 2));
     let other = read_part(format!("{HEADER}u1,1,red,1,1,no\n").as_bytes(), Part::new(1, 2));
     assert_eq!(empty.is_ok(), other.is_err());
+}
+
+#[test]
+fn held_out_cohorts_share_no_unit_with_the_training_records() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("all.csv");
+    let rows: String = (0..200).map(|row| format!("u{},1,red,1,1,no\n", row % 50)).collect();
+    std::fs::write(&path, format!("{HEADER}{rows}")).unwrap();
+    let study = document(&[]);
+    let source = || FileSource::csv(path.clone(), Default::default(), clock());
+    let names = ["val", "test"].map(|name| name.parse().unwrap()).to_vec();
+    assert!(source().holding_out(names.clone(), 2).is_none());
+    let source = source().holding_out(names.clone(), 5).unwrap();
+    let tables = [source::Records::Train].into_iter().chain(names.into_iter().map(source::Records::Cohort));
+    let mut units = Vec::new();
+    for records in tables {
+        let dataset = source.read(&records, study.study()).unwrap();
+        assert_eq!(dataset.records(), 4 * dataset.units().count());
+        units.extend((0..dataset.units().count()).map(|unit| dataset.units().id(unit).unwrap().to_owned()));
+    }
+    assert_eq!(units.len(), 50);
+    units.sort();
+    units.dedup();
+    assert_eq!(units.len(), 50);
+    let other = source::Records::Cohort("other".parse().unwrap());
+    assert!(matches!(source.read(&other, study.study()), Err(DataError::UnknownCohort { .. })));
 }
 
 #[test]

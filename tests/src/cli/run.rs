@@ -18,13 +18,14 @@ use crate::simulation::{Outcome, Progress, SimulationOptions, simulate};
 /// deployed ones. Noise follows from the seed: the run can be repeated, and protects nobody.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  fusiondp-simulate run deploy/samples/sepsis-study.toml --data ../shared/data/sepsis --sites 2 --json result.json"
+    after_help = "Examples:\n  fusiondp-simulate run deploy/samples/sepsis-study.toml --data ../shared/data/sepsis --sites 2 --json result.json\n  fusiondp-simulate run deploy/samples/sepsis-hourly-study.toml --data ../shared/data/sepsis/hourly"
 )]
 pub(super) struct Arguments {
     /// Study document
     #[arg(value_name = "STUDY")]
     study: PathBuf,
-    /// Folder with one folder per hospital (train.csv, val.csv, test.csv) and support.csv to fit an imputer on
+    /// Folder with one folder per hospital (train.csv, val.csv, test.csv) and support.csv to fit an imputer on; or with one
+    /// Parquet file per hospital, of whose patients a tenth is held out for each cohort of the study
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
     /// Number of sites; more than there are hospitals cuts hospitals by patient

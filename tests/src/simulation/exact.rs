@@ -1,16 +1,12 @@
 //! Exact metrics over all hospitals' rows together. Only a simulation can compute them: it holds the data.
 
-use std::sync::Arc;
-
 use fusiondp_learn::encode::Encoder;
 use fusiondp_learn::metrics::{aupr, auroc, brier};
 use fusiondp_learn::model::{Model, Workspace};
 use fusiondp_protocol::study::Study;
-use fusiondp_runtime::SystemClock;
-use fusiondp_site_agent::data::{DataSource, FileSource, source::Records};
 use serde::Serialize;
 
-use super::{SimulationError, cohort_file};
+use super::{SimulationError, records};
 use crate::split::SiteFolder;
 
 /// Metrics of the final model on one cohort.
@@ -75,10 +71,7 @@ pub fn score(
     let mut workspace = Workspace::default();
     let mut scored = Scored { logits: Vec::new(), labels: Vec::new() };
     for site in sites {
-        // Read as the site reads its training file, but from the cohort's.
-        let file = cohort_file(site, cohort);
-        let source = FileSource::csv(file, Default::default(), Arc::new(SystemClock));
-        let dataset = source.read(&Records::Train, study)?;
+        let dataset = records::cohort(study, site, cohort)?;
         let view = encoder.real(dataset.public(), dataset.sensitive())?;
         scored.logits.extend(model.logits(parameters, &view, &mut workspace)?);
         scored.labels.extend_from_slice(dataset.labels().values());

@@ -11,13 +11,12 @@ use fusiondp_coordinator::store::{Store as CoordinatorStore, StoreOptions};
 use fusiondp_proto::v1;
 use fusiondp_proto::v1::administration_client::AdministrationClient;
 use fusiondp_protocol::chunks::decode_f32;
-use fusiondp_protocol::ids::{CohortName, SiteId, StudyId};
+use fusiondp_protocol::ids::{SiteId, StudyId};
 use fusiondp_protocol::messages::{ExportPart, Limits, StudyState, StudyStatus, SubmittedStudy};
 use fusiondp_protocol::study::{ImputerSpec, Study, StudyDocument};
 use fusiondp_runtime::tls::{MemoryConnector, memory_transport};
 use fusiondp_runtime::{Clock, PeerIdentity, Role, Shutdown, SystemClock};
 use fusiondp_site_agent::agent::{SiteAgent, SiteParts, SiteSettings};
-use fusiondp_site_agent::data::FileSource;
 use fusiondp_site_agent::imputer::runtime::RuntimeLookup;
 use fusiondp_site_agent::imputer::{ImputerProvider, ProviderSettings};
 use fusiondp_site_agent::policy::limits::{EpsilonLimit, EpsilonLimits};
@@ -30,7 +29,7 @@ use sha2::{Digest, Sha256};
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
-use super::{SimulationError, cohort_file};
+use super::{SimulationError, records};
 use crate::split::SiteFolder;
 
 /// Epsilon that no study of a simulation reaches: the sites' budget is not what is tried out here.
@@ -211,11 +210,7 @@ impl<'a> Agents<'a> {
         let folder = self.options.state.join("sites").join(&site.site);
         let store = SiteStore::open(&folder).await.map_err(|e| start(&site.site, e))?;
         let identity = PeerIdentity::declared(&site.site, Role::Site).map_err(|e| start(&site.site, e))?;
-        let source = FileSource::csv(
-            site.folder.join("train.csv"),
-            cohorts(self.options.study, site)?,
-            self.clock.clone(),
-        );
+        let source = records::source(self.options.study, site, self.clock.clone())?;
         let imputers = ImputerProvider::new(self.imputers(site)?, Purpose::Simulation, self.clock.clone());
         Ok(SiteParts {
             settings: SiteSettings::new(everything_allowed(self.options.study)?, None),
@@ -267,13 +262,6 @@ pub(crate) fn precomputed_file(site: &SiteFolder) -> Result<PathBuf, SimulationE
 fn consortium(sites: &[SiteFolder]) -> Result<Consortium, SimulationError> {
     let ids = sites.iter().map(|site| site.site.parse::<SiteId>()).collect::<Result<BTreeSet<_>, _>>()?;
     Ok(Consortium { name: "simulation".to_owned(), sites: ids })
-}
-
-/// The study's cohorts that the site has a file of.
-fn cohorts(study: &Study, site: &SiteFolder) -> Result<BTreeMap<CohortName, PathBuf>, SimulationError> {
-    let named = study.evaluation.during.iter().chain(&study.evaluation.final_cohort);
-    let files = named.map(|name| (name.clone(), cohort_file(site, name.as_str())));
-    Ok(files.filter(|(_, path)| path.is_file()).collect())
 }
 
 pub(crate) fn everything_allowed(study: &Study) -> Result<PolicyLimits, SimulationError> {

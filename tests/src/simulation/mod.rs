@@ -1,6 +1,6 @@
 //! A whole federation in one process: the real coordinator, real site agents, real gRPC over in-memory connections.
 //!
-//! Nothing is modelled. The agents read the same CSV files, check the same policies, write the same ledgers and send the
+//! Nothing is modelled. The agents read the same files, check the same policies, write the same ledgers and send the
 //! same bytes as deployed ones; only the pipe is memory instead of TLS, the identities are declared instead of
 //! certified, and noise comes from a seed. The last makes a run reproducible and **worthless as protection**: whoever
 //! knows the seed can take the noise off, so a simulation is marked as one in everything it writes.
@@ -15,6 +15,7 @@
 //! |---|---|
 //! | [`federation`] | coordinator and agents in this process |
 //! | [`imputation`] | the imputer: given, pinned, or fitted on the support data |
+//! | [`records`] | where a site's training records and cohorts come from |
 //! | [`exact`] | metrics over all hospitals' rows together, from the final parameters |
 //! | [`outcome`] | the figures of a run, as JSON and as a table |
 
@@ -23,9 +24,10 @@ pub mod exact;
 pub mod federation;
 pub mod imputation;
 pub mod outcome;
+mod records;
 pub(crate) mod support;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use fusiondp_protocol::messages::StudyStatus;
 use fusiondp_protocol::study::{Study, StudyDocument};
@@ -45,7 +47,8 @@ use imputation::{ChosenImputer, ImputerSource};
 pub struct SimulationOptions {
     /// Text of the study document.
     pub study: String,
-    /// One folder per hospital with train.csv and the cohorts; `support.csv` to fit an imputer on.
+    /// One folder per hospital with train.csv and the cohorts, or one Parquet file per hospital; `support.csv` to fit an
+    /// imputer on.
     pub data: PathBuf,
     /// Number of sites.
     pub sites: usize,
@@ -122,9 +125,4 @@ fn pinned(mut text: TomlText, imputer: &ChosenImputer) -> Result<StudyDocument, 
         text.replace_section("imputer", &body).map_err(|e| SimulationError::Report(e.to_string()))?;
     }
     Ok(StudyDocument::from_bytes(text.text().as_bytes())?)
-}
-
-/// The folder's file of a cohort.
-fn cohort_file(site: &SiteFolder, cohort: &str) -> PathBuf {
-    Path::new(&site.folder).join(format!("{cohort}.csv"))
 }

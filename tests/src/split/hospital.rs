@@ -1,5 +1,6 @@
 //! One hospital's folder and how it is cut.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -11,15 +12,17 @@ use super::{SiteFolder, SplitError, SplitOptions};
 /// One hospital's folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hospital {
-    /// Folder name; also the site id while the hospital is not cut.
+    /// Name of the folder or of the Parquet file; also the site id while the hospital is not cut.
     pub name: String,
     /// The folder.
     pub folder: PathBuf,
-    /// Rows of train.csv, header left out.
+    /// Rows of train.csv, header left out; 0 where there is a Parquet file, which is not cut by size.
     pub train_rows: u64,
+    /// The hospital's one file, where it is no folder of CSV files.
+    pub parquet: Option<PathBuf>,
 }
 
-/// The hospitals of a data folder, by name: every folder in it with a train.csv.
+/// The hospitals of a data folder, by name: every folder in it with a train.csv, and every Parquet file.
 ///
 /// # Errors
 /// [`SplitError::NoHospital`] when there is none, [`SplitError::Name`] for a folder name that cannot be a site id, or
@@ -28,21 +31,29 @@ pub fn hospitals(data: &Path) -> Result<Vec<Hospital>, SplitError> {
     let io = |source| SplitError::Io { path: data.to_owned(), source };
     let mut found = Vec::new();
     for entry in fs::read_dir(data).map_err(io)? {
-        let folder = entry.map_err(io)?.path();
-        let train = folder.join("train.csv");
-        if !train.is_file() {
-            continue;
-        }
-        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        check_name(&name)?;
-        let train_rows = count_rows(&train)?;
-        found.push(Hospital { name, folder, train_rows });
+        found.extend(hospital(&entry.map_err(io)?.path())?);
     }
     if found.is_empty() {
         return Err(SplitError::NoHospital { path: data.to_owned() });
     }
     found.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(found)
+}
+
+fn hospital(path: &Path) -> Result<Option<Hospital>, SplitError> {
+    let named = |part: Option<&OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
+    let train = path.join("train.csv");
+    let hospital = if train.is_file() {
+        let (name, folder) = (named(path.file_name()), path.to_owned());
+        Hospital { name, folder, train_rows: count_rows(&train)?, parquet: None }
+    } else if path.is_file() && path.extension().is_some_and(|suffix| suffix == "parquet") {
+        let (name, folder) = (named(path.file_stem()), path.with_file_name(""));
+        Hospital { name, folder, train_rows: 0, parquet: Some(path.to_owned()) }
+    } else {
+        return Ok(None);
+    };
+    check_name(&hospital.name)?;
+    Ok(Some(hospital))
 }
 
 fn check_name(name: &str) -> Result<(), SplitError> {
@@ -78,11 +89,14 @@ impl Hospital {
         options: SplitOptions<'_>,
         out: &Path,
     ) -> Result<Vec<SiteFolder>, SplitError> {
+        if let Some(path) = &self.parquet {
+            return Err(SplitError::Whole { path: path.clone() });
+        }
         let sites: Vec<SiteFolder> = (1..=parts)
             .map(|part| {
                 let site = format!("{}-{part}", self.name);
                 let folder = out.join(&site);
-                SiteFolder { site, hospital: self.name.clone(), folder }
+                SiteFolder { site, hospital: self.name.clone(), folder, parquet: None }
             })
             .collect();
         for site in &sites {

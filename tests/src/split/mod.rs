@@ -1,6 +1,7 @@
 //! Splits hospitals into more sites, by patient.
 //!
-//! A data folder holds one folder per hospital with `train.csv` and further cohorts. For `n` sites each hospital is cut
+//! A data folder holds one folder per hospital with `train.csv` and further cohorts, or one Parquet file per hospital, which
+//! stays whole. For `n` sites each hospital is cut
 //! into as many parts as it takes to reach `n`, larger hospitals first; a patient's part is a hash of seed and patient
 //! id, so all rows of a patient, in every cohort and in every file of precomputed imputations, land at the same site.
 
@@ -20,7 +21,7 @@ pub use hospital::{Hospital, hospitals};
 pub enum SplitError {
     /// No hospital in the folder.
     #[error(
-        "{} has no hospital: expected one folder per hospital, each with a train.csv; \
+        "{} has no hospital: expected one folder per hospital, each with a train.csv, or one Parquet file per hospital; \
          `fusiondp-simulate synthesize --out DIR` writes an example",
         path.display()
     )]
@@ -38,12 +39,16 @@ pub enum SplitError {
         /// Hospitals found.
         hospitals: usize,
     },
-    /// A hospital's folder name cannot name a site.
-    #[error(
-        "folder {name:?} cannot name a site: use lower-case letters, digits and '-', at most 56 characters"
-    )]
+    /// A hospital of one Parquet file was to be cut.
+    #[error("{}: a Parquet file is not cut into several sites; ask for one site per hospital", path.display())]
+    Whole {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A hospital's folder or file name cannot name a site.
+    #[error("{name:?} cannot name a site: use lower-case letters, digits and '-', at most 56 characters")]
     Name {
-        /// The folder name.
+        /// The folder's name, or the file's without its suffix.
         name: String,
     },
     /// The column that identifies a patient is missing.
@@ -89,6 +94,8 @@ pub struct SiteFolder {
     pub hospital: String,
     /// Folder with train.csv and the other CSV files of the hospital.
     pub folder: PathBuf,
+    /// The hospital's one file, in place of those CSV files.
+    pub parquet: Option<PathBuf>,
 }
 
 /// How to cut.
@@ -120,6 +127,7 @@ pub fn split(data: &Path, options: SplitOptions<'_>, out: &Path) -> Result<Vec<S
                 site: hospital.name.clone(),
                 hospital: hospital.name.clone(),
                 folder: hospital.folder.clone(),
+                parquet: hospital.parquet.clone(),
             });
         } else {
             sites.extend(hospital.cut(parts, options, out)?);

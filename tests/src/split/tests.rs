@@ -98,6 +98,21 @@ fn without_a_column_rows_of_aligned_files_stay_together() {
 }
 
 #[test]
+fn a_parquet_file_is_a_hospital_that_stays_whole() {
+    let (data, out) = (data(), tempfile::tempdir().unwrap());
+    let file = data.path().join("east.parquet");
+    fs::write(&file, "").unwrap();
+    let sites = split(data.path(), options(3, 1), out.path()).unwrap();
+    assert_eq!(sites.iter().map(|s| s.site.as_str()).collect::<Vec<_>>(), ["east", "north", "south"]);
+    assert_eq!(sites[0].parquet.as_deref(), Some(file.as_path()));
+    assert!(sites[1].parquet.is_none());
+    fs::remove_dir_all(data.path().join("north")).unwrap();
+    fs::remove_dir_all(data.path().join("south")).unwrap();
+    let error = split(data.path(), options(2, 1), out.path()).unwrap_err().to_string();
+    assert!(error.contains("east.parquet") && error.contains("not cut"), "{error}");
+}
+
+#[test]
 fn misuse_is_named() {
     let (data, out) = (data(), tempfile::tempdir().unwrap());
     let error = split(data.path(), options(1, 1), out.path()).unwrap_err().to_string();

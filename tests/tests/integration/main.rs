@@ -10,7 +10,7 @@
 //! | `ledger` | receipts verified offline; a restored backup stops its agent, and its charges come back |
 //! | `mechanism` | sensitivity, noise and exact zeros of the site's real training step |
 //! | `onnx_export` | the exported model gives the site's probabilities, in Rust and in Python |
-//! | `real_data` | accuracy on two real hospitals, where their files stand |
+//! | `real_data` | accuracy on two real hospitals, and their hourly Parquet files, where these stand |
 //! | `refusals` | budgets, missing sites, forbidden metrics, idle connections: seen in status |
 //! | `reproduce` | the authors' figures in the authors' setting, where the data stand |
 //! | `samples` | every sample in `deploy/samples` loads |

@@ -87,7 +87,8 @@ impl PrivateStep {
     /// Rounding moves the `O` outputs and `I` inputs of a linear block by at most half a step of 2^-14 of their norm each, so
     /// the block by at most `(sqrt O + sqrt(I + 1)) 2^-15` of its norm, and `D` dense coordinates by `sqrt(D) 2^-21` of `C`.
     /// Single precision moves a norm by far less than the relative margin 2^-13. Clipped to `C` less all of these a
-    /// contribution passes the exact check, unless long rows cancel each other; the guarantee does not depend on it.
+    /// contribution passes the exact check, unless long rows cancel each other or a unit has many dozens of rows, each of which
+    /// is rounded by itself; the guarantee does not depend on it.
     #[must_use]
     pub fn engine_clip_norm(&self) -> f64 {
         self.entry.charge().clip_norm.get()
