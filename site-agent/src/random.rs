@@ -54,6 +54,19 @@ impl RandomSource {
         }
     }
 
+    /// Generator of the secret sample and the noise of one public part that protects whole records.
+    ///
+    /// # Errors
+    /// The operating system gives no randomness.
+    pub fn records(self, draw: Draw) -> Result<SecureRng, SeedError> {
+        match self {
+            RandomSource::Os => SecureRng::from_os(),
+            RandomSource::Simulation { seed } => {
+                Ok(SecureRng::seeded_for_simulation(seed, draw.stream("records")))
+            }
+        }
+    }
+
     /// Generator of the public batch and the dropout mask of one step; nothing it draws is secret.
     ///
     /// # Errors
@@ -108,6 +121,7 @@ mod tests {
         assert_ne!(first(1, draw(1, 1)), first(1, draw(1, 2)));
         let source = RandomSource::Simulation { seed: 1 };
         assert_ne!(source.public(draw(1, 1)).unwrap().next_u64(), first(1, draw(1, 1)));
+        assert_ne!(source.records(draw(1, 1)).unwrap().next_u64(), first(1, draw(1, 1)));
         assert_ne!(source.update_id().unwrap(), source.update_id().unwrap());
     }
 }

@@ -10,7 +10,7 @@
 //! over the SHA-256 of these bytes of [`Receipt`] ([`Statement::Receipt`]).
 
 use fusiondp_dp::{
-    Delta, Digest, Epsilon, ForeignSignature, LedgerEntry, LedgerError, LedgerKey, LedgerPublicKey,
+    Delta, Digest, Epsilon, ForeignSignature, LedgerEntry, LedgerError, LedgerKey, LedgerPublicKey, Released,
     Signature, SignedEntry, Statement, UpdateId,
 };
 use serde::{Deserialize, Serialize};
@@ -61,8 +61,8 @@ pub struct Receipt {
     pub model_digest: Digest,
     /// Where the imputed values of the hybrid view come from.
     pub imputer: ImputerSpec,
-    /// Values that left without noise: a function of public columns, labels and imputed values, or, after several local
-    /// steps, of noised sums too.
+    /// Values of the public part: a function of public columns, labels and imputed values, or, after several local steps, of
+    /// noised sums too. They left without noise unless the update has a charge of a public sum.
     pub public_values: u64,
     /// Values of the noised sum.
     pub private_values: u64,
@@ -77,8 +77,12 @@ pub struct Receipt {
     pub ledger_head: Digest,
     /// Delta at which the figures hold: the study's.
     pub delta: Delta,
-    /// The site's figures, upper bounds.
+    /// The site's figures of what sensitive values lose, upper bounds.
     pub epsilon: ReceiptEpsilons,
+    /// What whole records lose, in a study that protects them: by both parts of the study, and by all studies on the same
+    /// data. Infinite for the data once a study let out what it computed from them without noise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epsilon_records: Option<ReceiptEpsilons>,
 }
 
 /// Epsilons that a site states, upper bounds.
@@ -214,6 +218,10 @@ impl Receipt {
             return Err(ReceiptError::Scattered);
         }
         fusiondp_dp::verify_piece(&own).map_err(|_| ReceiptError::Scattered)?;
+        let has = |released| own.iter().any(|entry| entry.charge().released == released);
+        if self.private_values > 0 && !own.is_empty() && !has(Released::PrivateSum) {
+            return Err(ReceiptError::Uncharged { private_values: self.private_values });
+        }
         match own.last() {
             Some(last) if last.hash() != self.ledger_head => Err(ReceiptError::Head),
             None if self.private_values > 0 => {

@@ -140,6 +140,7 @@ pub(crate) fn receipt(plan: &Plan, lost: u32, own: u32) -> Receipt {
             data_replace: epsilon(1.3),
             data_zero_out: epsilon(1.2),
         },
+        epsilon_records: None,
     }
 }
 

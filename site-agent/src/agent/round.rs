@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use fusiondp_dp::{AccountantError, CommittedCharge, Digest, SignedEntry, UpdateId};
+use fusiondp_dp::{
+    self as dp, AccountantError, CommittedCharge, Delta, Digest, DpEvent, Epsilon, Protection, SignedEntry, UpdateId,
+};
 use fusiondp_protocol::ids::SiteId;
 use fusiondp_protocol::messages::{TrainingTask, UpdateHeader, UpdateOutcome};
 use fusiondp_protocol::plan::SiteSize;
@@ -15,7 +17,7 @@ use fusiondp_protocol::study::StudyDocument;
 use super::SiteAgent;
 use crate::error::TaskError;
 use crate::policy::meter::StepCounts;
-use crate::policy::{Past, PublicPermit, ReleaseRequest, Spent};
+use crate::policy::{EpsilonMeter, Past, PublicPermit, ReleaseRequest, Spent};
 use crate::store::{SiteLedger, StoredUpdate, TaskKey};
 use crate::train::{RoundOutput, RoundWork, Session};
 use crate::transport::link::WantedModel;
@@ -34,8 +36,40 @@ struct Bookkeeping {
     charges: Vec<SignedEntry>,
     study_charges: u64,
     head: Digest,
-    study_steps: StepCounts,
-    data_steps: StepCounts,
+    sensitive: TierSteps,
+    /// In a study that protects whole records.
+    records: Option<TierSteps>,
+}
+
+/// Steps of one tier.
+#[derive(Clone)]
+struct TierSteps {
+    /// Of the study.
+    study: StepCounts,
+    /// Of all studies on the same data; `None` where their loss has no bound.
+    data: Option<StepCounts>,
+}
+
+impl TierSteps {
+    /// Adds releases that are to come.
+    fn add(&mut self, event: &DpEvent, steps: u64) {
+        self.study.add(event, steps);
+        if let Some(data) = &mut self.data {
+            data.add(event, steps);
+        }
+    }
+
+    fn epsilons(&self, meter: &EpsilonMeter, delta: Delta) -> Result<ReceiptEpsilons, AccountantError> {
+        let study = meter.spent(&self.study, delta)?;
+        let unbounded = Spent { replace: Epsilon::INFINITE, zero_out: Epsilon::INFINITE };
+        let data = self.data.as_ref().map_or(Ok(unbounded), |steps| meter.spent(steps, delta))?;
+        Ok(ReceiptEpsilons {
+            replace: study.replace,
+            zero_out: study.zero_out,
+            data_replace: data.replace,
+            data_zero_out: data.zero_out,
+        })
+    }
 }
 
 impl SiteAgent {
@@ -101,8 +135,7 @@ impl SiteAgent {
         let kept = kept.ok_or_else(|| TaskError::NotEnrolled { study: key.study.clone() })?;
         let document = StudyDocument::from_bytes(&kept.document)?;
         if document.study().fusion.mode.has_public_part() {
-            // The bytes exist already: the answer counts, not the permit.
-            self.policy.permit_public(document.study(), update.header.units)?;
+            self.policy.check_public(document.study(), update.header.units)?;
         }
         Ok(())
     }
@@ -110,26 +143,43 @@ impl SiteAgent {
     /// Computes the next round's epsilons while the coordinator aggregates, which is the longest part of a round. A
     /// figure that is needed before it is ready is waited for, not computed twice.
     async fn foresee(&self, session: &Session, task: &TrainingTask) {
-        let Some(event) =
-            task.plan.step_event().filter(|_| task.plan.is_private_round(task.round.saturating_add(1)))
-        else {
+        let releases = task.plan.releases(task.round.saturating_add(1));
+        if releases.is_empty() {
             return;
-        };
-        let (mut study, mut data) = self.steps(session, &self.books.lock().await.ledger);
-        study.add(&event, u64::from(task.plan.local_steps));
-        data.add(&event, u64::from(task.plan.local_steps));
+        }
+        let (mut sensitive, mut records) = self.steps(session, &self.books.lock().await.ledger);
+        for release in &releases {
+            let steps = u64::from(task.plan.local_steps);
+            if release.released == dp::Released::PrivateSum {
+                sensitive.add(&release.event, steps);
+            }
+            if let Some(records) = &mut records {
+                records.add(&release.event, steps);
+            }
+        }
         let (meter, delta, workers) = (Arc::clone(&self.meter), task.plan.delta, self.workers.clone());
         // Whatever fails here fails again, and is reported, when the figure is needed.
-        tokio::spawn(
-            async move { workers.run(move || [study, data].map(|s| meter.spent(&s, delta).ok())).await },
-        );
+        tokio::spawn(async move {
+            let tiers = std::iter::once(sensitive).chain(records);
+            let figures = move || tiers.map(|tier| tier.epsilons(&meter, delta).ok()).collect::<Vec<_>>();
+            workers.run(figures).await
+        });
     }
 
-    /// Steps charged by the session's study, and by all studies, on its data.
-    fn steps(&self, session: &Session, ledger: &SiteLedger) -> (StepCounts, StepCounts) {
-        let data_set = session.identity().digest;
-        let study = ledger.study_events(session.document().id().as_str(), data_set);
-        (StepCounts::of(&study), StepCounts::of(&ledger.events(data_set)))
+    /// Steps charged by the session's study, and by all studies, on its data: those that sensitive values lose by, and those
+    /// that whole records lose by in a study that protects them.
+    fn steps(&self, session: &Session, ledger: &SiteLedger) -> (TierSteps, Option<TierSteps>) {
+        let (study, data_set) = (session.document().id().as_str(), session.identity().digest);
+        let sensitive = TierSteps {
+            study: StepCounts::of(&ledger.study_events(study, data_set)),
+            data: Some(StepCounts::of(&ledger.events(data_set))),
+        };
+        let whole = session.study().protects() == Protection::WholeRecords;
+        let records = whole.then(|| TierSteps {
+            study: StepCounts::of(&ledger.study_record_events(study, data_set)),
+            data: ledger.record_events(data_set).map(|events| StepCounts::of(&events)),
+        });
+        (sensitive, records)
     }
 
     /// Refuses a task of an earlier round, and drops updates that nobody waits for any more.
@@ -179,18 +229,18 @@ impl SiteAgent {
         task: &TrainingTask,
     ) -> Result<Option<PublicPermit>, TaskError> {
         let study = session.study();
-        if !study.fusion.has_public_part(task.private_part) {
+        if !study.fusion.has_public_part(task.private_part) || study.noises_public_part() {
             return Ok(None);
         }
         Ok(Some(self.policy.permit_public(study, session.units().count() as u64)?))
     }
 
-    /// Permits and commits the charges of the task's private part; none in a round without one.
+    /// Permits and commits the charges of the task's noised parts; none in a round without any.
     async fn charge(&self, session: &Arc<Session>, task: &TrainingTask) -> Result<Charged, TaskError> {
         let update_id = self.random.update_id()?;
         let confirmed = self.store.last_confirmed_charge(session.document().id()).await?;
         let mut books = Arc::clone(&self.books).lock_owned().await;
-        if !task.private_part {
+        if task.plan.releases(task.round).is_empty() {
             let books = self.bookkeeping(session, &books.ledger, confirmed)?;
             return Ok(Charged { update_id, charges: Vec::new(), books });
         }
@@ -226,12 +276,9 @@ impl SiteAgent {
         let mut charges = ledger.study_charges(study, data_set, confirmed)?;
         // The newest ones pay for this update. Older ones beyond the limit stay out, and the number of charges shows it.
         charges.drain(..charges.len().saturating_sub(MAX_RECEIPT_CHARGES));
-        let (study_steps, data_steps) = self.steps(session, ledger);
-        let of_study = |entry: &&fusiondp_dp::LedgerEntry| {
-            entry.charge().study == study && entry.charge().data_set == data_set
-        };
-        let study_charges = ledger.entries().iter().filter(of_study).count() as u64;
-        Ok(Bookkeeping { charges, study_charges, head: ledger.head(), study_steps, data_steps })
+        let (sensitive, records) = self.steps(session, ledger);
+        let study_charges = ledger.count_study_charges(study, data_set);
+        Ok(Bookkeeping { charges, study_charges, head: ledger.head(), sensitive, records })
     }
 
     /// Computes the update and, beside it, the site's own epsilons.
@@ -250,26 +297,23 @@ impl SiteAgent {
         let gradient = self.workers.run_wide(move |threads| {
             RoundWork { params, public, charges, random, threads }.compute(&inner, &its_task)
         });
-        let (output, epsilon) = tokio::join!(gradient, self.epsilons(task, &books));
+        let (output, figures) = tokio::join!(gradient, self.epsilons(task, &books));
         let output = output??;
-        let receipt = receipt(&Released { site, session, task, update_id, output: &output }, books, epsilon?);
+        let receipt = receipt(&Released { site, session, task, update_id, output: &output }, books, figures?);
         let header = header(session, &output, self.store.sign_receipt(receipt)?);
         let payload = output.payload.into();
         Ok(StoredUpdate { header, payload, sent: false, model_digest: task.model_digest })
     }
 
-    async fn epsilons(&self, task: &TrainingTask, books: &Bookkeeping) -> Result<ReceiptEpsilons, TaskError> {
+    async fn epsilons(&self, task: &TrainingTask, books: &Bookkeeping) -> Result<Figures, TaskError> {
         let (meter, delta) = (Arc::clone(&self.meter), task.plan.delta);
-        let (study, data) = (books.study_steps.clone(), books.data_steps.clone());
-        let figures = move || Ok((meter.spent(&study, delta)?, meter.spent(&data, delta)?));
-        let figures: Result<(Spent, Spent), AccountantError> = self.workers.run(figures).await?;
-        let (study, data) = figures?;
-        Ok(ReceiptEpsilons {
-            replace: study.replace,
-            zero_out: study.zero_out,
-            data_replace: data.replace,
-            data_zero_out: data.zero_out,
-        })
+        let (sensitive, records) = (books.sensitive.clone(), books.records.clone());
+        let figures = move || {
+            let records = records.map(|records| records.epsilons(&meter, delta)).transpose()?;
+            Ok(Figures { sensitive: sensitive.epsilons(&meter, delta)?, records })
+        };
+        let figures: Result<Figures, AccountantError> = self.workers.run(figures).await?;
+        Ok(figures?)
     }
 
     /// Sends a stored update. A connection that breaks leaves it in the outbox.
@@ -299,7 +343,13 @@ struct Released<'a> {
     output: &'a RoundOutput,
 }
 
-fn receipt(released: &Released<'_>, books: Bookkeeping, epsilon: ReceiptEpsilons) -> Receipt {
+/// The site's figures of both tiers.
+struct Figures {
+    sensitive: ReceiptEpsilons,
+    records: Option<ReceiptEpsilons>,
+}
+
+fn receipt(released: &Released<'_>, books: Bookkeeping, figures: Figures) -> Receipt {
     let Released { site, session, task, update_id, output } = *released;
     Receipt {
         format: ReceiptFormat::V1,
@@ -319,7 +369,8 @@ fn receipt(released: &Released<'_>, books: Bookkeeping, epsilon: ReceiptEpsilons
         study_charges: books.study_charges,
         ledger_head: books.head,
         delta: task.plan.delta,
-        epsilon,
+        epsilon: figures.sensitive,
+        epsilon_records: figures.records,
     }
 }
 

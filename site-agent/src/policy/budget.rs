@@ -12,7 +12,7 @@
 
 use std::sync::Arc;
 
-use fusiondp_dp::{Digest, DpEvent, LedgerEntry, NeighboringRelation};
+use fusiondp_dp::{Digest, DpEvent, LedgerEntry, NeighboringRelation, Released};
 
 use super::limits::Scope;
 use super::meter::{EpsilonMeter, StepCounts};
@@ -28,15 +28,24 @@ pub struct Budget {
     proven: [Option<Proven>; Scope::ALL.len()],
 }
 
-/// What a task asks for.
-#[derive(Debug, Clone, Copy)]
+/// One kind of release that a task asks for.
+#[derive(Debug, Clone)]
 pub struct Planned {
+    /// What the noise is added to.
+    pub released: Released,
     /// One step.
     pub event: DpEvent,
-    /// Steps that the task charges, >= 1.
+    /// Steps that the task charges.
     pub steps_now: u64,
     /// Steps to the end of the study, these included.
     pub steps_to_the_end: u64,
+}
+
+impl Scope {
+    /// Whether a release counts: a public sum holds no sensitive value, and costs whole records alone.
+    pub fn counts(self, released: &Released) -> bool {
+        self == Self::Records || *released != Released::PublicSum
+    }
 }
 
 /// Steps charged before, by what they count against.
@@ -48,6 +57,8 @@ pub struct Past {
     pub study: StepCounts,
     /// Of these, by any study in the last 365 days.
     pub year: StepCounts,
+    /// On the data set, ever, of whole records.
+    pub records: StepCounts,
 }
 
 #[derive(Debug)]
@@ -63,6 +74,10 @@ impl Past {
         let mut past = Self::default();
         for charge in entries.iter().map(LedgerEntry::charge).filter(|charge| charge.data_set == data_set) {
             let steps = u64::from(charge.event.steps().get());
+            past.records.add(&charge.event, steps);
+            if !Scope::DataSet.counts(&charge.released) {
+                continue;
+            }
             past.data_set.add(&charge.event, steps);
             if charge.study == study {
                 past.study.add(&charge.event, steps);
@@ -80,6 +95,7 @@ impl Past {
             Scope::DataSet => &self.data_set,
             Scope::Study => &self.study,
             Scope::Year => &self.year,
+            Scope::Records => &self.records,
         }
     }
 }
@@ -95,7 +111,7 @@ impl Budget {
     /// # Errors
     /// [`Refusal::BudgetExceeded`] with the figure that the task would lead to; [`Refusal::Unaccountable`] when the
     /// accountant gives none.
-    pub fn admit(&mut self, limits: &PolicyLimits, past: &Past, planned: &Planned) -> Result<(), Refusal> {
+    pub fn admit(&mut self, limits: &PolicyLimits, past: &Past, planned: &[Planned]) -> Result<(), Refusal> {
         Scope::ALL.into_iter().enumerate().try_for_each(|(index, scope)| {
             let proven = self.proven[index].as_ref();
             if let Some(newer) = self.prove(proven, limits, (scope, past.in_scope(scope)), planned)? {
@@ -111,19 +127,25 @@ impl Budget {
         proven: Option<&Proven>,
         limits: &PolicyLimits,
         (scope, before): (Scope, &StepCounts),
-        planned: &Planned,
+        planned: &[Planned],
     ) -> Result<Option<Proven>, Refusal> {
-        let after = |steps| {
+        let counted: Vec<&Planned> = planned.iter().filter(|one| scope.counts(&one.released)).collect();
+        if counted.is_empty() {
+            return Ok(None);
+        }
+        let after = |steps: fn(&Planned) -> u64| {
             let mut counts = before.clone();
-            counts.add(&planned.event, steps);
+            for one in counted.iter().filter(|one| steps(one) > 0) {
+                counts.add(&one.event, steps(one));
+            }
             counts
         };
-        let now = after(planned.steps_now);
+        let now = after(|one| one.steps_now);
         let covers = |proven: &Proven| proven.limits == *limits && now.within(&proven.steps);
         if proven.is_some_and(covers) {
             return Ok(None);
         }
-        let whole = after(planned.steps_to_the_end.max(planned.steps_now));
+        let whole = after(|one| one.steps_to_the_end.max(one.steps_now));
         let steps = match self.check(limits, scope, &whole) {
             Ok(()) => whole,
             Err(_) => {

@@ -23,6 +23,10 @@ pub struct PolicyLimits {
     /// Largest epsilon of any 365 days on one data set, over all studies, at the same delta.
     #[serde(default)]
     pub per_year: EpsilonLimits,
+    /// Largest epsilon of whole records on one data set, over all studies, at the same delta. With it the site takes part only
+    /// in studies that protect whole records, and on data that no other study has used.
+    #[serde(default)]
+    pub records: Option<RecordLimits>,
     /// Delta at which all limits hold, whatever the deltas of the studies; a plan with a larger one is refused. Default
     /// 1e-5.
     #[serde(default = "default_delta")]
@@ -39,7 +43,8 @@ pub struct PolicyLimits {
     /// Fewest privacy units the site takes part with; default 1.
     #[serde(default = "one")]
     pub min_units: u64,
-    /// Whether gradients of the hybrid view, which hold public features and labels, may leave without noise. Required.
+    /// Whether gradients of the hybrid view, which hold public features and labels, may leave without noise. Required. A study
+    /// that noises them per unit (`[privacy.records]`) needs no permission.
     pub allow_public_gradient: bool,
     /// Whether metrics on true values may leave without noise, where a study asks for them. Required.
     pub allow_metrics: bool,
@@ -72,6 +77,16 @@ pub struct EpsilonLimits {
     pub max_epsilon_zero_out: Option<EpsilonLimit>,
 }
 
+/// The second budget. Both limits are required: a section without them would look like one.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordLimits {
+    /// Under `replace`; finite, >= 0.
+    pub max_epsilon_replace: EpsilonLimit,
+    /// Under `zero_out`; finite, >= 0.
+    pub max_epsilon_zero_out: EpsilonLimit,
+}
+
 /// What an epsilon limit is counted over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scope {
@@ -81,6 +96,8 @@ pub enum Scope {
     Study,
     /// All studies on a data set in the last 365 days.
     Year,
+    /// All studies on a data set, ever, for whole records instead of sensitive values.
+    Records,
 }
 
 /// Who decides about a study that is within the limits.
@@ -172,7 +189,7 @@ impl TryFrom<UnitField> for UnitColumn {
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Scope; 3] = [Scope::DataSet, Scope::Study, Scope::Year];
+    pub const ALL: [Scope; 4] = [Scope::DataSet, Scope::Study, Scope::Year, Scope::Records];
 
     /// The section of site.toml that holds the scope's limits.
     pub const fn section(self) -> &'static str {
@@ -180,6 +197,7 @@ impl Scope {
             Scope::DataSet => "policy",
             Scope::Study => "policy.per_study",
             Scope::Year => "policy.per_year",
+            Scope::Records => "policy.records",
         }
     }
 }
@@ -190,6 +208,7 @@ impl fmt::Display for Scope {
             Scope::DataSet => "data set, all studies",
             Scope::Study => "this study",
             Scope::Year => "data set, last 365 days",
+            Scope::Records => "data set, whole records",
         })
     }
 }
@@ -204,6 +223,10 @@ impl PolicyLimits {
             },
             Scope::Study => self.per_study,
             Scope::Year => self.per_year,
+            Scope::Records => EpsilonLimits {
+                max_epsilon_replace: self.records.map(|records| records.max_epsilon_replace),
+                max_epsilon_zero_out: self.records.map(|records| records.max_epsilon_zero_out),
+            },
         };
         let limit = match relation {
             NeighboringRelation::Replace => max_epsilon_replace,

@@ -19,10 +19,10 @@ pub mod meter;
 pub mod permit;
 mod refusal;
 
-use fusiondp_dp::{Delta, DpEvent, LedgerEntry};
+use fusiondp_dp::{Delta, LedgerEntry, Protection, Released};
 use fusiondp_protocol::ids::CohortName;
 use fusiondp_protocol::messages::TrainingTask;
-use fusiondp_protocol::plan::Plan;
+use fusiondp_protocol::plan::{Plan, PlannedRelease};
 use fusiondp_protocol::study::{ImputerSpec, MetricRelease, Mode, PrivacyTarget, Study, StudyDocument};
 
 pub use approval::Verdict;
@@ -92,8 +92,13 @@ impl Policy {
     /// As [`Policy::check_study`].
     pub fn check_document(&self, study: &Study) -> Result<(), Refusal> {
         self.check_mode(study)?;
+        self.check_records(study)?;
         self.check_columns(study)?;
         self.check_imputer(study)?;
+        if study.noises_public_part() {
+            self.check_unit(study)?;
+            self.check_delta(study.privacy.delta)?;
+        }
         if !study.fusion.mode.has_private_part() {
             return Ok(());
         }
@@ -106,6 +111,7 @@ impl Policy {
             PrivacyTarget::Epsilon { .. } if study.privacy.delta != self.limits.delta => Ok(()),
             PrivacyTarget::Epsilon { epsilon, relation } => Scope::ALL
                 .into_iter()
+                .filter(|scope| *scope != Scope::Records)
                 .try_for_each(|scope| self.limits.check_epsilon(scope, relation, epsilon)),
         }
     }
@@ -138,6 +144,7 @@ impl Policy {
         if of_this_data.peek().is_none() && !data.declared && !entries.is_empty() {
             return Err(Refusal::DataSetUnknown { data_set: data.digest });
         }
+        self.check_past_of_records(of_this_data.clone())?;
         match of_this_data.find(|entry| entry.charge().unit != unit) {
             Some(entry) => {
                 Err(Refusal::UnitChanged { charged: entry.charge().unit.clone(), asked: unit.to_owned() })
@@ -146,7 +153,19 @@ impl Policy {
         }
     }
 
-    /// Permits the private part of one task: its plan within the limits, and its events within the budget. `past` is what
+    /// What whole records lost to a study that does not protect them has no bound.
+    fn check_past_of_records<'a>(
+        &self,
+        mut entries: impl Iterator<Item = &'a LedgerEntry>,
+    ) -> Result<(), Refusal> {
+        let unprotected = |entry: &&LedgerEntry| entry.charge().protects != Protection::WholeRecords;
+        match self.limits.records.and_then(|_| entries.find(unprotected)) {
+            Some(entry) => Err(Refusal::RecordsLost { study: entry.charge().study.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Permits the noised parts of one task: its plan within the limits, and its events within the budget. `past` is what
     /// `entries` come to for this study at this time.
     ///
     /// # Errors
@@ -161,16 +180,21 @@ impl Policy {
         let (study, plan) = (request.document.study(), &request.task.plan);
         self.check_study(study, request.units)?;
         self.check_data(entries, request.data, study)?;
-        let event = self.check_plan(plan)?;
-        budget.admit(&self.limits, past, &planned(plan, request.task.round, event))?;
+        let releases = plan.releases(request.task.round);
+        if releases.is_empty() {
+            return Err(Refusal::NoPrivatePart);
+        }
+        self.check_delta(plan.delta)?;
+        releases.iter().try_for_each(|release| self.check_release(release))?;
+        budget.admit(&self.limits, past, &planned(plan, request.task.round))?;
         Ok(ReleasePermit::new(ReleaseTerms {
             data_set: request.data.digest,
             study: request.document.id().to_string(),
             study_digest: request.document.digest(),
             round: request.task.round,
             local_steps: plan.local_steps,
-            event,
-            clip_norm: plan.clip_norm,
+            releases,
+            protects: study.protects(),
             unit: unit_name(study).to_owned(),
             units: request.units,
             model_digest: request.task.model_digest,
@@ -181,13 +205,25 @@ impl Policy {
     /// Permits a gradient of the hybrid view to leave without noise.
     ///
     /// # Errors
-    /// [`Refusal::PublicGradient`], or what [`Policy::check_study`] finds in mode, columns and size.
+    /// [`Refusal::PublicGradient`], also for a study that noises it, or what [`Policy::check_public`] finds.
     pub fn permit_public(&self, study: &Study, units: u64) -> Result<PublicPermit, Refusal> {
+        self.check_public(study, units)?;
+        if study.noises_public_part() {
+            return Err(Refusal::PublicGradient);
+        }
+        Ok(PublicPermit::new())
+    }
+
+    /// Whether the study's public part may leave as the study has it, with noise or without.
+    ///
+    /// # Errors
+    /// What [`Policy::check_study`] finds in mode, second tier, columns and size.
+    pub fn check_public(&self, study: &Study, units: u64) -> Result<(), Refusal> {
         self.check_mode(study)?;
+        self.check_records(study)?;
         self.check_columns(study)?;
         self.check_imputer(study)?;
-        self.check_units(units)?;
-        Ok(PublicPermit::new())
+        self.check_units(units)
     }
 
     /// Whether metrics of a cohort may leave in the clear: the study and the site must both want it. Asked before the
@@ -231,10 +267,27 @@ impl Policy {
         if mode == Mode::NonPrivate && self.purpose == Purpose::Production {
             return Err(Refusal::NonPrivate);
         }
-        if mode.has_public_part() && !self.limits.allow_public_gradient {
+        let in_the_clear = mode.has_public_part() && !study.noises_public_part();
+        if in_the_clear && !self.limits.allow_public_gradient {
             return Err(Refusal::PublicGradient);
         }
         Ok(())
+    }
+
+    /// A site with a budget for whole records takes part in studies that protect them.
+    fn check_records(&self, study: &Study) -> Result<(), Refusal> {
+        if self.limits.records.is_none() {
+            return Ok(());
+        }
+        if study.protects() != Protection::WholeRecords {
+            return Err(Refusal::RecordsUnprotected);
+        }
+        let Some(records) = study.privacy.records.as_ref().filter(|_| study.privacy.delta == self.limits.delta)
+        else {
+            return Ok(());
+        };
+        let PrivacyTarget::Epsilon { epsilon, relation } = records.target else { return Ok(()) };
+        self.limits.check_epsilon(Scope::Records, relation, epsilon)
     }
 
     fn check_units(&self, units: u64) -> Result<(), Refusal> {
@@ -293,18 +346,19 @@ impl Policy {
         }
     }
 
-    /// The event of one step, if the plan is within the limits.
-    fn check_plan(&self, plan: &Plan) -> Result<DpEvent, Refusal> {
-        let event = plan.step_event().ok_or(Refusal::NoPrivatePart)?;
-        let sampling_probability = event.sampling_probability();
-        self.check_clip_norm(plan.clip_norm)?;
-        self.check_delta(plan.delta)?;
-        self.check_noise(event.noise_multiplier())?;
+    /// Whether one release of a plan is within the limits. Noise and clip norm of a public sum are bound by its budget alone.
+    fn check_release(&self, release: &PlannedRelease) -> Result<(), Refusal> {
+        if release.released == Released::PublicSum {
+            return Ok(());
+        }
+        let sampling_probability = release.event.sampling_probability();
+        self.check_clip_norm(release.clip_norm)?;
+        self.check_noise(release.event.noise_multiplier())?;
         match self.limits.max_sampling_probability {
             Some(limit) if sampling_probability > limit => {
                 Err(Refusal::SamplingProbability { value: sampling_probability, limit })
             }
-            _ => Ok(event),
+            _ => Ok(()),
         }
     }
 
@@ -335,10 +389,25 @@ pub fn unit_name(study: &Study) -> &str {
 }
 
 /// What a task needs now, and what the rest of its study would need.
-fn planned(plan: &Plan, round: u32, event: DpEvent) -> budget::Planned {
-    let rounds_left = u64::from(plan.rounds.saturating_sub(round)) + 1;
-    let now = u64::from(plan.local_steps);
-    budget::Planned { event, steps_now: now, steps_to_the_end: now.saturating_mul(rounds_left) }
+fn planned(plan: &Plan, round: u32) -> Vec<budget::Planned> {
+    let steps = u64::from(plan.local_steps);
+    let public_rounds = plan.records.as_ref().map_or(0, |records| records.public_rounds);
+    let now = plan.releases(round);
+    // A warm-up round, which has no private part yet, asks for the study to its end all the same.
+    let later = plan.releases(round.max(plan.warmup_rounds.saturating_add(1)));
+    let coming = later.into_iter().filter(|release| !now.iter().any(|one| one.released == release.released));
+    let of = |release: PlannedRelease, count: u64| {
+        let last = if release.released == Released::PublicSum { public_rounds } else { plan.rounds };
+        let first = if release.released == Released::PublicSum { round } else { round.max(plan.warmup_rounds + 1) };
+        budget::Planned {
+            released: release.released,
+            event: release.event,
+            steps_now: count,
+            steps_to_the_end: steps.saturating_mul(u64::from(last.saturating_sub(first)) + 1),
+        }
+    };
+    let now = now.iter().cloned().map(|release| of(release, steps));
+    now.chain(coming.map(|release| of(release, 0))).collect()
 }
 
 #[cfg(test)]

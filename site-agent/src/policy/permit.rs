@@ -1,8 +1,9 @@
 //! Permissions as values. None can be made outside this module, none is `Clone`, and each is consumed by what it permits.
 
-use fusiondp_dp::{ChargeRequest, ClipNorm, Digest, DpEvent, Protection, Released, UpdateId};
+use fusiondp_dp::{ChargeRequest, Digest, Protection, UpdateId};
+use fusiondp_protocol::plan::PlannedRelease;
 
-/// Permission to charge and release the private part of one task.
+/// Permission to charge and release the noised parts of one task.
 ///
 /// It cannot be made without the policy:
 ///
@@ -26,8 +27,9 @@ pub(super) struct ReleaseTerms {
     pub(super) study_digest: Digest,
     pub(super) round: u32,
     pub(super) local_steps: u32,
-    pub(super) event: DpEvent,
-    pub(super) clip_norm: ClipNorm,
+    /// What each local step releases.
+    pub(super) releases: Vec<PlannedRelease>,
+    pub(super) protects: Protection,
     pub(super) unit: String,
     pub(super) units: u64,
     pub(super) model_digest: Digest,
@@ -44,26 +46,27 @@ impl ReleasePermit {
         self.0.charges_before
     }
 
-    /// The charges that are permitted, one per local step, from step 1.
+    /// The charges that are permitted: those of each local step, from step 1.
     pub(crate) fn into_charges(self, time_ms: u64, update_id: UpdateId) -> Vec<ChargeRequest> {
         let terms = self.0;
-        let charge = |local_step| ChargeRequest {
+        let charge = |local_step, release: &PlannedRelease| ChargeRequest {
             time_ms,
             data_set: terms.data_set,
             study: terms.study.clone(),
             study_digest: terms.study_digest,
             round: terms.round,
             local_step,
-            event: terms.event,
-            clip_norm: terms.clip_norm,
+            event: release.event,
+            clip_norm: release.clip_norm,
             unit: terms.unit.clone(),
             units: terms.units,
             model_digest: terms.model_digest,
             update_id,
-            released: Released::PrivateSum,
-            protects: Protection::SensitiveValues,
+            released: release.released.clone(),
+            protects: terms.protects,
         };
-        (1..=terms.local_steps).map(charge).collect()
+        let of_step = |step| terms.releases.iter().map(move |release| (step, release));
+        (1..=terms.local_steps).flat_map(of_step).map(|(step, release)| charge(step, release)).collect()
     }
 }
 

@@ -24,6 +24,21 @@ pub enum Refusal {
          the site permits it with true, or takes part in dp-sgd studies"
     )]
     PublicGradient,
+    /// Whole records have a budget here, and the study does not protect them.
+    #[error(
+        "policy.records is set: the site takes part in studies that protect whole records; add [privacy.records] to the \
+         study, and release no metrics in the clear"
+    )]
+    RecordsUnprotected,
+    /// What was lost before has no bound.
+    #[error(
+        "policy.records: study {study} let out what it computed from whole records of this data without noise, so their loss \
+         has no bound any more; use data that no such study has seen, or remove the section"
+    )]
+    RecordsLost {
+        /// A study that did.
+        study: String,
+    },
     /// Metrics may not leave.
     #[error(
         "policy.allow_metrics = false: metrics are not covered by the guarantee; the site permits them with true"
@@ -238,12 +253,16 @@ impl Refusal {
             Refusal::Unaccountable { .. } => {
                 "no epsilon can be computed for this plan; the site releases nothing it cannot account for".to_owned()
             }
+            Refusal::RecordsLost { .. } => "the site has a budget for whole records, and what this data lost of them before has \
+                                            no bound; ask the site"
+                .to_owned(),
             Refusal::ApprovalPending => "the study waits for approval by the site".to_owned(),
             Refusal::NotApproved => "the site has not approved the study".to_owned(),
             Refusal::Rejected { .. } => "the site has rejected the study; ask the site why".to_owned(),
             // These name what the study says, and limits on a single plan.
             Refusal::NonPrivate
             | Refusal::PublicGradient
+            | Refusal::RecordsUnprotected
             | Refusal::Metrics
             | Refusal::MetricsNotInStudy
             | Refusal::ColumnNotPublic { .. }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use fusiondp_dp::{
     ChargeError, CommittedCharge, Digest, DpEvent, Ledger, LedgerEntry, LedgerError, LedgerPublicKey,
-    LedgerStore, SignedEntry, UpdateId,
+    LedgerStore, Released, SignedEntry, UpdateId,
 };
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Connection, Row, SqliteConnection};
@@ -124,7 +124,7 @@ impl SiteLedger {
         self.chain.covers(entry)
     }
 
-    /// The study's charges on its data behind a place of the chain, signed, oldest first.
+    /// The charges of the study's training on its data behind a place of the chain, signed, oldest first.
     ///
     /// # Errors
     /// The store was opened to be read.
@@ -137,11 +137,13 @@ impl SiteLedger {
         let key = &self.store.signer()?.key;
         let first = behind.map_or(0, |place| usize::try_from(place).map_or(usize::MAX, |place| place + 1));
         let entries = self.chain.entries().iter().skip(first);
-        let of_study = entries.filter(|entry| {
-            let charge = entry.charge();
-            charge.study == study && charge.data_set == data_set
-        });
+        let of_study = entries.filter(|entry| is_of_training(entry, study, data_set));
         Ok(of_study.map(|entry| key.sign_entry(entry.clone())).collect())
+    }
+
+    /// How many charges training in the study has made on its data.
+    pub fn count_study_charges(&self, study: &str, data_set: Digest) -> u64 {
+        self.chain.entries().iter().filter(|entry| is_of_training(entry, study, data_set)).count() as u64
     }
 
     /// Every entry, oldest first.
@@ -162,6 +164,16 @@ impl SiteLedger {
     /// Everything charged by one study on one data set.
     pub fn study_events(&self, study: &str, data_set: Digest) -> Vec<DpEvent> {
         self.chain.study_events(study, data_set)
+    }
+
+    /// Everything charged to whole records of one data set; `None` where their loss has no bound.
+    pub fn record_events(&self, data_set: Digest) -> Option<Vec<DpEvent>> {
+        self.chain.record_events(data_set)
+    }
+
+    /// Everything that training in one study charged to whole records of one data set.
+    pub fn study_record_events(&self, study: &str, data_set: Digest) -> Vec<DpEvent> {
+        self.chain.study_record_events(study, data_set)
     }
 
     /// Commits the charges that a permit stands for, all or none.
@@ -199,6 +211,13 @@ impl SiteLedger {
     pub(super) fn parts(&mut self) -> (&mut Ledger, Arc<Store>) {
         (&mut self.chain, Arc::clone(&self.store))
     }
+}
+
+/// Whether an entry is of a study's training, which receipts of updates list: counts over cohorts are none.
+fn is_of_training(entry: &LedgerEntry, study: &str, data_set: Digest) -> bool {
+    let charge = entry.charge();
+    let counts = matches!(charge.released, Released::Counts { .. });
+    charge.study == study && charge.data_set == data_set && !counts
 }
 
 /// Signs entries, appends them to the table and then to the journal.

@@ -5,11 +5,12 @@
 //! each unit's sensitivity in exact integers whatever the engine computed, and adds.
 
 use fusiondp_dp::{
-    Block, CommittedCharge, ContributionShape, Factor, PrivateRelease, PrivateStep, SecureRng, StepError,
-    UnitGroup,
+    Block, CommittedCharge, ContributionShape, Factor, PrivateRelease, PrivateStep, Released, SecureRng,
+    StepError, UnitGroup,
 };
 use fusiondp_learn::model::{
-    self, Directions, FactorGroup, Model, PairedBatch, PrivateBlock, PrivateObjective, View, Workspace,
+    self, Directions, FactorGroup, Model, PairedBatch, PrivateBlock, PrivateLoss, PrivateObjective, View,
+    Workspace,
 };
 
 use super::workspace::KeptWorkspace;
@@ -56,27 +57,81 @@ pub fn private_release(
     rng: SecureRng,
     scratch: &mut PrivateScratch,
 ) -> Result<PrivateRelease, TrainError> {
+    if charge.entry().charge().released != Released::PrivateSum {
+        return Err(TrainError::Incomplete { what: "the charge of a private sum" });
+    }
     let real = session.real().ok_or(TrainError::Incomplete { what: "true values" })?;
     let count = session.study().fusion.private_directions.map(|directions| directions as usize);
     let shape = count.map_or_else(|| contribution_shape(session.model()), ContributionShape::from);
     let mut step = PrivateStep::begin(charge, session.units().count(), shape, rng)?;
+    let views = Views { first: real, hybrid: session.public() };
+    each_chunk(session, &views, &mut step, scratch, |step, batch, workspace| {
+        let (model, objective) = (session.model(), session.objective());
+        match count {
+            None => add_groups(model, at.params, batch, objective, step, workspace),
+            Some(count) => {
+                let directions = Directions::new(at.directions, count);
+                add_coefficients(model, at.params, directions, batch, objective, step, workspace)
+            }
+        }
+    })?;
+    Ok(step.release()?)
+}
+
+/// Computes the public part of a step in a study that protects whole records: each unit's gradient of the public loss in the
+/// hybrid view, clipped, rounded, summed and noised as a private one. `params` are those of the whole model, `[P]`.
+///
+/// # Errors
+/// As [`private_release`].
+pub fn record_release(
+    session: &Session,
+    params: &[f32],
+    charge: CommittedCharge,
+    rng: SecureRng,
+    scratch: &mut PrivateScratch,
+) -> Result<PrivateRelease, TrainError> {
+    if charge.entry().charge().released != Released::PublicSum {
+        return Err(TrainError::Incomplete { what: "the charge of a public sum" });
+    }
+    let model = session.record_model().ok_or(TrainError::Incomplete { what: "a public part to protect" })?;
+    let public = session.public().ok_or(TrainError::Incomplete { what: "a public view" })?;
+    let objective = PrivateObjective { loss: PrivateLoss::Direct, consistency_weight: 0.0, ..*session.objective() };
+    let params = &params[session.model().public_range()];
+    let mut step = PrivateStep::begin(charge, session.units().count(), contribution_shape(model), rng)?;
+    // The direct loss reads one view, here the hybrid one.
+    let views = Views { first: public, hybrid: None };
+    each_chunk(session, &views, &mut step, scratch, |step, batch, workspace| {
+        add_groups(model, params, batch, &objective, step, workspace)
+    })?;
+    Ok(step.release()?)
+}
+
+/// What a step reads of the sampled units.
+struct Views<'a> {
+    /// The view of the direct loss, the first one of the difference.
+    first: &'a View<f32>,
+    /// The view that is subtracted. The direct loss reads none, and dp-sgd has none.
+    hybrid: Option<&'a View<f32>>,
+}
+
+/// Hands the sampled units over, some at a time.
+fn each_chunk(
+    session: &Session,
+    views: &Views<'_>,
+    step: &mut PrivateStep,
+    scratch: &mut PrivateScratch,
+    mut add: impl FnMut(&mut PrivateStep, &PairedBatch<f32>, &mut Workspace<f32>) -> Result<(), TrainError>,
+) -> Result<(), TrainError> {
     let sampled = step.sampled_units().to_vec();
     let mut rest = sampled.as_slice();
     while !rest.is_empty() {
         let (chunk, after) = rest.split_at(chunk_length(session, rest));
-        gather(session, real, chunk, scratch);
+        gather(session, views, chunk, scratch);
         let PrivateScratch { batch, workspace, .. } = scratch;
-        let (model, objective) = (session.model(), session.objective());
-        match count {
-            None => add_groups(model, at.params, batch, objective, &mut step, workspace)?,
-            Some(count) => {
-                let directions = Directions::new(at.directions, count);
-                add_coefficients(model, at.params, directions, batch, objective, &mut step, workspace)?;
-            }
-        }
+        add(step, batch, workspace)?;
         rest = after;
     }
-    Ok(step.release()?)
+    Ok(())
 }
 
 /// What the model's private coordinates are, as the mechanism names it.
@@ -99,7 +154,7 @@ fn chunk_length(session: &Session, sampled: &[usize]) -> usize {
     fits.count().max(1)
 }
 
-fn gather(session: &Session, real: &View<f32>, chunk: &[usize], scratch: &mut PrivateScratch) {
+fn gather(session: &Session, views: &Views<'_>, chunk: &[usize], scratch: &mut PrivateScratch) {
     let PrivateScratch { batch, rows, .. } = scratch;
     rows.clear();
     batch.unit_offsets.clear();
@@ -108,10 +163,9 @@ fn gather(session: &Session, real: &View<f32>, chunk: &[usize], scratch: &mut Pr
         rows.extend(session.units().rows(unit));
         batch.unit_offsets.push(rows.len());
     }
-    real.select(rows, &mut batch.real);
-    // The direct loss reads no hybrid view, and dp-sgd has none.
-    if let Some(public) = session.public() {
-        public.select(rows, &mut batch.hybrid);
+    views.first.select(rows, &mut batch.real);
+    if let Some(hybrid) = views.hybrid {
+        hybrid.select(rows, &mut batch.hybrid);
     }
     batch.labels.clear();
     batch.labels.extend(rows.iter().map(|&row| session.labels()[row]));

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use fusiondp_dp::PrivateRelease;
 use fusiondp_learn::model::{BatchShare, View};
 use fusiondp_learn::network::DropoutSeed;
 use rand::Rng;
@@ -23,8 +24,8 @@ pub struct PublicGradient {
     loss: f64,
 }
 
-/// What the site's policy permits to leave without noise of its own: a public gradient, or the difference that local
-/// steps made of public gradients and of private sums that were noised before.
+/// What may leave without further noise: a public gradient that the site's policy permits, a public gradient that was noised
+/// under a charge of its own, or the difference that local steps made of public gradients and of noised private sums.
 ///
 /// Nothing but what is permitted becomes one:
 ///
@@ -204,6 +205,15 @@ impl PublicValues {
             permit.consume();
         }
         Ok(Self { values: difference, loss })
+    }
+
+    /// A noised sum of the units' public gradients as the mean over records that it estimates: divided by the sampling
+    /// probability and the number of records, both public. No permission is needed; the release was paid for.
+    pub(super) fn of_noised(session: &Session, release: PrivateRelease) -> Self {
+        let expected = release.entry().charge().event.sampling_probability().get() * session.records() as f64;
+        let weight = release.grid_step() / expected;
+        let values = release.values().iter().map(|&steps| (steps as f64 * weight) as f32).collect();
+        Self { values, loss: 0.0 }
     }
 
     /// Nothing, of a round without a public part.

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use fusiondp_dp::{CommittedCharge, Digest, PrivateRelease};
+use fusiondp_dp::{CommittedCharge, Digest, PrivateRelease, Released};
 use fusiondp_protocol::chunks::{encode_f32, encode_i64};
 use fusiondp_protocol::messages::TrainingTask;
 
@@ -17,9 +17,10 @@ use crate::random::{Draw, RandomSource};
 pub struct RoundWork {
     /// The task's model version: parameters `[P]`, in a private round of a study that projects also directions `[k, P']`.
     pub params: Vec<f32>,
-    /// Permission of the public part; `None` in a study without one.
+    /// Permission of a public part without noise; `None` in a study that has none, or noises it.
     pub public: Option<PublicPermit>,
-    /// Charges of the private part, one per local step; empty in a round without one.
+    /// Charges of the noised parts, in the order of [`Plan::releases`](fusiondp_protocol::plan::Plan::releases) for each local
+    /// step; empty in a round without noise.
     pub charges: Vec<CommittedCharge>,
     /// Where randomness comes from.
     pub random: RandomSource,
@@ -47,9 +48,9 @@ impl RoundWork {
     /// # Errors
     /// What either part refuses; nothing leaves then, and the charges stay spent.
     pub fn compute(self, session: &Session, task: &TrainingTask) -> Result<RoundOutput, TrainError> {
-        let steps = if task.private_part { task.plan.local_steps as usize } else { 0 };
-        if self.charges.len() != steps {
-            return Err(TrainError::Incomplete { what: "the charges of its private part" });
+        let releases = task.plan.releases(task.round).len() * task.plan.local_steps as usize;
+        if self.charges.len() != releases {
+            return Err(TrainError::Incomplete { what: "the charges of its noised parts" });
         }
         if self.params.len() != session.model_values(task.private_part) {
             return Err(TrainError::Incomplete { what: "the values of its model version" });
@@ -71,14 +72,20 @@ impl RoundWork {
         let Self { params, public: permit, charges, random, threads } = self;
         let mut scratch = StepScratch::new(session, threads);
         let public = permit.as_ref().map(|_| random.public(draw)).transpose()?.map(|rng| (batch, rng));
-        let private = match charges.into_iter().next() {
-            Some(charge) => Some((charge, random.private(draw)?)),
-            None => None,
-        };
+        let (mut private, mut records) = (None, None);
+        for charge in charges {
+            match &charge.entry().charge().released {
+                Released::PrivateSum => private = Some((charge, random.private(draw)?)),
+                Released::PublicSum => records = Some((charge, random.records(draw)?)),
+                Released::Counts { .. } => return Err(TrainError::Incomplete { what: "charges of training" }),
+            }
+        }
         let (params, directions) = params.split_at(session.model().parameters());
-        let step = StepWork { params, directions, public, private }.compute(session, &mut scratch)?;
-        let public = match (step.public, permit) {
-            (Some(gradient), Some(permit)) => gradient.permitted(permit),
+        let work = StepWork { params, directions, public, private, records };
+        let step = work.compute(session, &mut scratch)?;
+        let public = match (step.public, permit, step.records) {
+            (Some(gradient), Some(permit), None) => gradient.permitted(permit),
+            (None, None, Some(release)) => PublicValues::of_noised(session, release),
             _ => PublicValues::none(),
         };
         Ok(output(public, step.private))

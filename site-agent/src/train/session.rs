@@ -27,6 +27,7 @@ pub struct Session {
     labels: Vec<f32>,
     real: Option<View<f32>>,
     public: Option<View<f32>>,
+    record_model: Option<Model>,
     support_listed: bool,
 }
 
@@ -76,6 +77,7 @@ impl Session {
             false => None,
         };
         Ok(Self {
+            record_model: model.of_public_part().filter(|_| study.noises_public_part()),
             objective: study.private_objective(),
             identity: DataIdentity::of(&dataset, sources.identity.as_ref(), &sources.identity_key),
             units: dataset.units().clone(),
@@ -124,6 +126,12 @@ impl Session {
     /// What the private part minimizes.
     pub fn objective(&self) -> &PrivateObjective {
         &self.objective
+    }
+
+    /// The part of the model whose gradients are clipped and noised per unit although they hold no sensitive value; `None` in
+    /// a study that protects sensitive values alone.
+    pub fn record_model(&self) -> Option<&Model> {
+        self.record_model.as_ref()
     }
 
     /// What charges are counted against.

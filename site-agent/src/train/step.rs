@@ -1,7 +1,7 @@
 //! One step: the private and the public part side by side on the threads given.
 //!
-//! The private part is one piece of work, as its charge is consumed once and its generator drawn from in order; the public
-//! part is cut into stripes. Threads take pieces until none is left. Neither part sees how many threads there are: integer
+//! A noised part is one piece of work, as its charge is consumed once and its generator drawn from in order; a public part
+//! without noise is cut into stripes. Threads take pieces until none is left. Neither part sees how many threads there are: integer
 //! sums have no order, and the stripes' shares are added in order.
 
 use std::num::NonZeroUsize;
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use fusiondp_dp::{CommittedCharge, PrivateRelease, SecureRng};
 use rand::rngs::StdRng;
 
-use super::private_step::{PrivatePoint, PrivateScratch, private_release};
+use super::private_step::{PrivatePoint, PrivateScratch, private_release, record_release};
 use super::public_step::{PublicBatch, PublicGradient, PublicScratch, PublicSum};
 use super::{Session, TrainError};
 
@@ -25,17 +25,21 @@ pub(super) struct StepWork<'a> {
     pub(super) public: Option<(usize, StdRng)>,
     /// The charge of the private part and its generator; `None` without one.
     pub(super) private: Option<(CommittedCharge, SecureRng)>,
+    /// The charge of a public part that is noised, and its generator; `None` without one.
+    pub(super) records: Option<(CommittedCharge, SecureRng)>,
 }
 
 /// What a step gives.
 pub(super) struct StepOutput {
     pub(super) public: Option<PublicGradient>,
     pub(super) private: Option<PrivateRelease>,
+    pub(super) records: Option<PrivateRelease>,
 }
 
 /// Buffers of one step, kept between steps. Has no `Debug`: they hold patients' values.
 pub(super) struct StepScratch {
     private: PrivateScratch,
+    records: PrivateScratch,
     /// One per thread.
     public: Vec<PublicScratch>,
 }
@@ -44,7 +48,7 @@ impl StepScratch {
     /// Empty buffers for a session's model and this many threads.
     pub(super) fn new(session: &Session, threads: NonZeroUsize) -> Self {
         let public = (0..threads.get()).map(|_| PublicScratch::new(session)).collect();
-        Self { private: PrivateScratch::new(session), public }
+        Self { private: PrivateScratch::new(session), records: PrivateScratch::new(session), public }
     }
 }
 
@@ -62,18 +66,20 @@ impl StepWork<'_> {
             Some((batch, mut rng)) => Some(PublicBatch::draw(session, batch, &mut rng)?),
             None => None,
         };
-        let has_private = self.private.is_some();
+        let noised = usize::from(self.private.is_some()) + usize::from(self.records.is_some());
         let pieces = Pieces {
             session,
             params: self.params,
             directions: self.directions,
             private: Mutex::new(self.private.map(|(charge, rng)| (charge, rng, &mut scratch.private))),
             release: Mutex::new(None),
+            records: Mutex::new(self.records.map(|(charge, rng)| (charge, rng, &mut scratch.records))),
+            record_release: Mutex::new(None),
             sum: Mutex::new(public.as_ref().map(|_| PublicSum::new(session))),
             public: public.as_ref(),
             next: AtomicUsize::new(0),
         };
-        let count = public.as_ref().map_or(0, PublicBatch::stripes) + usize::from(has_private);
+        let count = public.as_ref().map_or(0, PublicBatch::stripes) + noised;
         let threads = count.clamp(1, scratch.public.len());
         let (first, others) = scratch.public[..threads].split_at_mut(1);
         let outcomes = std::thread::scope(|scope| {
@@ -86,8 +92,12 @@ impl StepWork<'_> {
             outcomes
         });
         outcomes.into_iter().collect::<Result<(), TrainError>>()?;
-        let (release, sum) = (inner(pieces.release), inner(pieces.sum));
-        Ok(StepOutput { public: sum.map(PublicSum::finish).transpose()?, private: release })
+        let sum = inner(pieces.sum);
+        Ok(StepOutput {
+            public: sum.map(PublicSum::finish).transpose()?,
+            private: inner(pieces.release),
+            records: inner(pieces.record_release),
+        })
     }
 }
 
@@ -98,6 +108,8 @@ struct Pieces<'a> {
     directions: &'a [f32],
     private: Mutex<Option<(CommittedCharge, SecureRng, &'a mut PrivateScratch)>>,
     release: Mutex<Option<PrivateRelease>>,
+    records: Mutex<Option<(CommittedCharge, SecureRng, &'a mut PrivateScratch)>>,
+    record_release: Mutex<Option<PrivateRelease>>,
     public: Option<&'a PublicBatch>,
     sum: Mutex<Option<PublicSum>>,
     /// The next stripe that nobody has taken.
@@ -112,6 +124,11 @@ impl Pieces<'_> {
             let at = PrivatePoint { params: self.params, directions: self.directions };
             let release = private_release(self.session, at, charge, rng, scratch)?;
             *locked(&self.release) = Some(release);
+        }
+        let records = locked(&self.records).take();
+        if let Some((charge, rng, scratch)) = records {
+            let release = record_release(self.session, self.params, charge, rng, scratch)?;
+            *locked(&self.record_release) = Some(release);
         }
         let Some(public) = self.public else { return Ok(()) };
         loop {
