@@ -76,6 +76,7 @@ pub(crate) fn limits() -> PolicyLimits {
         allow_metrics: true,
         per_study: Default::default(),
         per_year: Default::default(),
+        records: None,
         public_columns: ["a", "c", "y"].map(str::to_owned).to_vec(),
         unit_column: crate::policy::UnitColumn::EveryRecord,
         allowed_imputers: None,
@@ -99,6 +100,16 @@ pub(crate) const DP_SGD: &[(&str, &str)] = &[
     ("mode = \"fusiondp\"\nwarmup_rounds = 1", "mode = \"dp-sgd\""),
     ("kind = \"precomputed\"", "kind = \"none\""),
     ("public_batch_size = 20\n", ""),
+];
+
+/// Edits that make [`STUDY`] protect whole records too.
+pub(crate) const RECORDS: &[(&str, &str)] = &[
+    ("public_batch_size = 20\n", ""),
+    (
+        "[training]",
+        "[privacy.records]\nclip_norm = 0.25\nexpected_batch_size = 20\ntarget = { noise_multiplier = 2.0 }\n[training]",
+    ),
+    ("release = \"summary\"\nfinal_cohort = \"test\"", "release = \"none\""),
 ];
 
 /// Writes `train.csv`, `test.csv` and `imputed.csv` of `units` units with `rows` records each. Values follow from the row;

@@ -96,6 +96,16 @@ fn print_plan(study: &Study, plan: &Plan) -> anyhow::Result<()> {
     outln!("epsilon, replace      {}", epsilon(plan.epsilon_replace.get()))?;
     outln!("epsilon, zero_out     {}", epsilon(plan.epsilon_zero_out.get()))?;
     outln!("delta                 {}", plan.delta)?;
+    if let Some(records) = &plan.records {
+        outln!("\nwhole records, public gradients noised too:")?;
+        outln!("noise multiplier      {:.5}", records.noise_multiplier.get())?;
+        outln!(
+            "sampling probability  {:.6} (of each unit, in each public part)",
+            records.sampling_probability.get()
+        )?;
+        outln!("epsilon, replace      {} (both parts)", epsilon(records.epsilon_replace.get()))?;
+        outln!("epsilon, zero_out     {} (both parts)", epsilon(records.epsilon_zero_out.get()))?;
+    }
     let overlap = study.federation.max_overlap;
     if overlap > 1 {
         let worst = plan.epsilon(overlap, fusiondp_dp::NeighboringRelation::Replace)?;
@@ -120,5 +130,13 @@ pub(super) fn plan_json(plan: &Plan) -> Value {
         "delta": plan.delta.get(),
         "epsilon_replace": plan.epsilon_replace,
         "epsilon_zero_out": plan.epsilon_zero_out,
+        "records": plan.records.as_ref().map(|records| json!({
+            "sampling_probability": records.sampling_probability.get(),
+            "noise_multiplier": records.noise_multiplier.get(),
+            "clip_norm": records.clip_norm.get(),
+            "public_rounds": records.public_rounds,
+            "epsilon_replace": records.epsilon_replace,
+            "epsilon_zero_out": records.epsilon_zero_out,
+        })),
     })
 }

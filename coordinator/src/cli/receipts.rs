@@ -83,6 +83,13 @@ fn show(verified: &Verified, keys: &BTreeMap<SiteId, LedgerPublicKey>) -> anyhow
         epsilon(verified.epsilon.replace),
         epsilon(verified.epsilon.zero_out)
     )?;
+    if let Some(records) = &verified.records_epsilon {
+        outln!(
+            "whole records, recomputed from the receipts: replace {}, zero_out {} ({of})",
+            epsilon(records.replace),
+            epsilon(records.zero_out)
+        )?;
+    }
     for site in &verified.sites {
         site.problems.iter().try_for_each(|problem| outln!("{}: {problem}", site.site))?;
     }

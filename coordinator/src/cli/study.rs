@@ -197,6 +197,13 @@ pub(super) fn print_status(status: &StudyStatus) -> Result<(), OutputError> {
             plan.total_units,
             plan.sampling_probability.get()
         )?;
+        if let Some(records) = &plan.records {
+            outln!(
+                "whole records: epsilon {} (replace), {} (zero_out), public gradients noised too",
+                epsilon(records.epsilon_replace.get()),
+                epsilon(records.epsilon_zero_out.get())
+            )?;
+        }
     }
     out!("\n{}", site_table(&status.sites))?;
     if !status.metrics.is_empty() {

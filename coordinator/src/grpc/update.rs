@@ -1,8 +1,9 @@
 //! Reading one update, and every check of it that needs no store.
 
-use fusiondp_dp::{Digest, LedgerEntry};
+use fusiondp_dp::{ChargeRequest, Digest, LedgerEntry, Protection};
 use fusiondp_proto::v1;
 use fusiondp_protocol::chunks::Assembler;
+use fusiondp_protocol::plan::PlannedRelease;
 use fusiondp_protocol::{Limits, Plan, ProblemType, UpdateHeader, UpdatePart};
 use tokio_stream::StreamExt as _;
 use tonic::Streaming;
@@ -74,7 +75,7 @@ pub(super) fn check_header(expected: &Expected<'_>, header: &UpdateHeader) -> Re
     let (public, private) = context.update_shape(private_part);
     length("public_values", header.public_values, public)?;
     length("private_values", header.private_values, private)?;
-    check_receipt(expected, header, private_part)
+    check_receipt(expected, header)
 }
 
 /// Checks that every value of the public part is a number of a size that a server step can work with. Says of which
@@ -119,7 +120,7 @@ fn check_size(enrolled: &StudySiteRow, header: &UpdateHeader) -> Result<(), ApiE
 
 /// The receipt stands under the key that the site enrolled with, speaks of what the plan says, and every step of the round is
 /// charged once, as the plan says.
-fn check_receipt(expected: &Expected<'_>, header: &UpdateHeader, private_part: bool) -> Result<(), ApiError> {
+fn check_receipt(expected: &Expected<'_>, header: &UpdateHeader) -> Result<(), ApiError> {
     let Expected { context, plan, enrolled, model_digest } = expected;
     let key = enrolled.ledger_key.ok_or_else(|| malformed("the site has enrolled without a ledger key"))?;
     header.receipt.verify(&key).map_err(|error| malformed(format!("the update's receipt: {error}")))?;
@@ -130,36 +131,50 @@ fn check_receipt(expected: &Expected<'_>, header: &UpdateHeader, private_part: b
         ("model_digest", model_digest.is_some_and(|digest| receipt.model_digest != digest)),
         ("imputer", receipt.imputer != context.study().imputer),
         ("delta", receipt.delta != plan.delta),
+        (
+            "epsilon_records",
+            receipt.epsilon_records.is_some() != (context.protects() == Protection::WholeRecords),
+        ),
     ];
     if let Some((field, _)) = wrong.iter().find(|(_, wrong)| *wrong) {
         let detail = format!("receipt: {field} is not that of the plan; compare the versions of both ends");
         return Err(malformed(detail));
     }
-    let (own, steps) =
-        (receipt.own_charges().len(), if private_part { plan.local_steps as usize } else { 0 });
-    if own != steps {
-        return Err(malformed(format!(
-            "{own} ledger entries for {steps} private steps; charge every step once"
-        )));
+    let releases = plan.releases(header.round);
+    let (own, due) = (receipt.own_charges().len(), releases.len() * plan.local_steps as usize);
+    if own != due {
+        return Err(malformed(format!("{own} ledger entries for {due} noised sums; charge every sum once")));
     }
     let earlier = receipt.charges.len() - own;
+    let kinds = plan.kinds();
     for charge in &receipt.charges[..earlier] {
-        check_terms(plan, header, &charge.entry)?;
+        let released = &charge.entry.charge().released;
+        check_terms(expected, header, &charge.entry, kinds.iter().find(|kind| kind.released == *released))?;
     }
-    (1..).zip(receipt.own_charges()).try_for_each(|(step, charge)| {
-        check_terms(plan, header, &charge.entry)?;
+    let steps = (1..=plan.local_steps).flat_map(|step| releases.iter().map(move |release| (step, release)));
+    steps.zip(receipt.own_charges()).try_for_each(|((step, release), charge)| {
+        check_terms(expected, header, &charge.entry, Some(release))?;
         check_own(header, step, &charge.entry)
     })
 }
 
 /// Charges of a study are those of its plan, also of an update that never arrived.
-fn check_terms(plan: &Plan, header: &UpdateHeader, entry: &LedgerEntry) -> Result<(), ApiError> {
+fn check_terms(
+    expected: &Expected<'_>,
+    header: &UpdateHeader,
+    entry: &LedgerEntry,
+    planned: Option<&PlannedRelease>,
+) -> Result<(), ApiError> {
     let charge = entry.charge();
+    let differs =
+        |of: fn(&PlannedRelease, &ChargeRequest) -> bool| planned.is_none_or(|plan| of(plan, charge));
     agree(
         entry,
         &[
-            ("event", Some(charge.event) != plan.step_event()),
-            ("clip_norm", charge.clip_norm != plan.clip_norm),
+            ("released", differs(|plan, charge| plan.released != charge.released)),
+            ("event", differs(|plan, charge| plan.event != charge.event)),
+            ("clip_norm", differs(|plan, charge| plan.clip_norm != charge.clip_norm)),
+            ("protects", charge.protects != expected.context.protects()),
             ("units", charge.units != header.units),
         ],
     )

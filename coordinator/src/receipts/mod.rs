@@ -21,7 +21,7 @@ use fusiondp_protocol::{SiteId, StudyError};
 use fusiondp_runtime::files::{FileError, read_limited};
 use serde::{Deserialize, Serialize};
 
-pub use site::SiteVerdict;
+pub use site::{RecordVerdict, SiteVerdict};
 
 /// Relative difference at which two figures still agree: see the coordinator's own comparison, round by round.
 const TOLERANCE: f64 = 1e-9;
@@ -102,6 +102,7 @@ pub struct Folder {
 #[derive(Debug, Clone, Deserialize)]
 struct Reported {
     epsilon: Epsilons,
+    records_epsilon: Option<Epsilons>,
     #[serde(default)]
     site_details: Vec<ReportedSite>,
 }
@@ -111,6 +112,7 @@ struct ReportedSite {
     site: String,
     rounds_contributed: u32,
     epsilon_claimed: Epsilons,
+    records_epsilon_claimed: Option<Epsilons>,
 }
 
 /// The outcome of verifying a folder.
@@ -126,6 +128,9 @@ pub struct Verified {
     pub max_overlap: u32,
     /// Of the consortium: the largest of all sites, or of the worst `max_overlap` sites together.
     pub epsilon: Epsilons,
+    /// The same of whole records, in a study that protects them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub records_epsilon: Option<Epsilons>,
     /// What does not hold, of the folder as a whole.
     pub problems: Vec<String>,
 }
@@ -177,13 +182,19 @@ impl Folder {
             sites.push(verdict);
         }
         let max_overlap = self.document.study().federation.max_overlap;
-        let epsilon = consortium(&sites, max_overlap, &mut figures)?;
+        let of_values: Vec<_> = sites.iter().map(|site| (site.epsilon, &site.steps)).collect();
+        let epsilon = consortium(of_values, max_overlap, &mut figures)?;
+        let of_records: Option<Vec<_>> =
+            sites.iter().map(|site| Some((site.records?.epsilon, &site.record_steps))).collect();
+        let records_epsilon =
+            of_records.map(|sites| consortium(sites, max_overlap, &mut figures)).transpose()?;
         let mut verified = Verified {
             study: self.document.id().to_string(),
             delta: figures.delta,
             sites,
             max_overlap,
             epsilon,
+            records_epsilon,
             problems: Vec::new(),
         };
         verified.check_unknown_keys(keys);
@@ -203,14 +214,21 @@ impl Verified {
 
     /// A report may say more than the receipts give, for tasks that brought no update, and never less.
     fn check_report(&mut self, reported: &Reported) {
-        let relations = [
-            ("replace", reported.epsilon.replace, self.epsilon.replace),
-            ("zero_out", reported.epsilon.zero_out, self.epsilon.zero_out),
-        ];
-        for (relation, said, given) in relations {
+        let none = Epsilons { replace: f64::NAN, zero_out: f64::NAN };
+        let mut figures = vec![("epsilon", reported.epsilon, self.epsilon)];
+        if let Some(given) = self.records_epsilon {
+            figures.push(("epsilon of whole records", reported.records_epsilon.unwrap_or(none), given));
+        }
+        let relations = figures.into_iter().flat_map(|(what, said, given)| {
+            [
+                ("replace", what, said.replace, given.replace),
+                ("zero_out", what, said.zero_out, given.zero_out),
+            ]
+        });
+        for (relation, what, said, given) in relations {
             if said.is_nan() || said < given * (1.0 - TOLERANCE) {
                 self.problems.push(format!(
-                    "report.json says {relation} epsilon {said} for the consortium, the receipts give {given}"
+                    "report.json says {relation} {what} {said} for the consortium, the receipts give {given}"
                 ));
             }
         }
@@ -254,19 +272,19 @@ impl Figures {
     }
 }
 
+/// The figure of each site with the steps it follows from, together: the largest, or the worst sites composed.
 fn consortium(
-    sites: &[SiteVerdict],
+    mut sites: Vec<(Epsilons, &StepCounts)>,
     max_overlap: u32,
     figures: &mut Figures,
 ) -> Result<Epsilons, AccountantError> {
-    let mut by_loss: Vec<&SiteVerdict> = sites.iter().collect();
-    by_loss.sort_by(|left, right| right.epsilon.replace.total_cmp(&left.epsilon.replace));
+    sites.sort_by(|(left, _), (right, _)| right.replace.total_cmp(&left.replace));
     let mut together = StepCounts::default();
-    for site in by_loss.iter().take(max_overlap as usize) {
-        together.extend(&site.steps);
+    for (_, steps) in sites.iter().take(max_overlap as usize) {
+        together.extend(steps);
     }
     let together = figures.of(&together)?;
-    let most = |of: fn(&Epsilons) -> f64| sites.iter().map(|site| of(&site.epsilon)).fold(0.0, f64::max);
+    let most = |of: fn(&Epsilons) -> f64| sites.iter().map(|(epsilon, _)| of(epsilon)).fold(0.0, f64::max);
     Ok(Epsilons {
         replace: together.replace.max(most(|epsilon| epsilon.replace)),
         zero_out: together.zero_out.max(most(|epsilon| epsilon.zero_out)),

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fusiondp_dp::{
-    AccountantError, DpEvent, LedgerEntry, LedgerPublicKey, StepCounts, UpdateId, verify_piece,
+    AccountantError, ChargeRequest, LedgerEntry, LedgerPublicKey, Protection, Released, StepCounts, UpdateId,
+    verify_piece,
 };
 use fusiondp_protocol::SiteId;
 use fusiondp_protocol::receipt::{Receipt, ReceiptEpsilons, ReceiptsFile, SignedReceipt};
@@ -11,6 +12,9 @@ use fusiondp_protocol::study::StudyDocument;
 use serde::Serialize;
 
 use super::{Epsilons, Figures, ReportedSite, TOLERANCE};
+
+/// Of a site that has released nothing.
+const NONE: Epsilons = Epsilons { replace: 0.0, zero_out: 0.0 };
 
 /// Problems that are listed; more of them tell nothing new.
 const MAX_PROBLEMS: usize = 20;
@@ -32,10 +36,24 @@ pub struct SiteVerdict {
     pub epsilon: Epsilons,
     /// What the site states in its newest receipt.
     pub epsilon_stated: Epsilons,
+    /// The same of whole records, in a study that protects them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub records: Option<RecordVerdict>,
     /// What does not hold.
     pub problems: Vec<String>,
     #[serde(skip)]
     pub(crate) steps: StepCounts,
+    #[serde(skip)]
+    pub(crate) record_steps: StepCounts,
+}
+
+/// What whole records lose.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct RecordVerdict {
+    /// What the listed charges give, upper bounds.
+    pub epsilon: Epsilons,
+    /// What the site states in its newest receipt.
+    pub epsilon_stated: Epsilons,
 }
 
 /// A verdict under construction.
@@ -45,7 +63,9 @@ struct Reading<'a> {
     charges: BTreeMap<u64, LedgerEntry>,
     updates: BTreeSet<UpdateId>,
     steps: StepCounts,
-    event: Option<DpEvent>,
+    record_steps: StepCounts,
+    /// The first charge of each kind of release.
+    kinds: Vec<ChargeRequest>,
     problems: Vec<String>,
 }
 
@@ -71,6 +91,15 @@ impl SiteVerdict {
         if unlisted_charges > 0 {
             reading.report(format!("{unlisted_charges} charges that the site counts are in no receipt"));
         }
+        let records = match reading.whole_records() {
+            true => Some(RecordVerdict {
+                epsilon: figures.of(&reading.record_steps)?,
+                epsilon_stated: newest
+                    .and_then(|newest| newest.epsilon_records)
+                    .map_or(NONE, |one| stated(&one)),
+            }),
+            false => None,
+        };
         Ok(Self {
             site: file.header.site.clone(),
             ledger_key: file.header.ledger_key,
@@ -78,10 +107,11 @@ impl SiteVerdict {
             charges,
             unlisted_charges,
             epsilon: figures.of(&reading.steps)?,
-            epsilon_stated: newest
-                .map_or(Epsilons { replace: 0.0, zero_out: 0.0 }, |newest| stated(&newest.epsilon)),
+            epsilon_stated: newest.map_or(NONE, |newest| stated(&newest.epsilon)),
+            records,
             problems: reading.problems,
             steps: reading.steps,
+            record_steps: reading.record_steps,
         })
     }
 
@@ -93,6 +123,11 @@ impl SiteVerdict {
     }
 
     pub(super) fn check_report(&mut self, said: &ReportedSite) {
+        let of_records = self.records.map(|records| records.epsilon_stated);
+        if said.records_epsilon_claimed != of_records {
+            self.problems
+                .push("report.json and its newest receipt differ in the epsilon of whole records".to_owned());
+        }
         if said.epsilon_claimed != self.epsilon_stated {
             self.problems.push(format!(
                 "report.json says that the site claims {} and {}, its newest receipt states {} and {}",
@@ -119,7 +154,8 @@ impl<'a> Reading<'a> {
             charges: BTreeMap::new(),
             updates: BTreeSet::new(),
             steps: StepCounts::default(),
-            event: None,
+            record_steps: StepCounts::default(),
+            kinds: Vec::new(),
             problems: Vec::new(),
         };
         if file.header.study != *document.id() {
@@ -147,28 +183,39 @@ impl<'a> Reading<'a> {
         for charge in &receipt.charges {
             self.add(&charge.entry);
         }
-        let listed = self.charges.len() as u64;
-        let (given, stated) = (figures.of(&self.steps)?, stated(&receipt.epsilon));
-        let complete = listed == receipt.study_charges;
+        self.compare(round, "epsilon", (stated(&receipt.epsilon), figures.of(&self.steps)?), receipt);
+        if let Some(of_records) = &receipt.epsilon_records {
+            let figures = (stated(of_records), figures.of(&self.record_steps)?);
+            self.compare(round, "epsilon of whole records", figures, receipt);
+        }
+        Ok(())
+    }
+
+    /// Compares what a receipt states with what all charges up to it give.
+    fn compare(&mut self, round: u32, what: &str, (stated, given): (Epsilons, Epsilons), receipt: &Receipt) {
+        let complete = self.charges.len() as u64 == receipt.study_charges;
         for (relation, stated, given) in
             [("replace", stated.replace, given.replace), ("zero_out", stated.zero_out, given.zero_out)]
         {
             let low = stated < given * (1.0 - TOLERANCE);
             let high = stated > given * (1.0 + TOLERANCE);
-            if low || (complete && high) {
+            if low || (complete && high) || stated.is_nan() {
                 self.report(format!(
-                    "round {round}: {relation} epsilon {stated} is stated, its charges give {given}"
+                    "round {round}: {relation} {what} {stated} is stated, its charges give {given}"
                 ));
             }
         }
-        Ok(())
+    }
+
+    fn whole_records(&self) -> bool {
+        self.document.study().protects() == Protection::WholeRecords
     }
 
     /// What is wrong with a receipt in the light of the study.
     fn problem_of(&mut self, receipt: &Receipt) -> Option<String> {
         let study = self.document.study();
         let own = receipt.own_charges().len();
-        let steps = study.training.local_steps as usize;
+        let sums = study.noised_sums(receipt.round) * study.training.local_steps as usize;
         let problem = match () {
             () if receipt.site != self.file.header.site => format!("it is of site {}", receipt.site),
             () if receipt.study_digest != self.document.digest() => {
@@ -179,9 +226,13 @@ impl<'a> Reading<'a> {
             }
             () if receipt.imputer != study.imputer => "its imputer is not the study's".to_owned(),
             () if !self.updates.insert(receipt.update_id) => "an update has two receipts".to_owned(),
-            () if own > 0 && own != steps => format!("{own} charges for {steps} steps"),
-            () if own > 0 && receipt.round <= study.fusion.warmup_rounds => {
-                "a warm-up round has charges".to_owned()
+            () if own > 0 && sums == 0 => "a warm-up round has charges".to_owned(),
+            () if own > 0 && own != sums => format!("{own} charges for {sums} noised sums"),
+            () if own == 0 && sums > 0 && receipt.public_values > 0 && study.noises_public_part() => {
+                format!("no charge for {sums} noised sums")
+            }
+            () if receipt.epsilon_records.is_some() != self.whole_records() => {
+                "it speaks of whole records where the study does not, or the other way round".to_owned()
             }
             () => return None,
         };
@@ -199,19 +250,34 @@ impl<'a> Reading<'a> {
         }
         let study = self.document.study();
         let unit = study.privacy.unit_column.as_deref().unwrap_or("record");
+        let clip_norm = match (&charge.released, &study.privacy.records) {
+            (Released::PrivateSum, _) => Some(study.privacy.clip_norm),
+            (Released::PublicSum, Some(records)) => Some(records.clip_norm),
+            (Released::PublicSum, None) | (Released::Counts { .. }, _) => None,
+        };
+        let of_its_kind = self.kinds.iter().find(|kind| kind.released == charge.released);
         let odd = match () {
-            () if charge.clip_norm != study.privacy.clip_norm => "its clip norm is not the study's",
+            () if clip_norm.is_none() => "the study makes no such release in training",
+            () if clip_norm != Some(charge.clip_norm) => "its clip norm is not the study's",
             () if charge.unit != unit => "its privacy unit is not the study's",
-            () if self.event.is_some_and(|event| event != charge.event) => {
+            () if charge.protects != study.protects() => "it protects something else than the study",
+            () if of_its_kind.is_some_and(|kind| kind.event != charge.event) => {
                 "its noise, rate or steps are not those of the other charges"
             }
             () => "",
         };
+        let is_new = of_its_kind.is_none();
         if !odd.is_empty() {
             self.report(format!("charge {sequence}: {odd}"));
         }
-        self.event = Some(charge.event);
-        self.steps.add(&charge.event, charge.event.steps().get().into());
+        if is_new {
+            self.kinds.push(charge.clone());
+        }
+        let steps = charge.event.steps().get().into();
+        self.record_steps.add(&charge.event, steps);
+        if charge.released != Released::PublicSum {
+            self.steps.add(&charge.event, steps);
+        }
         self.charges.insert(sequence, entry.clone());
     }
 

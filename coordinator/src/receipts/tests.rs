@@ -94,6 +94,7 @@ impl Site {
             ledger_head: self.ledger.head(),
             delta,
             epsilon: ReceiptEpsilons { replace, zero_out, data_replace: replace, data_zero_out: zero_out },
+            epsilon_records: None,
         }
     }
 
@@ -236,9 +237,13 @@ fn a_report_that_says_less_than_its_receipts_is_named() {
     let site = honest();
     let stated = verify(&[&site]).sites[0].epsilon_stated;
     let says = |epsilon: Epsilons, claimed: Epsilons, rounds: u32| {
-        let details =
-            vec![ReportedSite { site: "a".into(), rounds_contributed: rounds, epsilon_claimed: claimed }];
-        let reported = Some(Reported { epsilon, site_details: details });
+        let details = vec![ReportedSite {
+            site: "a".into(),
+            rounds_contributed: rounds,
+            epsilon_claimed: claimed,
+            records_epsilon_claimed: None,
+        }];
+        let reported = Some(Reported { epsilon, records_epsilon: None, site_details: details });
         let folder = Folder { document: document(), sites: vec![site.file()], reported };
         folder.verify(&BTreeMap::new(), || ()).unwrap()
     };

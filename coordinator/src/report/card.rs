@@ -147,13 +147,25 @@ fn privacy(context: &StudyContext, summary: &Summary) -> String {
     format!(
         "## Privacy\n\n(ε, δ)-differential privacy of the sensitive columns of each {unit}, for the updates that left the sites and for \
          this model, at δ = {}:\n\n| relation | ε, upper bound |\n|---|---|\n| replace: values change from anything to anything | \
-         {} |\n| zero_out: values are used, or imputed ones stand in | {} |\n\n{} as the study declares. \
+         {} |\n| zero_out: values are used, or imputed ones stand in | {} |\n{}\n{} as the study declares. \
          `fusiondp-coordinator receipts verify` recomputes the figures from the signed receipts beside this card.\n",
         figure(summary.delta),
         epsilon(summary.epsilon.replace),
         epsilon(summary.epsilon.zero_out),
+        whole_records(summary),
         overlap(summary.max_overlap)
     )
+}
+
+/// Rows of the second tier.
+fn whole_records(summary: &Summary) -> String {
+    summary.records_epsilon.map_or_else(String::new, |spent| {
+        format!(
+            "| whole records, replace: labels and public columns change too | {} |\n| whole records, zero_out | {} |\n",
+            epsilon(spent.replace),
+            epsilon(spent.zero_out)
+        )
+    })
 }
 
 fn overlap(sites: u32) -> String {

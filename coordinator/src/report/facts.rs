@@ -67,9 +67,23 @@ impl Facts {
         })
     }
 
-    /// The figure of each site, and the consortium's: the largest of all sites, or the worst `overlap` sites composed
-    /// where as many may hold the same patient.
+    /// What sensitive values have lost: the figure of each site, and the consortium's, which is the largest of all sites, or
+    /// that of the worst `overlap` sites composed where as many may hold the same patient.
     pub(crate) fn spent(&self, overlap: u32) -> Result<Spent, ReportError> {
+        let planned = self.plan.as_ref().and_then(Plan::step_event);
+        let claims = self.claims.iter().map(|claim| TierClaim::of(claim, planned.as_slice()));
+        self.composed(claims.collect(), overlap)
+    }
+
+    /// The same of whole records.
+    pub(crate) fn spent_of_records(&self, overlap: u32) -> Result<Spent, ReportError> {
+        let planned: Vec<DpEvent> =
+            self.plan.iter().flat_map(Plan::kinds).map(|release| release.event).collect();
+        let claims = self.claims.iter().map(|claim| TierClaim::of_records(claim, &planned));
+        self.composed(claims.collect(), overlap)
+    }
+
+    fn composed(&self, claims: Vec<TierClaim<'_>>, overlap: u32) -> Result<Spent, ReportError> {
         let Some(plan) = &self.plan else {
             return Ok(Spent {
                 total: EpsilonPair::ZERO,
@@ -79,26 +93,26 @@ impl Facts {
             });
         };
         let mut accounting = Accounting::new(plan.delta);
-        let mut bounds = Vec::with_capacity(self.claims.len());
-        for claim in &self.claims {
-            bounds.push((claim, at_most(claim, plan, &mut accounting)?));
+        let mut bounds = Vec::with_capacity(claims.len());
+        for claim in &claims {
+            bounds.push((claim, claim.at_most(plan, &mut accounting)?));
         }
         bounds.sort_by(|(_, left), (_, right)| right.replace.total_cmp(&left.replace));
         let single = bounds.iter().fold(EpsilonPair::ZERO, |most, (_, bound)| most.max(*bound));
-        let sites = bounds.iter().map(|(claim, bound)| (claim.site.clone(), *bound)).collect();
+        let sites = bounds.iter().map(|(claim, bound)| (claim.claim.site.clone(), *bound)).collect();
         let worst = &bounds[..bounds.len().min(overlap as usize)];
         // Charges that the mirror has not seen cannot be composed exactly: basic composition, at the sum of deltas.
-        let at_larger_delta = overlap > 1 && worst.iter().any(|(claim, _)| !claim.complete);
+        let at_larger_delta = overlap > 1 && worst.iter().any(|(claim, _)| !claim.claim.complete);
         let total = if at_larger_delta {
             worst.iter().fold(EpsilonPair::ZERO, |sum, (_, bound)| sum.plus(*bound))
         } else if overlap > 1 {
-            accounting.of(worst.iter().flat_map(|(claim, _)| possible_events(claim, plan)))?.max(single)
+            accounting.of(worst.iter().flat_map(|(claim, _)| claim.possible_events(plan)))?.max(single)
         } else {
             single
         };
-        let known = worst.iter().all(|(claim, _)| claim.complete);
+        let known = worst.iter().all(|(claim, _)| claim.claim.complete);
         let mut steps = StepCounts::default();
-        for event in worst.iter().flat_map(|(claim, _)| possible_events(claim, plan)) {
+        for event in worst.iter().flat_map(|(claim, _)| claim.possible_events(plan)) {
             steps.add(&event, event.steps().get().into());
         }
         let steps = Some(steps).filter(|steps| known && *steps != StepCounts::default());
@@ -122,19 +136,40 @@ impl Facts {
     }
 }
 
-/// The site's own figure; where tasks brought no update, at least that of the mirrored charges and one more for each
-/// step of those tasks.
-fn at_most(claim: &Claim, plan: &Plan, accounting: &mut Accounting) -> Result<EpsilonPair, AccountantError> {
-    let claimed = EpsilonPair { replace: claim.epsilon_replace, zero_out: claim.epsilon_zero_out };
-    if claim.unreported == 0 {
-        return Ok(claimed);
-    }
-    Ok(accounting.of(possible_events(claim, plan))?.max(claimed))
+/// What a site claims of one tier.
+struct TierClaim<'a> {
+    claim: &'a Claim,
+    claimed: EpsilonPair,
+    events: &'a [DpEvent],
+    /// What one step releases.
+    planned: &'a [DpEvent],
 }
 
-/// The mirrored charges of a site, and those that it may have made for tasks that brought no update.
-fn possible_events(claim: &Claim, plan: &Plan) -> impl Iterator<Item = DpEvent> {
-    let steps = claim.unreported.saturating_mul(u64::from(plan.local_steps));
-    let unseen = plan.step_event().into_iter().flat_map(move |event| (0..steps).map(move |_| event));
-    claim.events.iter().copied().chain(unseen)
+impl<'a> TierClaim<'a> {
+    fn of(claim: &'a Claim, planned: &'a [DpEvent]) -> Self {
+        let claimed = EpsilonPair { replace: claim.epsilon_replace, zero_out: claim.epsilon_zero_out };
+        Self { claim, claimed, events: &claim.events, planned }
+    }
+
+    fn of_records(claim: &'a Claim, planned: &'a [DpEvent]) -> Self {
+        let records = &claim.records;
+        let claimed = EpsilonPair { replace: records.epsilon_replace, zero_out: records.epsilon_zero_out };
+        Self { claim, claimed, events: &records.events, planned }
+    }
+
+    /// The site's own figure; where tasks brought no update, at least that of the mirrored charges and one more for each
+    /// step of those tasks.
+    fn at_most(&self, plan: &Plan, accounting: &mut Accounting) -> Result<EpsilonPair, AccountantError> {
+        if self.claim.unreported == 0 {
+            return Ok(self.claimed);
+        }
+        Ok(accounting.of(self.possible_events(plan))?.max(self.claimed))
+    }
+
+    /// The mirrored charges of the site, and those that it may have made for tasks that brought no update.
+    fn possible_events(&self, plan: &Plan) -> impl Iterator<Item = DpEvent> + use<'a> {
+        let steps = self.claim.unreported.saturating_mul(u64::from(plan.local_steps));
+        let unseen = self.planned.iter().flat_map(move |event| (0..steps).map(move |_| *event));
+        self.events.iter().copied().chain(unseen)
+    }
 }

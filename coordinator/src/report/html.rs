@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use fusiondp_dp::Protection;
 use fusiondp_protocol::StudyState;
 use fusiondp_protocol::study::MetricRelease;
 
@@ -122,7 +123,35 @@ fn guarantee(context: &StudyContext, summary: &Summary) -> String {
                 .to_owned(),
         }
     };
-    format!("<h2>What the guarantee covers</h2>{claim}<h3>What it does not cover</h3>{}", uncovered(context))
+    format!(
+        "<h2>What the guarantee covers</h2>{claim}{}<h3>What it does not cover</h3>{}",
+        whole_records(summary, &delta),
+        uncovered(context)
+    )
+}
+
+/// The second tier.
+fn whole_records(summary: &Summary, delta: &str) -> String {
+    let Some(spent) = summary.records_epsilon else { return String::new() };
+    let how = summary.record_protection.map_or_else(
+        || "Nothing is computed from them but the noised sums.".to_owned(),
+        |how| {
+            format!(
+                "Gradients of the public columns are clipped to {} per unit and noised as well (noise multiplier {}, sampling \
+                 probability {}).",
+                figure(how.clip_norm),
+                figure(how.noise_multiplier),
+                figure(how.sampling_probability)
+            )
+        },
+    );
+    format!(
+        "<p><b>Second tier: whole records.</b> {how} So everything in a unit's records, labels and public columns included, may \
+         change from anything to anything with ε = <b>{}</b> (replace), or be absent with ε = <b>{}</b> (zero_out), at \
+         δ = {delta}. These figures count both parts. How many units and records each site has is public.</p>",
+        epsilon(spent.replace),
+        epsilon(spent.zero_out)
+    )
 }
 
 fn overlap(summary: &Summary) -> String {
@@ -150,10 +179,14 @@ fn uncovered(context: &StudyContext) -> String {
         }
         MetricRelease::None => "Metrics. None left the sites in this study.",
     };
+    let tier = match context.protects() {
+        Protection::SensitiveValues => "",
+        Protection::WholeRecords => " The figures of the second tier alone count them.",
+    };
     format!(
-        "<ul><li>Labels. <code>{}</code> of every record is treated as known to an attacker.</li>\
-         <li>Public features. They enter training as they are: {public}.</li>\
-         <li>Membership. That somebody's record is part of a site's data is not hidden.</li>\
+        "<ul><li>Labels. <code>{}</code> of every record is treated as known to an attacker.{tier}</li>\
+         <li>Public features. They enter training as they are: {public}.{tier}</li>\
+         <li>Membership. That somebody's record is part of a site's data is not hidden.{tier}</li>\
          <li>The support data that an imputer was fitted on: its patients' sensitive values shaped the imputer.</li>\
          <li>{metrics}</li>\
          <li>Tuning. Settings that were chosen by looking at earlier results on the same data reveal something of it \

@@ -1,6 +1,7 @@
 //! `report.json`.
 
-use fusiondp_dp::NeighboringRelation;
+use fusiondp_dp::{NeighboringRelation, Protection};
+use fusiondp_protocol::plan::RecordsPlan;
 use fusiondp_protocol::study::PrivacyTarget;
 use fusiondp_protocol::{Plan, SiteId};
 use serde::{Serialize, Serializer};
@@ -30,6 +31,10 @@ pub(crate) struct Summary {
     pub(crate) evaluated_sites: Option<usize>,
     /// The consortium's figures, upper bounds.
     pub(crate) epsilon: EpsilonPair,
+    /// The consortium's figures of whole records, upper bounds; null where the study does not protect them.
+    pub(crate) records_epsilon: Option<EpsilonPair>,
+    /// How public gradients were protected; null where they left without noise, or do not exist.
+    pub(crate) record_protection: Option<RecordProtection>,
     pub(crate) delta: f64,
     /// Rounds applied.
     pub(crate) rounds: u32,
@@ -55,6 +60,16 @@ pub(crate) struct Summary {
 
 fn curve_json<S: Serializer>(profiles: &Option<Profiles>, serializer: S) -> Result<S::Ok, S::Error> {
     profiles.as_ref().map(Profiles::to_json).serialize(serializer)
+}
+
+/// How public gradients were protected.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct RecordProtection {
+    pub(crate) noise_multiplier: f64,
+    pub(crate) sampling_probability: f64,
+    pub(crate) clip_norm: f64,
+    /// What whole records were to lose at one site.
+    pub(crate) planned_epsilon: EpsilonPair,
 }
 
 /// Identity and course of the study.
@@ -100,6 +115,10 @@ pub(crate) struct SiteDetail {
     pub(crate) epsilon: EpsilonPair,
     /// Spent in this study as the site's newest update said it.
     pub(crate) epsilon_claimed: EpsilonPair,
+    /// What whole records have lost by the study at most; null where it does not protect them.
+    pub(crate) records_epsilon: Option<EpsilonPair>,
+    /// The same as the site's newest update said it.
+    pub(crate) records_epsilon_claimed: Option<EpsilonPair>,
     /// Attempts with a private part that were given to the site and brought no update.
     pub(crate) unreported_attempts: u64,
     /// Spent over all studies on the same data; null before the first charge.
@@ -169,16 +188,24 @@ pub(crate) fn summary(context: &StudyContext, facts: &Facts) -> Result<Summary, 
     let last = facts.final_metric(context);
     let overlap = study.federation.max_overlap;
     let spent = facts.spent(overlap)?;
+    let whole = context.protects() == Protection::WholeRecords;
+    let records = whole.then(|| facts.spent_of_records(overlap)).transpose()?;
     Ok(Summary {
         study: study_facts(context, facts),
         sites: facts.sites.iter().filter(|site| site.units > 0).count(),
-        site_details: facts.sites.iter().map(|site| site_detail(facts, &spent, site)).collect(),
+        site_details: facts
+            .sites
+            .iter()
+            .map(|site| site_detail(facts, (&spent, records.as_ref()), site))
+            .collect(),
         auroc: last.and_then(|metric| metric.auroc),
         aupr: last.and_then(|metric| metric.aupr),
         brier: last.map(|metric| metric.brier),
         evaluated: last.map(|metric| evaluated(facts, metric)),
         evaluated_sites: last.map(|metric| pooled_sites(facts, metric)),
         epsilon: spent.total,
+        records_epsilon: records.as_ref().map(|records| records.total),
+        record_protection: plan.and_then(|plan| plan.records.as_ref()).map(record_protection),
         delta: study.privacy.delta.get(),
         rounds: facts.study.rounds_applied,
         seconds: facts.seconds(),
@@ -194,6 +221,18 @@ pub(crate) fn summary(context: &StudyContext, facts: &Facts) -> Result<Summary, 
         warnings: warnings(facts, overlap, &spent),
         profiles: spent.steps.as_ref().map(Profiles::of_steps).transpose()?,
     })
+}
+
+fn record_protection(records: &RecordsPlan) -> RecordProtection {
+    RecordProtection {
+        noise_multiplier: records.noise_multiplier.get(),
+        sampling_probability: records.sampling_probability.get(),
+        clip_norm: records.clip_norm.get(),
+        planned_epsilon: EpsilonPair {
+            replace: records.epsilon_replace.get(),
+            zero_out: records.epsilon_zero_out.get(),
+        },
+    }
 }
 
 fn headline_relation(target: &PrivacyTarget) -> NeighboringRelation {
@@ -239,9 +278,14 @@ fn study_facts(context: &StudyContext, facts: &Facts) -> StudyFacts {
     }
 }
 
-fn site_detail(facts: &Facts, spent: &Spent, site: &crate::store::StudySiteRow) -> SiteDetail {
+fn site_detail(
+    facts: &Facts,
+    (spent, records): (&Spent, Option<&Spent>),
+    site: &crate::store::StudySiteRow,
+) -> SiteDetail {
     let unreported = unreported(facts, &site.site);
     let claimed = EpsilonPair { replace: site.epsilon_replace, zero_out: site.epsilon_zero_out };
+    let of_records = EpsilonPair { replace: site.records_replace, zero_out: site.records_zero_out };
     let own = || facts.updates.iter().filter(|update| update.site == site.site && update.events > 0);
     let point = |update: &crate::store::UpdateRow| EpsilonPoint {
         round: update.round,
@@ -259,6 +303,8 @@ fn site_detail(facts: &Facts, spent: &Spent, site: &crate::store::StudySiteRow) 
         rounds_missed: site.rounds_missed,
         epsilon: spent.sites.get(&site.site).copied().unwrap_or(claimed),
         epsilon_claimed: claimed,
+        records_epsilon: records.map(|spent| spent.sites.get(&site.site).copied().unwrap_or(of_records)),
+        records_epsilon_claimed: records.map(|_| of_records),
         unreported_attempts: unreported,
         data_epsilon: own().next().map(|_| EpsilonPair {
             replace: over_all(|update| update.data_epsilon_replace),

@@ -132,7 +132,12 @@ fn limits(summary: &Summary) -> String {
     };
     format!(
         "<p>This holds if {overlap}, and if each site's own software did what its receipts say. It does not speak of labels, of \
-         public columns, of whether somebody was a patient at all, and of what was published beside the model: see below.</p>"
+         public columns, of whether somebody was a patient at all, and of what was published beside the model: see below.{}</p>",
+        if summary.records_epsilon.is_some() {
+            " A second, weaker promise of this study does speak of labels and public columns: see the second tier."
+        } else {
+            ""
+        }
     )
 }
 

@@ -35,6 +35,8 @@ fn site(id: &str, epsilon_replace: f64) -> StudySiteRow {
         rounds_missed: 0,
         epsilon_replace,
         epsilon_zero_out: epsilon_replace / 2.0,
+        records_replace: 0.0,
+        records_zero_out: 0.0,
         mirror_gaps: 0,
         ledger_key: None,
     }
@@ -53,6 +55,7 @@ fn claim(id: &str, steps: u32, complete: bool) -> Claim {
         epsilon_replace,
         epsilon_zero_out,
         events: vec![event],
+        records: crate::store::RecordClaim::default(),
         unreported: 0,
         complete,
     }

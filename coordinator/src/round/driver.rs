@@ -213,7 +213,8 @@ impl<'a> Driver<'a> {
         let state = self.server_state(row.key.model_version).await?;
         let work =
             Step { context: self.context.clone(), plan: self.plan.clone(), aggregation, state, updates };
-        let auditor = self.auditor.take().unwrap_or_else(|| Auditor::new(self.plan.delta));
+        let auditor =
+            self.auditor.take().unwrap_or_else(|| Auditor::new(self.plan.delta, self.context.protects()));
         // Side by side; the round is applied only if both succeed.
         let audited = auditor.check(self.core, self.context);
         let ((applied, round), auditor) = tokio::try_join!(work.run(), audited)?;
@@ -301,7 +302,9 @@ impl Step {
     fn compute(self) -> Result<(Applied, AppliedRound), AggregationError> {
         let kind = self.context.update_kind(&self.plan);
         let key = self.aggregation.key();
-        let applied = self.aggregation.apply(self.state, self.updates, &kind)?;
+        let mut applied = self.aggregation.apply(self.state, self.updates, &kind)?;
+        // A loss is computed from whole records: where these are protected, sites send none.
+        applied.public_loss = applied.public_loss.filter(|_| !self.context.study().noises_public_part());
         let next_is_private = self.plan.is_private_round(key.round + 1);
         let version = applied.finished.new_version();
         let model = trained_model(version, key.round, &applied.state, next_is_private);

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use fusiondp_dp::{DpEvent, LedgerEntry, SignedEntry};
+use fusiondp_dp::{DpEvent, LedgerEntry, Released, SignedEntry};
 use fusiondp_protocol::{Receipt, SignedReceipt, SiteId, StudyId};
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
@@ -23,13 +23,26 @@ pub struct Claim {
     pub epsilon_replace: f64,
     /// Its figure under zero_out.
     pub epsilon_zero_out: f64,
-    /// The mirrored events of the study, in ledger order.
+    /// The mirrored events that sensitive values lose by, in ledger order.
     pub events: Vec<DpEvent>,
+    /// What whole records lose; nothing in a study that does not protect them.
+    pub records: RecordClaim,
     /// Private attempts that it was given since its newest receipt: each may have been charged once, or more often if the
     /// site crashed and began again.
     pub unreported: u64,
     /// Every charge of the study that the site's receipts count is mirrored.
     pub complete: bool,
+}
+
+/// What a site last said that whole records have lost.
+#[derive(Debug, Clone, Default)]
+pub struct RecordClaim {
+    /// Its figure under replace.
+    pub epsilon_replace: f64,
+    /// Its figure under zero_out.
+    pub epsilon_zero_out: f64,
+    /// All mirrored events, in ledger order.
+    pub events: Vec<DpEvent>,
 }
 
 /// A [`Claim`] as it is stored; reading it is no work for a transaction.
@@ -50,6 +63,10 @@ pub struct NewCharges {
     pub epsilon_replace: f64,
     /// Its figure under zero_out.
     pub epsilon_zero_out: f64,
+    /// What it says of whole records under replace; 0 where the study does not protect them.
+    pub records_replace: f64,
+    /// The same under zero_out.
+    pub records_zero_out: f64,
     /// Every charge of the study that the site's receipts count is mirrored.
     pub complete: bool,
     /// In ledger order.
@@ -100,7 +117,9 @@ async fn note_claim(tx: &mut AnyConnection, site: &SiteId, receipt: &Receipt) ->
         "UPDATE study_sites SET \
          epsilon_replace = CASE WHEN epsilon_replace < $3 THEN $3 ELSE epsilon_replace END, \
          epsilon_zero_out = CASE WHEN epsilon_zero_out < $4 THEN $4 ELSE epsilon_zero_out END, \
-         study_charges = CASE WHEN study_charges < $5 THEN $5 ELSE study_charges END \
+         study_charges = CASE WHEN study_charges < $5 THEN $5 ELSE study_charges END, \
+         records_replace = CASE WHEN records_replace < $6 THEN $6 ELSE records_replace END, \
+         records_zero_out = CASE WHEN records_zero_out < $7 THEN $7 ELSE records_zero_out END \
          WHERE study_id = $1 AND site_id = $2",
     )
     .bind(receipt.study.as_str())
@@ -108,6 +127,8 @@ async fn note_claim(tx: &mut AnyConnection, site: &SiteId, receipt: &Receipt) ->
     .bind(receipt.epsilon.replace.get())
     .bind(receipt.epsilon.zero_out.get())
     .bind(int(receipt.study_charges))
+    .bind(receipt.epsilon_records.map_or(0.0, |records| records.replace.get()))
+    .bind(receipt.epsilon_records.map_or(0.0, |records| records.zero_out.get()))
     .execute(tx)
     .await?;
     Ok(())
@@ -281,7 +302,17 @@ impl StoredClaim {
             site: self.row.site,
             epsilon_replace: self.row.epsilon_replace,
             epsilon_zero_out: self.row.epsilon_zero_out,
-            events: entries.iter().map(|entry| entry.charge().event).collect(),
+            events: entries
+                .iter()
+                .map(LedgerEntry::charge)
+                .filter(|charge| charge.released != Released::PublicSum)
+                .map(|charge| charge.event)
+                .collect(),
+            records: RecordClaim {
+                epsilon_replace: self.row.records_replace,
+                epsilon_zero_out: self.row.records_zero_out,
+                events: entries.iter().map(|entry| entry.charge().event).collect(),
+            },
             unreported: self.unreported,
             complete: self.row.mirror_gaps == 0,
         })
@@ -308,7 +339,9 @@ async fn unreported_attempts(
          AND (u.attempt >= s.attempt OR (u.outcome = 'accepted' AND u.received_ms < r.opened_ms))))) \
          GROUP BY s.site_id",
     );
-    let rows = query.bind(id.as_str()).bind(int(plan.warmup_rounds)).fetch_all(tx).await?;
+    // Where public parts are noised too, warm-up rounds have charges.
+    let free_rounds = if plan.records.is_some() { 0 } else { plan.warmup_rounds };
+    let rows = query.bind(id.as_str()).bind(int(free_rounds)).fetch_all(tx).await?;
     rows.iter().map(|row| Ok((row.parsed("site_id")?, row.uint("attempts")?))).collect()
 }
 
@@ -339,6 +372,8 @@ async fn charges_behind(
             entries: rows.iter().map(entry).collect::<Result<_, _>>()?,
             epsilon_replace: row.epsilon_replace,
             epsilon_zero_out: row.epsilon_zero_out,
+            records_replace: row.records_replace,
+            records_zero_out: row.records_zero_out,
             complete: row.mirror_gaps == 0,
             site: row.site,
         });

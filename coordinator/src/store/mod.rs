@@ -45,7 +45,7 @@ use tokio::sync::Mutex;
 pub use error::StoreError;
 pub use evaluations::{EvaluationRow, EvaluationSite, MetricRow, ReportReceipt};
 pub use history::{ParticipationRow, RoundRow};
-pub use mirror::{Claim, NewCharges, StoredClaim, WarningRow};
+pub use mirror::{Claim, NewCharges, RecordClaim, StoredClaim, WarningRow};
 pub use models::{ModelKind, ModelRow, NewModel};
 pub use rounds::{AppliedRound, DeclinedTraining};
 pub use sites::{RegisteredRow, Standing, StudySiteRow};

@@ -55,6 +55,10 @@ pub struct StudySiteRow {
     pub epsilon_replace: f64,
     /// The same under zero_out.
     pub epsilon_zero_out: f64,
+    /// Its own figure of what whole records have lost by the study, upper bound; 0 where it does not protect them.
+    pub records_replace: f64,
+    /// The same under zero_out.
+    pub records_zero_out: f64,
     /// Charges that its receipts count and none lists.
     pub mirror_gaps: u64,
     /// The key that it signs its ledger and its receipts with; `None` before enrollment.
@@ -83,7 +87,8 @@ impl Standing {
 beginning!(
     select_study_site,
     "SELECT site_id, state, detail, units, records, ledger_head, rounds_contributed, rounds_missed, \
-             epsilon_replace, epsilon_zero_out, mirror_gaps, ledger_key FROM study_sites WHERE study_id = $1 "
+             epsilon_replace, epsilon_zero_out, records_replace, records_zero_out, mirror_gaps, ledger_key \
+             FROM study_sites WHERE study_id = $1 "
 );
 
 fn study_site_row(row: &AnyRow) -> Result<StudySiteRow, StoreError> {
@@ -100,6 +105,8 @@ fn study_site_row(row: &AnyRow) -> Result<StudySiteRow, StoreError> {
         rounds_missed: row.uint32("rounds_missed")?,
         epsilon_replace: row.real("epsilon_replace")?,
         epsilon_zero_out: row.real("epsilon_zero_out")?,
+        records_replace: row.real("records_replace")?,
+        records_zero_out: row.real("records_zero_out")?,
         mirror_gaps: row.uint("mirror_gaps")?,
         ledger_key: match row.text("ledger_key")?.as_str() {
             "" => None,

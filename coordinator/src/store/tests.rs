@@ -320,6 +320,7 @@ fn receipt(name: &str, key: RoundKey, update_id: UpdateId) -> SignedReceipt {
         ledger_head: Digest::of(b"head"),
         delta: document.study().privacy.delta,
         epsilon: ReceiptEpsilons { replace: none, zero_out: none, data_replace: none, data_zero_out: none },
+        epsilon_records: None,
     };
     receipt.signed(&ledger_key())
 }

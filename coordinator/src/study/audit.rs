@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 
 use fusiondp_dp::{
-    Accountant, AccountantError, Delta, LedgerEntry, NeighboringRelation, StepCounts, verify_piece,
+    Accountant, AccountantError, Delta, LedgerEntry, NeighboringRelation, Protection, Released, StepCounts,
+    verify_piece,
 };
 use fusiondp_protocol::{Plan, SiteId};
 
@@ -25,23 +26,33 @@ const TOLERANCE: f64 = 1e-9;
 #[derive(Debug)]
 pub(crate) struct Auditor {
     delta: Delta,
+    protects: Protection,
     accountant: Accountant,
-    /// Each list of steps is accounted once: most sites of a study make the same.
-    known: Option<(StepCounts, EpsilonPair)>,
+    /// Each list of steps is accounted once: most sites of a study make the same. Of sensitive values and of whole records.
+    known: [Option<(StepCounts, EpsilonPair)>; 2],
     books: BTreeMap<SiteId, Book>,
 }
 
 #[derive(Debug, Default)]
 struct Book {
+    /// What sensitive values lose by.
     steps: StepCounts,
+    /// What whole records lose by.
+    record_steps: StepCounts,
     charges: u64,
     last: Option<LedgerEntry>,
 }
 
 impl Auditor {
     /// Has read nothing yet.
-    pub(crate) fn new(delta: Delta) -> Self {
-        Self { delta, accountant: Accountant::default(), known: None, books: BTreeMap::new() }
+    pub(crate) fn new(delta: Delta, protects: Protection) -> Self {
+        Self {
+            delta,
+            protects,
+            accountant: Accountant::default(),
+            known: [None, None],
+            books: BTreeMap::new(),
+        }
     }
 
     /// Reads what was mirrored since the last time and compares every site's claim; accounting runs off the async threads.
@@ -61,18 +72,25 @@ impl Auditor {
             let mut book = self.books.remove(&new.site).unwrap_or_default();
             let failed = |source| StudyFailure::Ledger { site: site.clone(), source };
             new.entries.iter().try_for_each(|entry| book.read(entry)).map_err(failed)?;
-            let recomputed = self
-                .epsilons(&book.steps)
-                .map_err(|error| StudyFailure::Accounting { site, problem: error.to_string() })?;
+            let unaccountable = |error: AccountantError| StudyFailure::Accounting {
+                site: site.clone(),
+                problem: error.to_string(),
+            };
+            let recomputed = self.epsilons(0, &book.steps).map_err(unaccountable)?;
             agree(&new, &book, "replace", new.epsilon_replace, recomputed.replace)?;
             agree(&new, &book, "zero_out", new.epsilon_zero_out, recomputed.zero_out)?;
+            if self.protects == Protection::WholeRecords {
+                let records = self.epsilons(1, &book.record_steps).map_err(unaccountable)?;
+                agree(&new, &book, "replace (whole records)", new.records_replace, records.replace)?;
+                agree(&new, &book, "zero_out (whole records)", new.records_zero_out, records.zero_out)?;
+            }
             self.books.insert(new.site, book);
         }
         Ok(())
     }
 
-    fn epsilons(&mut self, steps: &StepCounts) -> Result<EpsilonPair, AccountantError> {
-        if let Some((_, pair)) = self.known.as_ref().filter(|(known, _)| known == steps) {
+    fn epsilons(&mut self, tier: usize, steps: &StepCounts) -> Result<EpsilonPair, AccountantError> {
+        if let Some((_, pair)) = self.known[tier].as_ref().filter(|(known, _)| known == steps) {
             return Ok(*pair);
         }
         let mut of = |relation| {
@@ -82,7 +100,7 @@ impl Auditor {
             replace: of(NeighboringRelation::Replace)?,
             zero_out: of(NeighboringRelation::ZeroOut)?,
         };
-        self.known = Some((steps.clone(), pair));
+        self.known[tier] = Some((steps.clone(), pair));
         Ok(pair)
     }
 }
@@ -93,8 +111,12 @@ impl Book {
         if let Some(last) = self.last.take().filter(|last| last.sequence() + 1 == entry.sequence()) {
             verify_piece(&[last, entry.clone()])?;
         }
-        let event = entry.charge().event;
-        self.steps.add(&event, event.steps().get().into());
+        let charge = entry.charge();
+        let steps = charge.event.steps().get().into();
+        self.record_steps.add(&charge.event, steps);
+        if charge.released != Released::PublicSum {
+            self.steps.add(&charge.event, steps);
+        }
         self.charges += 1;
         self.last = Some(entry.clone());
         Ok(())
@@ -121,7 +143,7 @@ fn agree(
 
 /// Compares once, from the first charge on.
 pub(crate) async fn check(core: &Core, context: &StudyContext, plan: &Plan) -> Result<(), Interruption> {
-    Auditor::new(plan.delta).check(core, context).await.map(|_| ())
+    Auditor::new(plan.delta, context.protects()).check(core, context).await.map(|_| ())
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fusiondp_dp::{Digest, Grid};
+use fusiondp_dp::{Digest, Grid, Protection};
 use fusiondp_learn::encode::Encoder;
 use fusiondp_learn::model::Model;
 use fusiondp_learn::server::PrivateScale;
@@ -46,6 +46,11 @@ impl StudyContext {
 
     pub(crate) fn model(&self) -> &Model {
         &self.model
+    }
+
+    /// What of a unit is protected in everything that the study lets out.
+    pub(crate) fn protects(&self) -> Protection {
+        self.study().protects()
     }
 
     /// How many f32 and i64 values an update of a round has.

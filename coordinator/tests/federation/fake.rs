@@ -240,6 +240,7 @@ impl FakeSite {
             ledger_head: self.ledger.head(),
             delta: task.plan.delta,
             epsilon: self.epsilons(task),
+            epsilon_records: None,
         };
         let header = UpdateHeader {
             update_id,

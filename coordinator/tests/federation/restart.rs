@@ -153,6 +153,7 @@ fn free_receipt(
             data_replace: Epsilon::ZERO,
             data_zero_out: Epsilon::ZERO,
         },
+        epsilon_records: None,
     };
     receipt.signed(&ledger_key())
 }

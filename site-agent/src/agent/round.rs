@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use fusiondp_dp::{
-    self as dp, AccountantError, CommittedCharge, Delta, Digest, DpEvent, Epsilon, Protection, SignedEntry, UpdateId,
+    self as dp, AccountantError, CommittedCharge, Delta, Digest, DpEvent, Epsilon, Protection, SignedEntry,
+    UpdateId,
 };
 use fusiondp_protocol::ids::SiteId;
 use fusiondp_protocol::messages::{TrainingTask, UpdateHeader, UpdateOutcome};

@@ -63,6 +63,16 @@ pub(super) fn figures(study: &Study, forecast: &Forecast) -> String {
         figure(forecast.study.zero_out),
         study.privacy.delta,
     );
+    if let Some(records) = &forecast.records {
+        text.push_str(&format!(
+            "  whole records: noise multiplier {:.4}, sampling probability {:.6}; the whole study epsilon {} (replace), {} \
+             (zero_out)\n",
+            records.noise_multiplier.get(),
+            records.sampling_probability.get(),
+            figure(records.study.replace),
+            figure(records.study.zero_out),
+        ));
+    }
     text.push_str(
         "  With more sites, sampling and noise are lower. Epsilons are estimates, the worst of 1 to 64 times as many patients;\n  \
          the agent recomputes the plan when it stands, and stops at its limits.\n",
@@ -101,6 +111,13 @@ fn protected(study: &Study) -> String {
     if !study.fusion.mode.has_private_part() {
         return "nobody: the study reads no sensitive value in training".to_owned();
     }
+    if study.noises_public_part() {
+        return match &study.privacy.unit_column {
+            Some(column) => format!("each patient's sensitive values, and whole records too, named by column {column}"),
+            None => "each single record, its sensitive values and the rest of it; a patient with several is not protected as one"
+                .to_owned(),
+        };
+    }
     match &study.privacy.unit_column {
         Some(column) => format!("all sensitive values of each patient, named by column {column}"),
         None => "the sensitive values of each single record; a patient with several records is not protected as one".to_owned(),
@@ -121,7 +138,7 @@ fn mode(study: &Study) -> String {
 fn unnoised(study: &Study) -> String {
     let sizes = "number of patients and records";
     let imputed = if study.uses_imputer() { ", label and imputed values" } else { " and label" };
-    match study.fusion.mode.has_public_part() {
+    match study.fusion.mode.has_public_part() && !study.noises_public_part() {
         true => format!("gradients computed from public columns{imputed}; {sizes}"),
         false => sizes.to_owned(),
     }

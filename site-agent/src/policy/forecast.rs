@@ -9,8 +9,8 @@
 use std::num::NonZeroU32;
 
 use fusiondp_dp::{
-    AccountantError, DpEvent, Epsilon, NeighboringRelation, NoiseMultiplier, ParameterError,
-    SamplingProbability, calibrate_noise,
+    AccountantError, DpEvent, Epsilon, NeighboringRelation, NoiseMultiplier, ParameterError, Released,
+    SamplingProbability, calibrate_noise, calibrate_noise_beside,
 };
 use fusiondp_protocol::study::{BatchSize, PrivacyTarget, Study};
 
@@ -18,7 +18,7 @@ use super::meter::{EpsilonMeter, Spent, StepCounts};
 use super::{Past, PolicyLimits, Scope};
 
 /// Patients of all sites over those of this one, as powers of two.
-const MORE_PATIENTS: i32 = 6;
+const MORE_PATIENTS: u32 = 6;
 
 /// Figures of a study for one site.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,8 +31,21 @@ pub struct Forecast {
     pub steps: u64,
     /// The study without any other at its own delta, estimated.
     pub study: Spent,
+    /// The second tier, in a study that has one.
+    pub records: Option<RecordForecast>,
     /// What counts against each limit, at the policy's delta.
     pub limits: Vec<ForecastLine>,
+}
+
+/// Figures of the public part of a study that protects whole records.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RecordForecast {
+    /// Noise deviation over the clip norm, if the site is alone.
+    pub noise_multiplier: NoiseMultiplier,
+    /// Probability with which a unit enters the sample of one step's public part, if the site is alone.
+    pub sampling_probability: SamplingProbability,
+    /// What whole records lose by both parts of the study at its own delta, estimated.
+    pub study: Spent,
 }
 
 /// One limit, or one figure that nothing limits.
@@ -78,32 +91,42 @@ impl Forecast {
         let Some(steps) = NonZeroU32::new(rounds.saturating_mul(study.training.local_steps)) else {
             return Ok(None);
         };
-        let mut forecast =
-            Self::at(study, sampling_probability(study, units)?, steps, (past, limits, meter))?;
-        let alone = forecast.sampling_probability.get();
+        let at = |times: u64| Self::at(study, units.saturating_mul(times), steps, (past, limits, meter));
+        let mut forecast = at(1)?;
         let depends = matches!(study.privacy.target, PrivacyTarget::Epsilon { .. })
             && matches!(study.training.expected_batch_size, BatchSize::Expected(_));
-        for halvings in (1..=MORE_PATIENTS).filter(|_| depends) {
-            let rarer = SamplingProbability::new(alone * 0.5_f64.powi(halvings))?;
-            forecast.worsen(&Self::at(study, rarer, steps, (past, limits, meter))?);
+        for doublings in (1..=MORE_PATIENTS).filter(|_| depends || study.privacy.records.is_some()) {
+            forecast.worsen(&at(1 << doublings)?);
         }
         Ok(Some(forecast))
     }
 
     fn at(
         study: &Study,
-        sampling_probability: SamplingProbability,
+        units: u64,
         steps: NonZeroU32,
         (past, limits, meter): (&Past, &PolicyLimits, &EpsilonMeter),
     ) -> Result<Self, ForecastError> {
+        let sampling_probability = sampling_probability(study.training.expected_batch_size, units)?;
         let noise_multiplier = noise(study, sampling_probability, steps)?;
         let event = DpEvent::PoissonSampledGaussian { noise_multiplier, sampling_probability, steps };
+        let public = public_event(study, units, &event)?;
+        let mut releases = vec![(Released::PrivateSum, event)];
+        releases.extend(public.map(|event| (Released::PublicSum, event)));
+        let of_records = |public: DpEvent| {
+            Ok::<_, AccountantError>(RecordForecast {
+                noise_multiplier: public.noise_multiplier(),
+                sampling_probability: public.sampling_probability(),
+                study: meter.spent(&StepCounts::of(&[event, public]), study.privacy.delta)?,
+            })
+        };
         Ok(Self {
+            records: public.map(of_records).transpose()?,
             noise_multiplier,
             sampling_probability,
             steps: u64::from(steps.get()),
             study: meter.spent(&StepCounts::of(&[event]), study.privacy.delta)?,
-            limits: lines(past, Some(&event), limits, meter)?,
+            limits: lines(past, &releases, limits, meter)?,
         })
     }
 
@@ -111,26 +134,30 @@ impl Forecast {
     fn worsen(&mut self, other: &Self) {
         self.study.replace = self.study.replace.max(other.study.replace);
         self.study.zero_out = self.study.zero_out.max(other.study.zero_out);
+        if let Some((own, other)) = self.records.as_mut().zip(other.records) {
+            own.study.replace = own.study.replace.max(other.study.replace);
+            own.study.zero_out = own.study.zero_out.max(other.study.zero_out);
+        }
         for (line, other) in self.limits.iter_mut().zip(&other.limits) {
             line.then = line.then.max(other.then);
         }
     }
 }
 
-/// Every scope under both relations: spent so far, and with `event` on top.
+/// Every scope under both relations: spent so far, and with `releases` on top.
 ///
 /// # Errors
 /// Whatever the accountant refuses.
 pub fn lines(
     past: &Past,
-    event: Option<&DpEvent>,
+    releases: &[(Released, DpEvent)],
     limits: &PolicyLimits,
     meter: &EpsilonMeter,
 ) -> Result<Vec<ForecastLine>, AccountantError> {
     let mut lines = Vec::new();
     for scope in Scope::ALL {
         let mut after = past.in_scope(scope).clone();
-        if let Some(event) = event {
+        for (_, event) in releases.iter().filter(|(released, _)| scope.counts(released)) {
             after.add(event, u64::from(event.steps().get()));
         }
         for relation in NeighboringRelation::ALL {
@@ -146,11 +173,37 @@ pub fn lines(
     Ok(lines)
 }
 
-fn sampling_probability(study: &Study, units: u64) -> Result<SamplingProbability, ParameterError> {
-    SamplingProbability::new(match study.training.expected_batch_size {
+fn sampling_probability(batch: BatchSize, units: u64) -> Result<SamplingProbability, ParameterError> {
+    SamplingProbability::new(match batch {
         BatchSize::All => 1.0,
         BatchSize::Expected(expected) => (f64::from(expected) / units.max(1) as f64).min(1.0),
     })
+}
+
+/// All public parts of a study that protects whole records.
+fn public_event(study: &Study, units: u64, private: &DpEvent) -> Result<Option<DpEvent>, ForecastError> {
+    let Some(records) = &study.privacy.records else { return Ok(None) };
+    let Some(steps) = NonZeroU32::new(study.public_rounds()) else { return Ok(None) };
+    let sampling_probability = sampling_probability(records.expected_batch_size, units)?;
+    let noise_multiplier = match records.target {
+        PrivacyTarget::NoiseMultiplier { noise_multiplier } => noise_multiplier,
+        PrivacyTarget::Epsilon { epsilon, relation } => {
+            let overlap = u64::from(study.federation.max_overlap.max(1));
+            let mut beside = StepCounts::default();
+            beside.add(private, u64::from(private.steps().get()).saturating_mul(overlap));
+            let of_all = u64::from(steps.get()).saturating_mul(overlap);
+            let steps = u32::try_from(of_all).ok().and_then(NonZeroU32::new).unwrap_or(steps);
+            calibrate_noise_beside(
+                &beside,
+                epsilon,
+                study.privacy.delta,
+                relation,
+                sampling_probability,
+                steps,
+            )?
+        }
+    };
+    Ok(Some(DpEvent::PoissonSampledGaussian { noise_multiplier, sampling_probability, steps }))
 }
 
 fn noise(

@@ -282,7 +282,8 @@ impl Policy {
         if study.protects() != Protection::WholeRecords {
             return Err(Refusal::RecordsUnprotected);
         }
-        let Some(records) = study.privacy.records.as_ref().filter(|_| study.privacy.delta == self.limits.delta)
+        let Some(records) =
+            study.privacy.records.as_ref().filter(|_| study.privacy.delta == self.limits.delta)
         else {
             return Ok(());
         };
@@ -398,7 +399,8 @@ fn planned(plan: &Plan, round: u32) -> Vec<budget::Planned> {
     let coming = later.into_iter().filter(|release| !now.iter().any(|one| one.released == release.released));
     let of = |release: PlannedRelease, count: u64| {
         let last = if release.released == Released::PublicSum { public_rounds } else { plan.rounds };
-        let first = if release.released == Released::PublicSum { round } else { round.max(plan.warmup_rounds + 1) };
+        let first =
+            if release.released == Released::PublicSum { round } else { round.max(plan.warmup_rounds + 1) };
         budget::Planned {
             released: release.released,
             event: release.event,

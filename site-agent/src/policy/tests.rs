@@ -2,7 +2,7 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use fusiondp_dp::{Delta, NeighboringRelation, NoiseMultiplier, SamplingProbability};
+use fusiondp_dp::{Delta, DpEvent, NeighboringRelation, NoiseMultiplier, SamplingProbability};
 use fusiondp_protocol::plan::{Plan, SiteSize};
 use fusiondp_protocol::problem::{Problem, ProblemType};
 
@@ -13,6 +13,7 @@ use crate::data::identity::DataIdentity;
 use crate::testing::{DP_SGD, NOW_MS, document, limits};
 
 mod budget;
+mod records;
 mod told;
 
 const DATA: DataIdentity = DataIdentity { digest: fusiondp_dp::Digest::from_bytes([3; 32]), declared: false };
@@ -257,9 +258,17 @@ fn a_budget_is_used_to_its_last_whole_round() {
     let mut budget = Budget::new(Arc::clone(&meter));
     for charged in 0..8_u32 {
         let past: Vec<DpEvent> = (0..charged).map(|_| event(1.5, 1)).collect();
-        let planned =
-            Planned { event: event(1.5, 1), steps_now: 1, steps_to_the_end: u64::from(8 - charged) };
-        assert_eq!(budget.admit(&limits, &on_data_set(&past), &planned).is_ok(), charged < 5, "{charged}");
+        let planned = Planned {
+            released: Released::PrivateSum,
+            event: event(1.5, 1),
+            steps_now: 1,
+            steps_to_the_end: u64::from(8 - charged),
+        };
+        assert_eq!(
+            budget.admit(&limits, &on_data_set(&past), std::slice::from_ref(&planned)).is_ok(),
+            charged < 5,
+            "{charged}"
+        );
     }
 }
 
@@ -267,13 +276,13 @@ fn a_budget_is_used_to_its_last_whole_round() {
 fn a_proof_does_not_outlive_its_limits_its_delta_or_its_steps() {
     let (one, past) = (event(1.5, 1), []);
     let delta = Delta::new(1e-5).unwrap();
-    let planned = Planned { event: one, steps_now: 1, steps_to_the_end: 5 };
+    let planned = Planned { released: Released::PrivateSum, event: one, steps_now: 1, steps_to_the_end: 5 };
     let mut budget = Budget::new(Arc::default());
-    budget.admit(&limits(), &on_data_set(&past), &planned).unwrap();
+    budget.admit(&limits(), &on_data_set(&past), std::slice::from_ref(&planned)).unwrap();
     let mut tight = limits();
     tight.max_epsilon_zero_out = 0.01.try_into().unwrap();
-    assert!(budget.admit(&tight, &on_data_set(&past), &planned).is_err());
-    budget.admit(&limits(), &on_data_set(&past), &planned).unwrap();
+    assert!(budget.admit(&tight, &on_data_set(&past), std::slice::from_ref(&planned)).is_err());
+    budget.admit(&limits(), &on_data_set(&past), std::slice::from_ref(&planned)).unwrap();
     let mut between = limits();
     let figure = |delta| {
         EpsilonMeter::default()
@@ -281,11 +290,11 @@ fn a_proof_does_not_outlive_its_limits_its_delta_or_its_steps() {
             .unwrap()
     };
     between.max_epsilon_replace = figure(delta).get().try_into().unwrap();
-    budget.admit(&between, &on_data_set(&past), &planned).unwrap();
+    budget.admit(&between, &on_data_set(&past), std::slice::from_ref(&planned)).unwrap();
     let stricter = PolicyLimits { delta: Delta::new(1e-300).unwrap(), ..between.clone() };
-    assert!(budget.admit(&stricter, &on_data_set(&past), &planned).is_err());
+    assert!(budget.admit(&stricter, &on_data_set(&past), std::slice::from_ref(&planned)).is_err());
     // A repeated attempt beyond the proven five steps is evaluated and refused.
-    assert!(budget.admit(&between, &on_data_set(&[event(1.5, 5)]), &planned).is_err());
+    assert!(budget.admit(&between, &on_data_set(&[event(1.5, 5)]), std::slice::from_ref(&planned)).is_err());
 }
 
 #[test]
@@ -299,10 +308,11 @@ fn studies_with_unlike_deltas_share_one_limit() {
     let mut limits = limits();
     limits.max_epsilon_replace = at(1e-5, 10).try_into().unwrap();
     assert!(at(1e-3, 11) < at(1e-5, 10), "the test's figures must leave room at the larger delta");
-    let planned = Planned { event: event(1.5, 1), steps_now: 1, steps_to_the_end: 1 };
+    let planned =
+        Planned { released: Released::PrivateSum, event: event(1.5, 1), steps_now: 1, steps_to_the_end: 1 };
     let mut budget = Budget::new(Arc::default());
-    assert!(budget.admit(&limits, &on_data_set(&[event(1.5, 9)]), &planned).is_ok());
-    assert!(budget.admit(&limits, &on_data_set(&[event(1.5, 10)]), &planned).is_err());
+    assert!(budget.admit(&limits, &on_data_set(&[event(1.5, 9)]), std::slice::from_ref(&planned)).is_ok());
+    assert!(budget.admit(&limits, &on_data_set(&[event(1.5, 10)]), std::slice::from_ref(&planned)).is_err());
     let loose = document(&[("delta = 1e-5", "delta = 1e-3")]);
     let refusal = Policy::new(limits, Purpose::Production).check_study(loose.study(), 40).unwrap_err();
     assert!(matches!(refusal, Refusal::Delta { .. }), "{refusal}");

@@ -52,6 +52,7 @@ fn update(session: &Session, round: u32, charges: &[CommittedCharge]) -> (TaskKe
             data_replace: epsilon,
             data_zero_out: fusiondp_dp::Epsilon::INFINITE,
         },
+        epsilon_records: None,
     };
     let header = UpdateHeader {
         update_id: receipt.update_id,

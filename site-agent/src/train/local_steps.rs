@@ -53,9 +53,8 @@ pub fn local_update(session: &Session, params: &[f32], work: LocalWork) -> Resul
             Some(charge) => Some((charge, work.random.private(draw)?)),
             None => None,
         };
-        let step =
-            StepWork { params: &current, directions: &[], public, private, records: None }
-                .compute(session, &mut scratch)?;
+        let step = StepWork { params: &current, directions: &[], public, private, records: None }
+            .compute(session, &mut scratch)?;
         let mut direction = vec![0.0; current.len()];
         if let Some(gradient) = step.public {
             losses += gradient.loss();

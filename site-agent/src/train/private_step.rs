@@ -95,7 +95,8 @@ pub fn record_release(
     }
     let model = session.record_model().ok_or(TrainError::Incomplete { what: "a public part to protect" })?;
     let public = session.public().ok_or(TrainError::Incomplete { what: "a public view" })?;
-    let objective = PrivateObjective { loss: PrivateLoss::Direct, consistency_weight: 0.0, ..*session.objective() };
+    let objective =
+        PrivateObjective { loss: PrivateLoss::Direct, consistency_weight: 0.0, ..*session.objective() };
     let params = &params[session.model().public_range()];
     let mut step = PrivateStep::begin(charge, session.units().count(), contribution_shape(model), rng)?;
     // The direct loss reads one view, here the hybrid one.

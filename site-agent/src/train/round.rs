@@ -77,7 +77,9 @@ impl RoundWork {
             match &charge.entry().charge().released {
                 Released::PrivateSum => private = Some((charge, random.private(draw)?)),
                 Released::PublicSum => records = Some((charge, random.records(draw)?)),
-                Released::Counts { .. } => return Err(TrainError::Incomplete { what: "charges of training" }),
+                Released::Counts { .. } => {
+                    return Err(TrainError::Incomplete { what: "charges of training" });
+                }
             }
         }
         let (params, directions) = params.split_at(session.model().parameters());

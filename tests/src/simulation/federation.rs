@@ -278,6 +278,7 @@ pub(crate) fn everything_allowed(study: &Study) -> Result<PolicyLimits, Simulati
         allow_metrics: true,
         per_study: EpsilonLimits::default(),
         per_year: EpsilonLimits::default(),
+        records: None,
         public_columns: study.schema.public().chain(study.schema.label()).map(|c| c.name.clone()).collect(),
         unit_column: UnitColumn::EveryRecord,
         allowed_imputers: None,

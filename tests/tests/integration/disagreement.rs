@@ -163,6 +163,7 @@ async fn agent(folder: &Path, connector: MemoryConnector, shutdown: Shutdown) ->
         allow_metrics: true,
         per_study: Default::default(),
         per_year: Default::default(),
+        records: None,
         public_columns: PublicColumns::of_sample().columns,
         unit_column: UnitColumn::EveryRecord,
         allowed_imputers: None,

@@ -235,6 +235,7 @@ fn foreign_update(study: &str) -> UpdateHeader {
             data_replace: Epsilon::ZERO,
             data_zero_out: Epsilon::ZERO,
         },
+        epsilon_records: None,
     };
     UpdateHeader {
         update_id: receipt.update_id,

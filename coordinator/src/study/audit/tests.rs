@@ -57,13 +57,15 @@ fn claim(factor: f64, complete: bool) -> NewCharges {
         site: "a".parse().unwrap(),
         epsilon_replace: spent(&events, NeighboringRelation::Replace) * factor,
         epsilon_zero_out: spent(&events, NeighboringRelation::ZeroOut) * factor,
+        records_replace: 0.0,
+        records_zero_out: 0.0,
         complete,
         entries: entries(5),
     }
 }
 
 fn compare(claims: Vec<NewCharges>) -> Result<(), StudyFailure> {
-    Auditor::new(delta()).compare(claims)
+    Auditor::new(delta(), Protection::SensitiveValues).compare(claims)
 }
 
 #[test]
@@ -99,7 +101,7 @@ fn too_low_is_never_accepted_and_too_high_only_with_unseen_charges() {
 /// Charges come in pieces, and what was read before counts.
 #[test]
 fn an_auditor_goes_on_from_where_it_was() {
-    let mut auditor = Auditor::new(delta());
+    let mut auditor = Auditor::new(delta(), Protection::SensitiveValues);
     let whole = claim(1.0, true);
     let figures = |steps| {
         let events = [event(2.0, steps)];
@@ -130,4 +132,39 @@ fn a_chain_that_does_not_verify_is_named() {
         error.contains("ledger-error") && error.contains("site a") && error.contains("entry 3"),
         "{error}"
     );
+}
+
+/// Private and public sums in turn; what each tier loses by them.
+#[test]
+fn whole_records_lose_by_every_charge_and_sensitive_values_by_private_sums() {
+    let request = |round| ChargeRequest {
+        released: if round % 2 == 0 { Released::PublicSum } else { Released::PrivateSum },
+        event: event(if round % 2 == 0 { 3.0 } else { 2.0 }, 1),
+        protects: Protection::WholeRecords,
+        ..entries(1)[0].charge().clone()
+    };
+    let mut ledger = Ledger::open(Vec::new()).unwrap();
+    charge(&mut ledger, (1..=6).map(request).collect());
+    let both = [event(2.0, 3), event(3.0, 3)];
+    let of = |events: &[DpEvent]| {
+        [NeighboringRelation::Replace, NeighboringRelation::ZeroOut].map(|r| spent(events, r))
+    };
+    let ([replace, zero_out], [records_replace, records_zero_out]) = (of(&both[..1]), of(&both));
+    let honest = NewCharges {
+        site: "a".parse().unwrap(),
+        epsilon_replace: replace,
+        epsilon_zero_out: zero_out,
+        records_replace,
+        records_zero_out,
+        complete: true,
+        entries: ledger.entries().to_vec(),
+    };
+    let compare = |claim: NewCharges| Auditor::new(delta(), Protection::WholeRecords).compare(vec![claim]);
+    assert!(compare(honest.clone()).is_ok());
+    // A site that forgets the public sums, or the second tier altogether.
+    for records_replace in [replace, 0.0] {
+        let error = compare(NewCharges { records_replace, ..honest.clone() }).unwrap_err().to_string();
+        assert!(error.contains("whole records"), "{error}");
+    }
+    assert!(compare(NewCharges { epsilon_replace: records_replace, ..honest }).is_err());
 }

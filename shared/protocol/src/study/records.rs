@@ -25,12 +25,18 @@ impl Study {
     }
 
     /// Rounds with a public part, the first ones.
-    pub(crate) fn public_rounds(&self) -> u32 {
+    pub fn public_rounds(&self) -> u32 {
         match self.fusion.public_rounds {
             _ if !self.fusion.mode.has_public_part() => 0,
             PublicRounds::All => self.training.rounds,
             PublicRounds::Warmup => self.warmup_rounds(),
         }
+    }
+
+    /// Number of noised sums of one step of a round.
+    pub fn noised_sums(&self, round: u32) -> usize {
+        let private = self.fusion.mode.has_private_part() && round > self.warmup_rounds();
+        usize::from(private) + usize::from(self.noises_public_part() && round <= self.public_rounds())
     }
 
     /// What the second tier needs of the rest of the study.

@@ -34,9 +34,14 @@ fn entries(charges: &[(u64, &str)]) -> Vec<LedgerEntry> {
         released: Released::PrivateSum,
         protects: Protection::SensitiveValues,
     };
+    ledger(charges.iter().map(charge).collect())
+}
+
+/// A ledger of these charges.
+pub(super) fn ledger(charges: Vec<ChargeRequest>) -> Vec<LedgerEntry> {
     let mut ledger = Ledger::open(Vec::new()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(ledger.charge(charges.iter().map(charge).collect(), &mut Accepting)).unwrap();
+    runtime.block_on(ledger.charge(charges, &mut Accepting)).unwrap();
     ledger.entries().to_vec()
 }
 
@@ -72,10 +77,11 @@ fn a_years_window_has_no_new_year_at_which_twice_as_much_fits() {
     let two = epsilon(&meter, &steps(2), NeighboringRelation::Replace);
     limits.per_year.max_epsilon_replace = Some(two.try_into().unwrap());
     let mut budget = Budget::new(Arc::clone(&meter));
-    let planned = Planned { event: event(1.5, 1), steps_now: 1, steps_to_the_end: 2 };
+    let planned =
+        Planned { released: Released::PrivateSum, event: event(1.5, 1), steps_now: 1, steps_to_the_end: 2 };
     let ledger = entries(&[(100, "one"), (200, "one")]);
     let mut at = |now_ms, ledger: &[LedgerEntry]| {
-        budget.admit(&limits, &Past::of(ledger, DATA.digest, "one", now_ms), &planned)
+        budget.admit(&limits, &Past::of(ledger, DATA.digest, "one", now_ms), std::slice::from_ref(&planned))
     };
     assert!(at(150, &ledger[..1]).is_ok());
     let refusal = at(YEAR_MS + 100, &ledger).unwrap_err();
@@ -91,16 +97,21 @@ fn what_another_study_charges_meanwhile_ends_a_proof() {
     limits.per_year.max_epsilon_zero_out = Some(three.try_into().unwrap());
     limits.per_study.max_epsilon_zero_out = Some(three.try_into().unwrap());
     let mut budget = Budget::new(Arc::clone(&meter));
-    let planned = |left| Planned { event: event(1.5, 1), steps_now: 1, steps_to_the_end: left };
+    let planned = |left| Planned {
+        released: Released::PrivateSum,
+        event: event(1.5, 1),
+        steps_now: 1,
+        steps_to_the_end: left,
+    };
     // The whole study is proven to fit.
-    budget.admit(&limits, &Past::default(), &planned(3)).unwrap();
+    budget.admit(&limits, &Past::default(), &[planned(3)]).unwrap();
     let ledger = entries(&[(10, "one"), (11, "other"), (12, "other")]);
     let past = Past::of(&ledger, DATA.digest, "one", 20);
-    let refusal = budget.admit(&limits, &past, &planned(2)).unwrap_err();
+    let refusal = budget.admit(&limits, &past, &[planned(2)]).unwrap_err();
     assert!(matches!(refusal, Refusal::BudgetExceeded { scope: Scope::Year, .. }), "{refusal}");
     // Without the year's limit the study has its own room.
     limits.per_year = Default::default();
-    budget.admit(&limits, &past, &planned(2)).unwrap();
+    budget.admit(&limits, &past, &[planned(2)]).unwrap();
 }
 
 #[test]
@@ -110,9 +121,12 @@ fn one_studys_limit_does_not_count_what_others_spent() {
     let two = epsilon(&meter, &steps(2), NeighboringRelation::Replace);
     limits.per_study.max_epsilon_replace = Some(two.try_into().unwrap());
     let mut budget = Budget::new(meter);
-    let planned = Planned { event: event(1.5, 1), steps_now: 1, steps_to_the_end: 1 };
+    let planned =
+        Planned { released: Released::PrivateSum, event: event(1.5, 1), steps_now: 1, steps_to_the_end: 1 };
     let ledger = entries(&[(1, "one"), (2, "one"), (3, "other")]);
-    let mut of = |study| budget.admit(&limits, &Past::of(&ledger, DATA.digest, study, 9), &planned);
+    let mut of = |study| {
+        budget.admit(&limits, &Past::of(&ledger, DATA.digest, study, 9), std::slice::from_ref(&planned))
+    };
     assert!(of("other").is_ok());
     assert!(matches!(of("one"), Err(Refusal::BudgetExceeded { scope: Scope::Study, .. })));
 }
@@ -236,9 +250,9 @@ proptest! {
                 }
             }
             let event = event([1.5, 2.5][one.noise], 1);
-            let planned = Planned { event, steps_now: one.now, steps_to_the_end: one.whole };
+            let planned = Planned { released: Released::PrivateSum, event, steps_now: one.now, steps_to_the_end: one.whole };
             let limits = &limits[one.limits];
-            let admitted = budget.admit(limits, &past, &planned).is_ok();
+            let admitted = budget.admit(limits, &past, std::slice::from_ref(&planned)).is_ok();
             prop_assert_eq!(admitted, directly(&meter, limits, &past, &planned));
             if admitted {
                 charged.push((now_ms, one.study, event, one.now));
