@@ -48,6 +48,16 @@ columns = [
 ]
 "#;
 
+/// Edits that make [`MLP`] protect whole records too.
+pub(crate) const RECORDS: &[(&str, &str)] = &[
+    ("public_batch_size = 32\n", ""),
+    (
+        "[training]",
+        "[privacy.records]\nclip_norm = 0.5\nexpected_batch_size = 24\ntarget = { epsilon = 4.0, relation = \"replace\" }\n[training]",
+    ),
+    ("release = \"summary\"\nfinal_cohort = \"test\"", "release = \"none\""),
+];
+
 /// Replaces a text that occurs once.
 pub(crate) fn edit(text: &str, from: &str, to: &str) -> String {
     assert_eq!(text.matches(from).count(), 1, "{from:?} must occur once");

@@ -17,6 +17,7 @@
 //! | `simulation` | runs in one process repeat; every mode; more sites than hospitals |
 //! | `stock_imputers` | scikit-learn exports in the site's imputer |
 //! | `vectors` | independent reference figures |
+//! | `whole_records` | the second tier: public gradients noised per unit, charged, stated, recomputed |
 //!
 //! Processes are started from the target folder that this program lies in: `make test` builds them first.
 
@@ -35,3 +36,4 @@ mod samples;
 mod simulation;
 mod stock_imputers;
 mod vectors;
+mod whole_records;

@@ -5,6 +5,8 @@ use super::*;
 use crate::problem::{Problem, ProblemType};
 use crate::testing::{document, plan, sizes};
 
+mod records;
+
 fn noise(value: f64) -> NoiseMultiplier {
     NoiseMultiplier::new(value).unwrap()
 }

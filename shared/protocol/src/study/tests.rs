@@ -1,9 +1,10 @@
 #![allow(clippy::unwrap_used)]
+use fusiondp_dp::Protection;
 use fusiondp_learn::model::PrivateLoss;
 
 use super::*;
 use crate::problem::{Problem, ProblemType};
-use crate::testing::{MLP, edit, parse_edited};
+use crate::testing::{MLP, RECORDS, edit, parse_edited};
 
 const SEPSIS: &str = include_str!("../../../../deploy/samples/sepsis-study.toml");
 const BANK: &str = include_str!("../../../../deploy/samples/bank-study.toml");
@@ -574,5 +575,46 @@ proptest::proptest! {
     fn no_cut_document_makes_the_reader_panic(cut in 0..MLP.len()) {
         // The document ends in its one mandatory list, so no proper prefix but the missing last newline is a study.
         proptest::prop_assert!(Study::parse(&MLP[..cut]).is_err() || cut == MLP.len() - 1);
+    }
+}
+
+#[test]
+fn whole_records_are_protected_where_nothing_is_computed_from_them_in_the_clear() {
+    let of = |edits: &[(&str, &str)]| parse_edited(MLP, edits).unwrap().protects();
+    assert_eq!(of(&[]), Protection::SensitiveValues);
+    assert_eq!(of(RECORDS), Protection::WholeRecords);
+    let dp_sgd = [
+        ("\"fusiondp\"", "\"dp-sgd\""),
+        ("kind = \"onnx\"", "kind = \"none\""),
+        ("consistency_weight = 0.5\nwarmup_rounds = 2\n", ""),
+        ("public_batch_size = 32\n", ""),
+    ];
+    assert_eq!(of(&dp_sgd), Protection::SensitiveValues, "metrics leave in the clear");
+    assert_eq!(of(&[&dp_sgd[..], &RECORDS[2..]].concat()), Protection::WholeRecords);
+}
+
+#[test]
+fn a_second_tier_that_protects_nothing_is_refused_by_name() {
+    let records = |edits: &[(&'static str, &'static str)]| [RECORDS, edits].concat();
+    let named = |edits: &[(&str, &str)], named: &str| {
+        let said = refused!(MLP, edits, StudyError::Records { .. });
+        assert!(said.contains(named), "{named}: {said}");
+    };
+    named(&[RECORDS[0], RECORDS[1]], "metrics in the clear");
+    named(&[RECORDS[1], RECORDS[2]], "public_batch_size");
+    named(&records(&[("\"fusiondp\"", "\"non-private\"")]), "true values");
+    let averaged = ("[federation]", "local_steps = 2\nlocal_learning_rate = 0.1\n[federation]");
+    named(&records(&[averaged]), "local_steps = 1");
+    let split = edit(&split(), "kind = \"split\"", "kind = \"split\"\nmembers = 2");
+    let said = parse_edited(&split, RECORDS).unwrap_err().to_string();
+    assert!(said.contains("members = 1"), "{said}");
+    let out_of_range = [
+        ("expected_batch_size = 24", "expected_batch_size = 0"),
+        ("clip_norm = 0.5", "clip_norm = 1e31"),
+        ("{ epsilon = 4.0, relation = \"replace\" }", "{ noise_multiplier = 5000.0 }"),
+    ];
+    for edit in out_of_range {
+        let said = refused!(MLP, &records(&[edit]), StudyError::OutOfRange { .. });
+        assert!(said.contains("privacy.records"), "{said}");
     }
 }
