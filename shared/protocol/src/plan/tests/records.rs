@@ -5,6 +5,8 @@ use fusiondp_dp::{StepCounts, epsilon_of_steps};
 use super::*;
 use crate::testing::RECORDS;
 
+type Lie = fn(&mut RecordsPlan);
+
 fn records_plan() -> Plan {
     Plan::derive(&document(RECORDS), &sizes(&[1000, 600])).unwrap()
 }
@@ -53,7 +55,7 @@ fn every_round_releases_what_the_study_says() {
 
 #[test]
 fn every_changed_figure_of_the_second_tier_is_noticed() {
-    let lies: [(&str, fn(&mut RecordsPlan)); 5] = [
+    let lies: [(&str, Lie); 5] = [
         ("records.clip_norm", |records| records.clip_norm = ClipNorm::new(0.4).unwrap()),
         ("records.public_rounds", |records| records.public_rounds = 9),
         ("records.sampling_probability", |records| {
