@@ -227,10 +227,7 @@ impl SiteAgent {
         // The newest ones pay for this update. Older ones beyond the limit stay out, and the number of charges shows it.
         charges.drain(..charges.len().saturating_sub(MAX_RECEIPT_CHARGES));
         let (study_steps, data_steps) = self.steps(session, ledger);
-        let of_study = |entry: &&fusiondp_dp::LedgerEntry| {
-            entry.charge().study == study && entry.charge().data_set == data_set
-        };
-        let study_charges = ledger.entries().iter().filter(of_study).count() as u64;
+        let study_charges = ledger.study_charge_count(study, data_set);
         Ok(Bookkeeping { charges, study_charges, head: ledger.head(), study_steps, data_steps })
     }
 

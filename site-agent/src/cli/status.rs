@@ -75,7 +75,7 @@ fn spent(config: &SiteConfig, offers: &Offers) -> anyhow::Result<Vec<SpentOn>> {
     let (meter, now_ms) = (EpsilonMeter::default(), SystemClock.now_ms());
     let of = |(data_set, study): (Digest, Option<String>)| {
         let past = Past::of(offers.entries(), data_set, study.as_deref().unwrap_or_default(), now_ms);
-        let lines = lines(&past, None, &config.policy, &meter)?;
+        let lines = lines(&past, [], &config.policy, &meter)?;
         Ok(SpentOn { data_set, study, lines })
     };
     newest.into_values().map(of).collect()

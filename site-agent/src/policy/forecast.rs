@@ -12,8 +12,10 @@ use fusiondp_dp::{
     AccountantError, DpEvent, Epsilon, NeighboringRelation, NoiseMultiplier, ParameterError,
     SamplingProbability, calibrate_noise,
 };
+use fusiondp_protocol::ids::CohortName;
 use fusiondp_protocol::study::{BatchSize, PrivacyTarget, Study};
 
+use super::counts::counts_event;
 use super::meter::{EpsilonMeter, Spent, StepCounts};
 use super::{Past, PolicyLimits, Scope};
 
@@ -29,7 +31,9 @@ pub struct Forecast {
     pub sampling_probability: SamplingProbability,
     /// Private steps of the whole study.
     pub steps: u64,
-    /// The study without any other at its own delta, estimated.
+    /// Tables of counts that leave with noise on the training data's account.
+    pub counts: Option<DpEvent>,
+    /// The study's training without any other at its own delta, estimated.
     pub study: Spent,
     /// What counts against each limit, at the policy's delta.
     pub limits: Vec<ForecastLine>,
@@ -62,15 +66,15 @@ pub enum ForecastError {
 }
 
 impl Forecast {
-    /// The forecast for a site of `units` privacy units; `None` for a study without a private part. CPU work of up to
-    /// seconds.
+    /// The forecast for a site of `units` privacy units, with the tables of `counts` that it charges to the training data;
+    /// `None` for a study without a private part. CPU work of up to seconds.
     ///
     /// # Errors
     /// Whatever the accountant refuses.
     pub fn of(
         study: &Study,
         units: u64,
-        past: &Past,
+        (past, counts): (&Past, Option<DpEvent>),
         limits: &PolicyLimits,
         meter: &EpsilonMeter,
     ) -> Result<Option<Self>, ForecastError> {
@@ -79,13 +83,13 @@ impl Forecast {
             return Ok(None);
         };
         let mut forecast =
-            Self::at(study, sampling_probability(study, units)?, steps, (past, limits, meter))?;
+            Self::at(study, sampling_probability(study, units)?, steps, (past, counts, limits, meter))?;
         let alone = forecast.sampling_probability.get();
         let depends = matches!(study.privacy.target, PrivacyTarget::Epsilon { .. })
             && matches!(study.training.expected_batch_size, BatchSize::Expected(_));
         for halvings in (1..=MORE_PATIENTS).filter(|_| depends) {
             let rarer = SamplingProbability::new(alone * 0.5_f64.powi(halvings))?;
-            forecast.worsen(&Self::at(study, rarer, steps, (past, limits, meter))?);
+            forecast.worsen(&Self::at(study, rarer, steps, (past, counts, limits, meter))?);
         }
         Ok(Some(forecast))
     }
@@ -94,7 +98,7 @@ impl Forecast {
         study: &Study,
         sampling_probability: SamplingProbability,
         steps: NonZeroU32,
-        (past, limits, meter): (&Past, &PolicyLimits, &EpsilonMeter),
+        (past, counts, limits, meter): (&Past, Option<DpEvent>, &PolicyLimits, &EpsilonMeter),
     ) -> Result<Self, ForecastError> {
         let noise_multiplier = noise(study, sampling_probability, steps)?;
         let event = DpEvent::PoissonSampledGaussian { noise_multiplier, sampling_probability, steps };
@@ -102,8 +106,9 @@ impl Forecast {
             noise_multiplier,
             sampling_probability,
             steps: u64::from(steps.get()),
+            counts,
             study: meter.spent(&StepCounts::of(&[event]), study.privacy.delta)?,
-            limits: lines(past, Some(&event), limits, meter)?,
+            limits: lines(past, std::iter::once(event).chain(counts), limits, meter)?,
         })
     }
 
@@ -117,20 +122,21 @@ impl Forecast {
     }
 }
 
-/// Every scope under both relations: spent so far, and with `event` on top.
+/// Every scope under both relations: spent so far, and with `events` on top.
 ///
 /// # Errors
 /// Whatever the accountant refuses.
 pub fn lines(
     past: &Past,
-    event: Option<&DpEvent>,
+    events: impl IntoIterator<Item = DpEvent>,
     limits: &PolicyLimits,
     meter: &EpsilonMeter,
 ) -> Result<Vec<ForecastLine>, AccountantError> {
+    let events: Vec<DpEvent> = events.into_iter().collect();
     let mut lines = Vec::new();
     for scope in Scope::ALL {
         let mut after = past.in_scope(scope).clone();
-        if let Some(event) = event {
+        for event in &events {
             after.add(event, u64::from(event.steps().get()));
         }
         for relation in NeighboringRelation::ALL {
@@ -144,6 +150,16 @@ pub fn lines(
         }
     }
     Ok(lines)
+}
+
+/// The tables of counts of a whole study, but for those of cohorts that are data of their own.
+pub fn counts_of(study: &Study, is_other_data: impl Fn(&CohortName) -> bool) -> Option<DpEvent> {
+    let mut evaluation = study.evaluation.clone();
+    // What is other data leaves its evaluations out of the count.
+    evaluation.final_cohort = evaluation.final_cohort.filter(|cohort| !is_other_data(cohort));
+    evaluation.during = evaluation.during.filter(|cohort| !is_other_data(cohort));
+    let tables = NonZeroU32::new(evaluation.evaluations(study.training.rounds))?;
+    Some(counts_event(study)?.with_steps(tables))
 }
 
 fn sampling_probability(study: &Study, units: u64) -> Result<SamplingProbability, ParameterError> {

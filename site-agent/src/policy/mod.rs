@@ -3,6 +3,7 @@
 //! * [`limits`]: the `[policy]` section of site.toml
 //! * [`Refusal`]: why the site will not, for the site itself and for the coordinator
 //! * [`approval`]: what a person at the site has decided about a study
+//! * [`counts`]: whether a table of counts may leave with noise
 //! * [`permit`]: permissions as values, each consumed by what it permits
 //! * [`budget`]: whether further events fit into the site's limits, over all studies on the same data
 //! * [`forecast`]: what a study would cost this site, for whoever has to approve it
@@ -13,13 +14,14 @@
 
 pub mod approval;
 pub mod budget;
+pub mod counts;
 pub mod forecast;
 pub mod limits;
 pub mod meter;
 pub mod permit;
 mod refusal;
 
-use fusiondp_dp::{Delta, DpEvent, LedgerEntry};
+use fusiondp_dp::{Delta, DpEvent, LedgerEntry, Released};
 use fusiondp_protocol::ids::CohortName;
 use fusiondp_protocol::messages::TrainingTask;
 use fusiondp_protocol::plan::Plan;
@@ -27,6 +29,7 @@ use fusiondp_protocol::study::{ImputerSpec, MetricRelease, Mode, PrivacyTarget, 
 
 pub use approval::Verdict;
 pub use budget::{Budget, Past};
+pub use counts::CountsRequest;
 pub use limits::{Approval, PolicyLimits, Scope, UnitColumn};
 pub use meter::{EpsilonMeter, Spent};
 pub use permit::{MetricsPermit, PublicPermit, ReleasePermit};
@@ -174,6 +177,7 @@ impl Policy {
             unit: unit_name(study).to_owned(),
             units: request.units,
             model_digest: request.task.model_digest,
+            released: Released::PrivateSum,
             charges_before: entries.len(),
         }))
     }
@@ -190,18 +194,19 @@ impl Policy {
         Ok(PublicPermit::new())
     }
 
-    /// Whether metrics of a cohort may leave in the clear: the study and the site must both want it. Asked before the
-    /// cohort is read.
+    /// Whether metrics of a cohort may leave as the study wants them to: the site must want it too. Asked before the cohort is
+    /// read.
     ///
     /// # Errors
-    /// [`Refusal::Metrics`], [`Refusal::MetricsNotInStudy`] or [`Refusal::CohortNotInStudy`].
+    /// [`Refusal::Metrics`], [`Refusal::NoisyMetrics`], [`Refusal::MetricsNoise`], [`Refusal::MetricsNotInStudy`] or
+    /// [`Refusal::CohortNotInStudy`].
     pub fn check_metrics(&self, study: &Study, cohort: &CohortName) -> Result<(), Refusal> {
         let evaluation = &study.evaluation;
-        if evaluation.release != MetricRelease::Summary {
-            return Err(Refusal::MetricsNotInStudy);
-        }
-        if !self.limits.allow_metrics {
-            return Err(Refusal::Metrics);
+        match (evaluation.release, evaluation.noisy()) {
+            (MetricRelease::Noisy, Some(noisy)) => self.check_metrics_noise(noisy.noise_multiplier)?,
+            (MetricRelease::Summary, _) if self.limits.allow_metrics => {}
+            (MetricRelease::Summary, _) => return Err(Refusal::Metrics),
+            (MetricRelease::None | MetricRelease::Noisy, _) => return Err(Refusal::MetricsNotInStudy),
         }
         if evaluation.during.as_ref() != Some(cohort) && evaluation.final_cohort.as_ref() != Some(cohort) {
             return Err(Refusal::CohortNotInStudy { cohort: cohort.clone() });
@@ -219,11 +224,19 @@ impl Policy {
         cohort: &CohortName,
         units: u64,
     ) -> Result<MetricsPermit, Refusal> {
+        if study.evaluation.release != MetricRelease::Summary {
+            return Err(Refusal::MetricsNotInStudy);
+        }
         self.check_metrics(study, cohort)?;
+        self.check_cohort_size(cohort, units)?;
+        Ok(MetricsPermit::new())
+    }
+
+    fn check_cohort_size(&self, cohort: &CohortName, units: u64) -> Result<(), Refusal> {
         if units < self.limits.min_units {
             return Err(Refusal::CohortTooSmall { cohort: cohort.clone(), limit: self.limits.min_units });
         }
-        Ok(MetricsPermit::new())
+        Ok(())
     }
 
     fn check_mode(&self, study: &Study) -> Result<(), Refusal> {

@@ -2,7 +2,7 @@
 
 use fusiondp_dp::{ChargeRequest, ClipNorm, Digest, DpEvent, Protection, Released, UpdateId};
 
-/// Permission to charge and release the private part of one task.
+/// Permission to charge and release the private part of one task, or one table of counts.
 ///
 /// It cannot be made without the policy:
 ///
@@ -31,6 +31,7 @@ pub(super) struct ReleaseTerms {
     pub(super) unit: String,
     pub(super) units: u64,
     pub(super) model_digest: Digest,
+    pub(super) released: Released,
     pub(super) charges_before: usize,
 }
 
@@ -44,9 +45,13 @@ impl ReleasePermit {
         self.0.charges_before
     }
 
-    /// The charges that are permitted, one per local step, from step 1.
+    /// The charges that are permitted: one per local step, from step 1, or the one of a table, which belongs to no step.
     pub(crate) fn into_charges(self, time_ms: u64, update_id: UpdateId) -> Vec<ChargeRequest> {
         let terms = self.0;
+        let steps = match terms.released {
+            Released::Counts { .. } => 0..=0,
+            Released::PrivateSum | Released::PublicSum => 1..=terms.local_steps,
+        };
         let charge = |local_step| ChargeRequest {
             time_ms,
             data_set: terms.data_set,
@@ -60,10 +65,10 @@ impl ReleasePermit {
             units: terms.units,
             model_digest: terms.model_digest,
             update_id,
-            released: Released::PrivateSum,
+            released: terms.released.clone(),
             protects: Protection::SensitiveValues,
         };
-        (1..=terms.local_steps).map(charge).collect()
+        steps.map(charge).collect()
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use fusiondp_dp::{
     ChargeError, CommittedCharge, Digest, DpEvent, Ledger, LedgerEntry, LedgerError, LedgerPublicKey,
-    LedgerStore, SignedEntry, UpdateId,
+    LedgerStore, Released, SignedEntry, UpdateId,
 };
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Connection, Row, SqliteConnection};
@@ -124,7 +124,7 @@ impl SiteLedger {
         self.chain.covers(entry)
     }
 
-    /// The study's charges on its data behind a place of the chain, signed, oldest first.
+    /// The study's charges of training on its data behind a place of the chain, signed, oldest first.
     ///
     /// # Errors
     /// The store was opened to be read.
@@ -136,12 +136,27 @@ impl SiteLedger {
     ) -> Result<Vec<SignedEntry>, SiteLedgerError> {
         let key = &self.store.signer()?.key;
         let first = behind.map_or(0, |place| usize::try_from(place).map_or(usize::MAX, |place| place + 1));
-        let entries = self.chain.entries().iter().skip(first);
-        let of_study = entries.filter(|entry| {
-            let charge = entry.charge();
-            charge.study == study && charge.data_set == data_set
-        });
+        let of_study = self.training_charges(study, data_set, first);
         Ok(of_study.map(|entry| key.sign_entry(entry.clone())).collect())
+    }
+
+    /// How many charges of training the study has on its data.
+    pub fn study_charge_count(&self, study: &str, data_set: Digest) -> u64 {
+        self.training_charges(study, data_set, 0).count() as u64
+    }
+
+    /// Counts are charged in the same chain and have a report of their own.
+    fn training_charges<'a>(
+        &'a self,
+        study: &'a str,
+        data_set: Digest,
+        first: usize,
+    ) -> impl Iterator<Item = &'a LedgerEntry> {
+        self.chain.entries().iter().skip(first).filter(move |entry| {
+            let charge = entry.charge();
+            let training = !matches!(charge.released, Released::Counts { .. });
+            charge.study == study && charge.data_set == data_set && training
+        })
     }
 
     /// Every entry, oldest first.

@@ -67,7 +67,8 @@ impl NoisyTable {
     /// error is that of the ratio to first order (delta method), at the counts as they are. `None` where a class
     /// total is not clear of its noise.
     pub fn auroc(&self) -> Option<Estimate> {
-        let (positives, negatives) = (self.clear_total(self.positives())?, self.clear_total(self.negatives())?);
+        let (positives, negatives) =
+            (self.clear_total(self.positives())?, self.clear_total(self.negatives())?);
         let below = halved_sums(self.negatives.iter());
         let mut above = halved_sums(self.positives.iter().rev());
         above.reverse();
