@@ -50,7 +50,10 @@ fn parts(config: SiteConfig, store: Arc<Store>, shutdown: Shutdown) -> SiteParts
     let connector =
         TlsConnector { url: config.coordinator, coordinator_id: config.coordinator_id, files: config.tls };
     SiteParts {
-        settings: SiteSettings::new(config.policy, config.data.identity),
+        settings: SiteSettings {
+            cohort_identities: config.data.cohort_identity,
+            ..SiteSettings::new(config.policy, config.data.identity)
+        },
         source: Arc::new(FileSource::new(config.data.train, config.data.cohorts, Arc::clone(&clock))),
         imputers: Arc::new(ImputerProvider::new(
             config.imputer.into(),

@@ -69,6 +69,10 @@ pub struct DataConfig {
     /// Records to evaluate on by cohort, each as `train`.
     #[serde(default)]
     pub cohorts: BTreeMap<CohortName, RecordFiles>,
+    /// Cohorts whose patients are in no other data set, as an administrator declares, and the name under which the ledger
+    /// counts them. Others count as the training data.
+    #[serde(default)]
+    pub cohort_identity: BTreeMap<CohortName, DeclaredIdentity>,
 }
 
 /// The `[imputer]` section.
@@ -118,8 +122,22 @@ impl SiteConfig {
         let environment = Environment::of_process(ENVIRONMENT_PREFIX).besides(&[FILE_VARIABLE]);
         load_layered::<Decisions>(path, &environment)?.check(path)?;
         let mut config: Self = load_layered(path, &environment)?;
+        config.check_cohorts(path)?;
         config.resolve_paths(folder_of(path));
         Ok(config)
+    }
+
+    /// An identity of a cohort that is not there is a typing error, and would charge the wrong data set.
+    fn check_cohorts(&self, path: &Path) -> Result<(), ConfigError> {
+        let mut declared = self.data.cohort_identity.keys();
+        let Some(unknown) = declared.find(|cohort| !self.data.cohorts.contains_key(*cohort)) else {
+            return Ok(());
+        };
+        Err(ConfigError::Field {
+            origin: path.display().to_string(),
+            field: format!("data.cohort_identity.{unknown}"),
+            problem: "no such cohort in data.cohorts; name one that is there".to_owned(),
+        })
     }
 
     /// File of the ledger's second copy.
@@ -279,6 +297,15 @@ allow_metrics = false
         let all = "max_epsilon_replace, max_epsilon_zero_out, allow_public_gradient, allow_metrics, public_columns, \
                    unit_column;";
         assert!(error.contains(all), "{error}");
+    }
+
+    #[test]
+    fn an_identity_is_of_a_cohort_that_is_there() {
+        let with = |line: &str| read(&MINIMAL.replace("[policy]", &format!("{line}\n[policy]")));
+        let config = with("cohort_identity = { val = \"icu-2026-val\" }").unwrap();
+        assert_eq!(config.data.cohort_identity.len(), 1);
+        let error = with("cohort_identity = { test = \"icu-2026-val\" }").unwrap_err().to_string();
+        assert!(error.contains("data.cohort_identity.test"), "{error}");
     }
 
     #[test]

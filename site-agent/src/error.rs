@@ -50,6 +50,9 @@ pub enum TaskError {
         /// The version.
         version: u64,
     },
+    /// A permit that gave no charge, which cannot be.
+    #[error("nothing was charged, so nothing is released; please report this as a defect")]
+    Uncharged,
     /// The agent is told to end.
     #[error("the agent ends before the task is done; it is taken up again after the next start")]
     Shutdown,
@@ -156,7 +159,9 @@ impl TaskError {
             TaskError::Transport(TransportError::Malformed(_)) => ProblemType::MalformedMessage,
             TaskError::Transport(_) => ProblemType::DigestMismatch,
             TaskError::ModelReplaced { .. } => ProblemType::DigestMismatch,
-            TaskError::Evaluate(_) | TaskError::Panic(_) | TaskError::Shutdown => ProblemType::Internal,
+            TaskError::Evaluate(_) | TaskError::Panic(_) | TaskError::Shutdown | TaskError::Uncharged => {
+                ProblemType::Internal
+            }
         }
     }
 }

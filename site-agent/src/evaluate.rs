@@ -1,11 +1,13 @@
 //! Metrics of one model version on one cohort, in the real view.
 //!
-//! They are computed on true values and leave without noise: no epsilon covers them, and nothing of them is computed
-//! without a [`MetricsPermit`].
+//! They are computed on true values. In the clear no epsilon covers them, and nothing of them is computed without a
+//! [`MetricsPermit`]; with noise they are counts, and nothing is counted without a committed charge.
 
+use fusiondp_dp::{CommittedCharge, HistogramRelease, HistogramStep, SecureRng, StepError};
 use fusiondp_learn::metrics::{LogitHistogram, MetricError, brier, log_loss};
 use fusiondp_learn::model::{Model, ModelError, View, Workspace};
-use fusiondp_protocol::messages::{EvaluationReport, EvaluationTask};
+use fusiondp_protocol::messages::{EvaluationReport, EvaluationTask, MetricSummary, ReleasedMetrics};
+use fusiondp_protocol::study::ScoreEdges;
 
 use crate::policy::MetricsPermit;
 use crate::train::session::CohortRecords;
@@ -22,6 +24,9 @@ pub enum EvaluateError {
     /// The logits have no metrics.
     #[error("the metrics have no value: {0}")]
     Metric(#[from] MetricError),
+    /// The table of counts.
+    #[error("the counts cannot be released: {0}")]
+    Counts(#[from] StepError),
 }
 
 /// Evaluates `params` on a cohort. Blocking CPU work.
@@ -42,15 +47,39 @@ pub fn evaluate(
         study_id: task.study_id.clone(),
         model_version: task.model_version,
         cohort: task.cohort.clone(),
-        records: labels.len() as u64,
-        positives: labels.iter().filter(|label| **label == 1.0).count() as u64,
-        brier: brier(&logits, labels)?,
-        log_loss: log_loss(&logits, labels)?,
-        positive_counts: histogram.positives().to_vec(),
-        negative_counts: histogram.negatives().to_vec(),
+        metrics: ReleasedMetrics::Summary(MetricSummary {
+            records: labels.len() as u64,
+            positives: labels.iter().filter(|label| **label == 1.0).count() as u64,
+            brier: brier(&logits, labels)?,
+            log_loss: log_loss(&logits, labels)?,
+            positive_counts: histogram.positives().to_vec(),
+            negative_counts: histogram.negatives().to_vec(),
+        }),
     };
     permit.consume();
     Ok(report)
+}
+
+/// Counts the units of a cohort by label and interval of the logit, with noise. Blocking CPU work.
+///
+/// # Errors
+/// The charge is not for this table, or the model does not fit its parameters; nothing is released then, and the charge stays
+/// spent. No record's values are a reason to fail: a failure would tell of them.
+pub fn noisy_counts(
+    (charge, rng): (CommittedCharge, SecureRng),
+    edges: &ScoreEdges,
+    model: &Model,
+    params: &[f32],
+    cohort: &CohortRecords,
+) -> Result<HistogramRelease, EvaluateError> {
+    let mut step = HistogramStep::begin(charge, cohort.units.count(), edges.cells(), rng)?;
+    let logits = logits(model, params, &cohort.view)?;
+    for unit in 0..cohort.units.count() {
+        let rows = cohort.units.rows(unit);
+        let cells: Vec<usize> = rows.map(|row| edges.cell(logits[row], cohort.labels[row] == 1.0)).collect();
+        step.add_unit(&cells)?;
+    }
+    Ok(step.release()?)
 }
 
 fn logits(model: &Model, params: &[f32], view: &View<f32>) -> Result<Vec<f32>, ModelError> {

@@ -1,6 +1,7 @@
 //! Where randomness comes from, as an argument.
 
 use fusiondp_dp::{Digest, SecureRng, SeedError, UpdateId};
+use fusiondp_protocol::ids::CohortName;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -67,6 +68,21 @@ impl RandomSource {
         }
     }
 
+    /// Generator of the noise of a table of counts.
+    ///
+    /// # Errors
+    /// The operating system gives no randomness.
+    pub fn counts(self, study: Digest, model: Digest, cohort: &CohortName) -> Result<SecureRng, SeedError> {
+        match self {
+            RandomSource::Os => SecureRng::from_os(),
+            RandomSource::Simulation { seed } => {
+                let bytes =
+                    [b"counts\0", &study.as_bytes()[..], model.as_bytes(), cohort.as_str().as_bytes()];
+                Ok(SecureRng::seeded_for_simulation(seed, first_word(&bytes.concat())))
+            }
+        }
+    }
+
     /// Generator of the public batch and the dropout mask of one step; nothing it draws is secret.
     ///
     /// # Errors
@@ -98,10 +114,15 @@ impl Draw {
         for number in [self.round, self.attempt, self.local_step] {
             bytes.extend(number.to_le_bytes());
         }
-        let mut word = [0; 8];
-        word.copy_from_slice(&Digest::of(&bytes).as_bytes()[..8]);
-        u64::from_le_bytes(word)
+        first_word(&bytes)
     }
+}
+
+/// The digest's first eight bytes.
+fn first_word(bytes: &[u8]) -> u64 {
+    let mut word = [0; 8];
+    word.copy_from_slice(&Digest::of(bytes).as_bytes()[..8]);
+    u64::from_le_bytes(word)
 }
 
 #[cfg(test)]
@@ -122,6 +143,13 @@ mod tests {
         let source = RandomSource::Simulation { seed: 1 };
         assert_ne!(source.public(draw(1, 1)).unwrap().next_u64(), first(1, draw(1, 1)));
         assert_ne!(source.records(draw(1, 1)).unwrap().next_u64(), first(1, draw(1, 1)));
+        let counts = |cohort: &str, model: &[u8]| {
+            let cohort = cohort.parse().unwrap();
+            source.counts(Digest::of(b"s"), Digest::of(model), &cohort).unwrap().next_u64()
+        };
+        assert_eq!(counts("test", b"m"), counts("test", b"m"));
+        assert_ne!(counts("test", b"m"), counts("val", b"m"));
+        assert_ne!(counts("test", b"m"), counts("test", b"n"));
         assert_ne!(source.update_id().unwrap(), source.update_id().unwrap());
     }
 }

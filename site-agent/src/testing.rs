@@ -74,6 +74,7 @@ pub(crate) fn limits() -> PolicyLimits {
         min_units: 1,
         allow_public_gradient: true,
         allow_metrics: true,
+        min_metrics_noise: None,
         per_study: Default::default(),
         per_year: Default::default(),
         records: None,
@@ -206,3 +207,7 @@ pub(crate) async fn charges(
     let update_id = crate::RandomSource::Os.update_id().unwrap();
     ledger.charge(permit, update_id, NOW_MS).await.unwrap()
 }
+
+/// An edit that makes [`STUDY`] release its metrics with noise.
+pub(crate) const NOISY: (&str, &str) =
+    ("release = \"summary\"", "release = \"noisy\"\nnoise_multiplier = 5.0\nedges = [-0.5, 0.0, 0.5]");

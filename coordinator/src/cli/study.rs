@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use fusiondp_proto::v1;
 use fusiondp_protocol::convert::listed_studies;
 use fusiondp_protocol::study::{MAX_STUDY_BYTES, StudyDocument};
-use fusiondp_protocol::{Metric, SiteStatus, StudyStatus, SubmittedStudy};
+use fusiondp_protocol::{Metric, MetricFigures, SiteStatus, StudyStatus, SubmittedStudy};
 use fusiondp_runtime::console::OutputError;
 use fusiondp_runtime::{errln, out, outln};
 use serde_json::{Value, json};
@@ -247,12 +247,28 @@ pub(super) fn metric_table(metrics: &[Metric]) -> Table {
             metric.site_id.as_ref().map_or_else(|| "pooled".to_owned(), ToString::to_string),
             metric.records.to_string(),
             metric.positives.to_string(),
-            format!("{:.4}", metric.auroc),
-            format!("{:.4}", metric.aupr),
-            format!("{:.4}", metric.brier),
+            metric_auroc(metric),
+            exact(metric).map_or_else(|| "-".to_owned(), |(aupr, _)| format!("{aupr:.4}")),
+            exact(metric).map_or_else(|| "-".to_owned(), |(_, brier)| format!("{brier:.4}")),
         ]);
     }
     table
+}
+
+/// The AUROC, with its standard error where counts have noise.
+pub(crate) fn metric_auroc(metric: &Metric) -> String {
+    match metric.figures {
+        MetricFigures::Exact { .. } => format!("{:.4}", metric.auroc),
+        MetricFigures::Noisy { auroc_error } => format!("{:.4} ± {auroc_error:.4}, with noise", metric.auroc),
+    }
+}
+
+/// AUPR and Brier score, which counts with noise do not give.
+fn exact(metric: &Metric) -> Option<(f64, f64)> {
+    match metric.figures {
+        MetricFigures::Exact { aupr, brier } => Some((aupr, brier)),
+        MetricFigures::Noisy { .. } => None,
+    }
 }
 
 /// The status under the names of the wire specification.
@@ -298,7 +314,11 @@ fn metric_json(metric: &Metric) -> Value {
         "records": metric.records,
         "positives": metric.positives,
         "auroc": metric.auroc,
-        "aupr": metric.aupr,
-        "brier": metric.brier,
+        "auroc_error": match metric.figures {
+            MetricFigures::Exact { .. } => None,
+            MetricFigures::Noisy { auroc_error } => Some(auroc_error),
+        },
+        "aupr": exact(metric).map(|(aupr, _)| aupr),
+        "brier": exact(metric).map(|(_, brier)| brier),
     })
 }

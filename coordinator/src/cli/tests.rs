@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::CommandFactory as _;
 use fusiondp_learn::schema::Schema;
-use fusiondp_protocol::Metric;
+use fusiondp_protocol::{Metric, MetricFigures};
 
 use fusiondp_runtime::console::one_line;
 
@@ -105,8 +105,7 @@ fn the_status_shows_each_cohort_with_the_round_of_its_evaluation() {
         records: 80,
         positives: 20,
         auroc: 0.8,
-        aupr: 0.5,
-        brier: 0.1,
+        figures: MetricFigures::Exact { aupr: 0.5, brier: 0.1 },
     };
     let table = study::metric_table(&[metric("val", 4), metric("test", 6)]).to_string();
     let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().take(3).collect()).collect();

@@ -15,8 +15,8 @@ use futures::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::errors::ApiError;
-use super::identity;
 use super::update::{self, Expected};
+use super::{identity, metrics};
 use crate::round::reporting::SiteOutcome;
 use crate::shared::Core;
 use crate::store::{
@@ -191,6 +191,10 @@ impl FederationService {
         if !evaluation::takes_reports(row.state) {
             return Err(ended(&row));
         }
+        let enrolled = self.enrolled(context.id(), &site).await?;
+        let model = self.core.model(context.id(), report.model_version).await?;
+        let (enrolled, model_digest) = (&enrolled, model.map(|(digest, _)| digest));
+        metrics::check_report(&metrics::Expected { context: &context, enrolled, model_digest }, &report)?;
         let receipt = self.core.store.record_evaluation(&site, &report).await?;
         let cohort = Some(&report.cohort);
         self.core.board.withdraw_evaluation(&site, context.id(), report.model_version, cohort);

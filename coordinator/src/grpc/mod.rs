@@ -12,6 +12,7 @@ mod administration;
 mod errors;
 mod federation;
 mod identity;
+mod metrics;
 mod update;
 
 pub(crate) use administration::AdministrationService;

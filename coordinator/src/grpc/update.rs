@@ -209,6 +209,6 @@ fn length(field: &str, found: u64, expected: usize) -> Result<(), ApiError> {
     Err(malformed(format!("{field} is {found}, the model and the round need {expected}; send exactly these")))
 }
 
-fn malformed(detail: impl AsRef<str>) -> ApiError {
+pub(super) fn malformed(detail: impl AsRef<str>) -> ApiError {
     ApiError::problem(ProblemType::MalformedMessage, detail)
 }

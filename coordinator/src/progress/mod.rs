@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
-use fusiondp_protocol::{Metric, StudyState, StudyStatus};
+use fusiondp_protocol::{Metric, MetricFigures, StudyState, StudyStatus};
 use fusiondp_runtime::console::OutputError;
 use fusiondp_runtime::{errln, outln};
 use indicatif::style::TemplateError;
@@ -160,7 +160,14 @@ fn newest(status: &StudyStatus) -> impl Iterator<Item = &Metric> {
 }
 
 fn metric(metric: &Metric) -> String {
-    format!("{} AUROC {:.4} AUPR {:.4}", metric.cohort, metric.auroc, metric.aupr)
+    match metric.figures {
+        MetricFigures::Exact { aupr, .. } => {
+            format!("{} AUROC {:.4} AUPR {aupr:.4}", metric.cohort, metric.auroc)
+        }
+        MetricFigures::Noisy { auroc_error } => {
+            format!("{} AUROC {:.4} ± {auroc_error:.4} with noise", metric.cohort, metric.auroc)
+        }
+    }
 }
 
 fn spent(status: &StudyStatus) -> Option<String> {

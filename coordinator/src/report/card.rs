@@ -124,10 +124,15 @@ fn performance(summary: &Summary) -> String {
             entry.cohort,
             entry.site.as_deref().unwrap_or("**pooled**"),
             count(entry.records),
-            count(entry.positives),
-            or_dash(entry.auroc.map(share)),
+            entry.shown_positives(),
+            or_dash(entry.shown_auroc()),
             or_dash(entry.aupr.map(share)),
-            share(entry.brier)
+            or_dash(entry.brier.map(share))
+        );
+    }
+    if summary.counts.is_some() {
+        text.push_str(
+            "\nEstimated from counts of patients with noise; behind ± stands the standard error by the noise alone.\n",
         );
     }
     text.push_str("\nSub-groups are not measured; sites differ as the table shows.\n");
@@ -148,12 +153,13 @@ fn privacy(context: &StudyContext, summary: &Summary) -> String {
         "## Privacy\n\n(ε, δ)-differential privacy of the sensitive columns of each {unit}, for the updates that left the sites and for \
          this model, at δ = {}:\n\n| relation | ε, upper bound |\n|---|---|\n| replace: values change from anything to anything | \
          {} |\n| zero_out: values are used, or imputed ones stand in | {} |\n{}\n{} as the study declares. \
-         `fusiondp-coordinator receipts verify` recomputes the figures from the signed receipts beside this card.\n",
+         `fusiondp-coordinator receipts verify` recomputes the figures from the signed receipts beside this card.\n{}",
         figure(summary.delta),
         epsilon(summary.epsilon.replace),
         epsilon(summary.epsilon.zero_out),
         whole_records(summary),
-        overlap(summary.max_overlap)
+        overlap(summary.max_overlap),
+        counts(summary)
     )
 }
 
@@ -168,6 +174,18 @@ fn whole_records(summary: &Summary) -> String {
     })
 }
 
+/// What metrics with noise cost.
+fn counts(summary: &Summary) -> String {
+    let Some(counts) = &summary.counts else { return String::new() };
+    let mut text = "\nMetrics left as counts with noise, at a cost of their own:\n\n| patient | ε, replace | ε, zero_out |\n|---|---|---|\n".to_owned();
+    let cohorts = counts.cohorts.iter().map(|one| (format!("of cohort {} alone", one.cohort), one.epsilon));
+    let both = ("of the training data and of every cohort".to_owned(), counts.epsilon_with_training);
+    for (patient, pair) in cohorts.chain([both]) {
+        let _ = writeln!(text, "| {patient} | {} | {} |", epsilon(pair.replace), epsilon(pair.zero_out));
+    }
+    text
+}
+
 fn overlap(sites: u32) -> String {
     match sites {
         1 => "No patient is held by two sites,".to_owned(),
@@ -177,11 +195,12 @@ fn overlap(sites: u32) -> String {
 
 fn caveats(context: &StudyContext) -> String {
     let metrics = match context.study().evaluation.release {
-        MetricRelease::Summary => "the metrics above, which left the sites in the clear",
-        MetricRelease::None => "metrics (none left the sites)",
+        MetricRelease::Summary => "the metrics above, which left the sites in the clear, ",
+        MetricRelease::None => "metrics (none left the sites), ",
+        MetricRelease::Noisy => "",
     };
     format!(
-        "## What is not protected\n\nLabels, public columns, membership, the patients an imputer was fitted on, {metrics}, and \
+        "## What is not protected\n\nLabels, public columns, membership, the patients an imputer was fitted on, {metrics}and \
          settings that were chosen by earlier results on the same data.\n"
     )
 }

@@ -1,8 +1,8 @@
 //! Everything a report is made from, read from the store once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use fusiondp_dp::{AccountantError, DpEvent, StepCounts};
+use fusiondp_dp::{AccountantError, Delta, DpEvent, Released, SignedEntry, StepCounts};
 use fusiondp_protocol::{Plan, SiteId};
 
 use super::ReportError;
@@ -27,6 +27,8 @@ pub(crate) struct Facts {
     pub(crate) metrics: Vec<MetricRow>,
     pub(crate) warnings: Vec<WarningRow>,
     pub(crate) claims: Vec<Claim>,
+    /// What paid for tables of counts with noise, as far as they arrived.
+    pub(crate) counts: Vec<(SiteId, SignedEntry)>,
     /// The final model, or the newest of a study that still trains.
     pub(crate) model: Option<ModelRow>,
     pub(crate) made_ms: u64,
@@ -45,11 +47,33 @@ pub(crate) struct Spent {
     pub(crate) steps: Option<StepCounts>,
 }
 
+/// What tables of counts have cost, upper bounds, as far as their reports arrived.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct CountsSpent {
+    /// A patient of each cohort, who is in no other data.
+    pub(crate) cohorts: Vec<CohortSpent>,
+    /// A patient who is in every cohort and in the training data.
+    pub(crate) with_training: EpsilonPair,
+}
+
+/// One cohort of it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct CohortSpent {
+    pub(crate) cohort: String,
+    /// Of one site, or of as many as may hold the same patient.
+    pub(crate) tables: u64,
+    pub(crate) epsilon: EpsilonPair,
+}
+
 impl Facts {
     pub(crate) async fn read(core: &Core, context: &StudyContext) -> Result<Self, CoordinatorError> {
         let id = context.id();
         let missing = || CoordinatorError::Missing { what: "row", study: id.to_string() };
         let stored = core.store.snapshot(id).await?.ok_or_else(missing)?;
+        let counts = match context.study().evaluation.noisy() {
+            Some(_) => core.store.counts_charges(id).await?,
+            None => Vec::new(),
+        };
         let read = move || stored.claims.into_iter().map(StoredClaim::read).collect::<Result<Vec<_>, _>>();
         Ok(Self {
             consortium: core.settings.consortium.name.clone(),
@@ -61,6 +85,7 @@ impl Facts {
             metrics: stored.metrics,
             warnings: stored.warnings,
             claims: tokio::task::spawn_blocking(read).await??,
+            counts,
             model: stored.model,
             made_ms: core.clock.now_ms(),
             study: stored.study,
@@ -119,6 +144,48 @@ impl Facts {
         Ok(Spent { total, at_larger_delta, sites, steps })
     }
 
+    /// What the tables of counts have cost a patient: of each cohort by itself, and of all of them together with training.
+    pub(crate) fn counts_spent(
+        &self,
+        delta: Delta,
+        overlap: u32,
+    ) -> Result<Option<CountsSpent>, ReportError> {
+        if self.counts.is_empty() {
+            return Ok(None);
+        }
+        let mut accounting = Accounting::new(delta);
+        let mut cohorts = Vec::new();
+        let names: BTreeSet<&str> = self.counts.iter().filter_map(|(_, charge)| cohort(charge)).collect();
+        for name in names {
+            let worst = self.worst_counts(overlap, |charge| cohort(charge) == Some(name));
+            let tables = worst.iter().map(|event| u64::from(event.steps().get())).sum();
+            let epsilon = accounting.of(worst)?;
+            cohorts.push(CohortSpent { cohort: name.to_owned(), tables, epsilon });
+        }
+        // Tables differ in number alone, and so do steps: those of the worst sites bound any other choice of as many sites.
+        let planned = self.plan.as_ref().and_then(Plan::step_event);
+        let of_claim = |plan| {
+            let claims = self.claims.iter().map(|claim| TierClaim::of(claim, planned.as_slice()));
+            claims.map(|claim| claim.possible_events(plan).collect()).collect()
+        };
+        let mut training: Vec<Vec<DpEvent>> = self.plan.as_ref().map_or_else(Vec::new, of_claim);
+        training.sort_by_key(|events| std::cmp::Reverse(steps(events)));
+        let training = training.into_iter().take(overlap as usize).flatten();
+        let with_training = accounting.of(training.chain(self.worst_counts(overlap, |_| true)))?;
+        Ok(Some(CountsSpent { cohorts, with_training }))
+    }
+
+    /// The tables of the `overlap` sites with the most of them.
+    fn worst_counts(&self, overlap: u32, wanted: impl Fn(&SignedEntry) -> bool) -> Vec<DpEvent> {
+        let mut sites: BTreeMap<&SiteId, Vec<DpEvent>> = BTreeMap::new();
+        for (site, charge) in self.counts.iter().filter(|(_, charge)| wanted(charge)) {
+            sites.entry(site).or_default().push(charge.entry.charge().event);
+        }
+        let mut sites: Vec<Vec<DpEvent>> = sites.into_values().collect();
+        sites.sort_by_key(|events| std::cmp::Reverse(steps(events)));
+        sites.into_iter().take(overlap as usize).flatten().collect()
+    }
+
     /// Figures of the final model on the final cohort, pooled; else the newest pooled ones.
     pub(crate) fn final_metric(&self, context: &StudyContext) -> Option<&MetricRow> {
         let pooled = || self.metrics.iter().filter(|metric| metric.site.is_none());
@@ -134,6 +201,17 @@ impl Facts {
         let end_ms = self.study.ended_ms.unwrap_or(self.made_ms);
         self.study.started_ms.map_or(0.0, |start_ms| end_ms.saturating_sub(start_ms) as f64 / 1_000.0)
     }
+}
+
+fn cohort(charge: &SignedEntry) -> Option<&str> {
+    match &charge.entry.charge().released {
+        Released::Counts { cohort } => Some(cohort),
+        Released::PrivateSum | Released::PublicSum => None,
+    }
+}
+
+fn steps(events: &[DpEvent]) -> u64 {
+    events.iter().map(|event| u64::from(event.steps().get())).sum()
 }
 
 /// What a site claims of one tier.

@@ -67,7 +67,7 @@ fn header(context: &StudyContext, summary: &Summary) -> String {
 fn cards(summary: &Summary) -> String {
     let on = summary.evaluated_on();
     let cards = [
-        (format!("AUROC, {on}"), or_dash(summary.auroc.map(share))),
+        (format!("AUROC, {on}{}", with_noise(summary)), or_dash(summary.shown_auroc())),
         (format!("AUPR, {on}"), or_dash(summary.aupr.map(share))),
         (format!("Brier score, {on}"), or_dash(summary.brier.map(share))),
         sites_card(summary),
@@ -80,6 +80,10 @@ fn cards(summary: &Summary) -> String {
         format!("<div class=\"card\"><b>{value}</b><span>{}</span></div>", escape(&label))
     };
     format!("<div class=\"cards\">{}</div>", cards.map(card).concat())
+}
+
+fn with_noise(summary: &Summary) -> &'static str {
+    if summary.auroc_error.is_some() { ", with noise" } else { "" }
 }
 
 /// Says so where the figures beside it are not of all sites.
@@ -125,7 +129,7 @@ fn guarantee(context: &StudyContext, summary: &Summary) -> String {
     };
     format!(
         "<h2>What the guarantee covers</h2>{claim}{}<h3>What it does not cover</h3>{}",
-        whole_records(summary, &delta),
+        whole_records(summary, &delta) + &counts(summary),
         uncovered(context)
     )
 }
@@ -154,6 +158,28 @@ fn whole_records(summary: &Summary, delta: &str) -> String {
     )
 }
 
+/// What metrics with noise cost, beside training.
+fn counts(summary: &Summary) -> String {
+    let Some(counts) = &summary.counts else { return String::new() };
+    let columns = [Text("cohort"), Number("tables"), Number("ε, replace"), Number("ε, zero_out")];
+    let rows = counts.cohorts.iter().map(|cohort| {
+        let EpsilonPair { replace, zero_out } = cohort.epsilon;
+        [escape(&cohort.cohort), cohort.tables.to_string(), epsilon(replace), epsilon(zero_out)]
+    });
+    format!(
+        "<h3>Metrics with noise</h3><p>Metrics left as counts of patients by outcome and predicted score, each with noise of \
+         deviation {} patients. A patient of a cohort who is in no other data loses at most this at δ = {}, label included:</p>{}\
+         <p class=\"soft small\">A patient who is in the training data and in every cohort loses at most ε = {} (replace), {} \
+         (zero_out) by training and metrics together. Each hospital decides whether it counts both on one account. Tables that \
+         never arrived are in the sites' ledgers alone.</p>",
+        figure(counts.noise_multiplier),
+        figure(summary.delta),
+        table(columns, rows),
+        epsilon(counts.epsilon_with_training.replace),
+        epsilon(counts.epsilon_with_training.zero_out)
+    )
+}
+
 fn overlap(summary: &Summary) -> String {
     match summary.max_overlap {
         1 => "<p class=\"soft small\">Sites are declared to hold disjoint patients; the figure is the largest of all \
@@ -175,9 +201,11 @@ fn uncovered(context: &StudyContext) -> String {
     };
     let metrics = match study.evaluation.release {
         MetricRelease::Summary => {
-            "Metrics. Sites sent counts of true outcomes by predicted score, in the clear."
+            "<li>Metrics. Sites sent counts of true outcomes by predicted score, in the clear.</li>"
         }
-        MetricRelease::None => "Metrics. None left the sites in this study.",
+        MetricRelease::None => "<li>Metrics. None left the sites in this study.</li>",
+        // They are covered, with a figure of their own.
+        MetricRelease::Noisy => "",
     };
     let tier = match context.protects() {
         Protection::SensitiveValues => "",
@@ -188,7 +216,7 @@ fn uncovered(context: &StudyContext) -> String {
          <li>Public features. They enter training as they are: {public}.{tier}</li>\
          <li>Membership. That somebody's record is part of a site's data is not hidden.{tier}</li>\
          <li>The support data that an imputer was fitted on: its patients' sensitive values shaped the imputer.</li>\
-         <li>{metrics}</li>\
+         {metrics}\
          <li>Tuning. Settings that were chosen by looking at earlier results on the same data reveal something of it \
          that no figure here counts; each earlier study has its own cost, which the sites' ledgers add up.</li></ul>",
         escape(label)
@@ -221,10 +249,21 @@ fn metrics(summary: &Summary) -> String {
         None => String::new(),
     };
     format!(
-        "<h2>The final model</h2><p class=\"soft small\">Pooled from counts over 4,096 bins of the predicted score. {note}\
-         </p>{}",
+        "<h2>The final model</h2><p class=\"soft small\">{}{note}</p>{}",
+        pooled_from(summary),
         table(METRIC_COLUMNS, last.into_iter().map(metric_row))
     )
+}
+
+fn pooled_from(summary: &Summary) -> &'static str {
+    match summary.counts {
+        None => "Pooled from counts over 4,096 bins of the predicted score. ",
+        Some(_) => {
+            "Estimated from counts with noise, in the intervals that the study names; every patient counts once. Behind ± \
+             stands the standard error by that noise alone: how other patients would differ is not in it. AUPR and Brier \
+             score cannot be told from such counts. "
+        }
+    }
 }
 
 const METRIC_COLUMNS: [Column; 7] = [
@@ -242,10 +281,10 @@ fn metric_row(entry: &MetricEntry) -> [String; 7] {
         escape(&entry.cohort),
         entry.site.as_deref().map_or_else(|| "<b>pooled</b>".to_owned(), escape),
         count(entry.records),
-        count(entry.positives),
-        or_dash(entry.auroc.map(share)),
+        entry.shown_positives(),
+        or_dash(entry.shown_auroc()),
         or_dash(entry.aupr.map(share)),
-        share(entry.brier),
+        or_dash(entry.brier.map(share)),
     ]
 }
 

@@ -7,8 +7,9 @@ use fusiondp_protocol::{Plan, SiteId};
 use serde::{Serialize, Serializer};
 
 use super::ReportError;
-use super::facts::{Facts, Spent};
+use super::facts::{CohortSpent, Facts, Spent};
 use super::profile::Profiles;
+use super::text::{count, share};
 use crate::store::Claim;
 use crate::study::StudyContext;
 use crate::study::accounting::EpsilonPair;
@@ -25,6 +26,8 @@ pub(crate) struct Summary {
     pub(crate) auroc: Option<f64>,
     pub(crate) aupr: Option<f64>,
     pub(crate) brier: Option<f64>,
+    /// Standard error of `auroc` by the noise of the counts; null where counts left in the clear.
+    pub(crate) auroc_error: Option<f64>,
     /// Which evaluation the figures above are of; null without one.
     pub(crate) evaluated: Option<Evaluated>,
     /// Sites whose records those figures pool; null without them.
@@ -36,6 +39,8 @@ pub(crate) struct Summary {
     /// How public gradients were protected; null where they left without noise, or do not exist.
     pub(crate) record_protection: Option<RecordProtection>,
     pub(crate) delta: f64,
+    /// Cost of metrics with noise; null without them.
+    pub(crate) counts: Option<Counts>,
     /// Rounds applied.
     pub(crate) rounds: u32,
     /// From the plan to the end.
@@ -168,8 +173,31 @@ pub(crate) struct MetricEntry {
     pub(crate) positives: u64,
     pub(crate) auroc: Option<f64>,
     pub(crate) aupr: Option<f64>,
-    pub(crate) brier: f64,
-    pub(crate) log_loss: f64,
+    pub(crate) brier: Option<f64>,
+    pub(crate) log_loss: Option<f64>,
+    /// The figures are estimates from counts with noise: records and positives count privacy units.
+    pub(crate) noisy: bool,
+    pub(crate) auroc_error: Option<f64>,
+    pub(crate) positives_error: Option<f64>,
+}
+
+/// What metrics with noise have cost, upper bounds at the study's delta.
+#[derive(Debug, Serialize)]
+pub(crate) struct Counts {
+    pub(crate) noise_multiplier: f64,
+    pub(crate) cohorts: Vec<CohortCounts>,
+    /// For a patient of the training data who is in every cohort too: training and all tables together.
+    pub(crate) epsilon_with_training: EpsilonPair,
+}
+
+/// One cohort of it.
+#[derive(Debug, Serialize)]
+pub(crate) struct CohortCounts {
+    pub(crate) cohort: String,
+    /// Tables that arrived from one site, or from as many as may hold the same patient.
+    pub(crate) tables: u64,
+    /// For a patient of the cohort who is in no other data.
+    pub(crate) epsilon: EpsilonPair,
 }
 
 /// Something an administrator should know.
@@ -200,13 +228,15 @@ pub(crate) fn summary(context: &StudyContext, facts: &Facts) -> Result<Summary, 
             .collect(),
         auroc: last.and_then(|metric| metric.auroc),
         aupr: last.and_then(|metric| metric.aupr),
-        brier: last.map(|metric| metric.brier),
+        brier: last.and_then(|metric| metric.brier),
+        auroc_error: last.and_then(|metric| metric.noise).and_then(|noise| noise.auroc_error),
         evaluated: last.map(|metric| evaluated(facts, metric)),
         evaluated_sites: last.map(|metric| pooled_sites(facts, metric)),
         epsilon: spent.total,
         records_epsilon: records.as_ref().map(|records| records.total),
         record_protection: plan.and_then(|plan| plan.records.as_ref()).map(record_protection),
         delta: study.privacy.delta.get(),
+        counts: counts(context, facts)?,
         rounds: facts.study.rounds_applied,
         seconds: facts.seconds(),
         noise_multiplier: plan.and_then(|plan| plan.noise_multiplier).map(|noise| noise.get()),
@@ -233,6 +263,19 @@ fn record_protection(records: &RecordsPlan) -> RecordProtection {
             zero_out: records.epsilon_zero_out.get(),
         },
     }
+}
+
+fn counts(context: &StudyContext, facts: &Facts) -> Result<Option<Counts>, ReportError> {
+    let study = context.study();
+    let spent = facts.counts_spent(study.privacy.delta, study.federation.max_overlap.max(1))?;
+    let Some((spent, asked)) = spent.zip(study.evaluation.noisy()) else { return Ok(None) };
+    let cohort =
+        |one: CohortSpent| CohortCounts { cohort: one.cohort, tables: one.tables, epsilon: one.epsilon };
+    Ok(Some(Counts {
+        noise_multiplier: asked.noise_multiplier.get(),
+        cohorts: spent.cohorts.into_iter().map(cohort).collect(),
+        epsilon_with_training: spent.with_training,
+    }))
 }
 
 fn headline_relation(target: &PrivacyTarget) -> NeighboringRelation {
@@ -377,6 +420,9 @@ fn metric_entry(facts: &Facts, metric: &crate::store::MetricRow) -> MetricEntry 
         aupr: metric.aupr,
         brier: metric.brier,
         log_loss: metric.log_loss,
+        noisy: metric.noise.is_some(),
+        auroc_error: metric.noise.and_then(|noise| noise.auroc_error),
+        positives_error: metric.noise.map(|noise| noise.positives_error),
     }
 }
 
@@ -388,6 +434,28 @@ fn warning(row: &crate::store::WarningRow) -> WarningEntry {
     }
 }
 
+impl MetricEntry {
+    /// The AUROC, with its standard error where counts have noise.
+    pub(crate) fn shown_auroc(&self) -> Option<String> {
+        self.auroc.map(|auroc| with_error(auroc, self.auroc_error))
+    }
+
+    /// How many have label 1, with the standard error where counts have noise.
+    pub(crate) fn shown_positives(&self) -> String {
+        match self.positives_error {
+            None => count(self.positives),
+            Some(error) => format!("{} ± {error:.0}", count(self.positives)),
+        }
+    }
+}
+
+fn with_error(auroc: f64, error: Option<f64>) -> String {
+    match error {
+        None => share(auroc),
+        Some(error) => format!("{} ± {}", share(auroc), share(error)),
+    }
+}
+
 impl Summary {
     /// What the headline figures were measured on.
     pub(crate) fn evaluated_on(&self) -> String {
@@ -396,6 +464,11 @@ impl Summary {
             Some(on) if on.of_final_model => on.cohort.clone(),
             Some(on) => format!("{}, round {}", on.cohort, on.round),
         }
+    }
+
+    /// The headline AUROC, with its standard error where counts have noise.
+    pub(crate) fn shown_auroc(&self) -> Option<String> {
+        self.auroc.map(|auroc| with_error(auroc, self.auroc_error))
     }
 
     /// The headline epsilon with its relation, rounded up.

@@ -50,11 +50,14 @@ fn done(context: &StudyContext, facts: &Facts, summary: &Summary) -> String {
     )
 }
 
-/// What else left, without a promise.
+/// What else left.
 fn released(context: &StudyContext) -> &'static str {
     match context.study().evaluation.release {
         MetricRelease::Summary => {
             " Outside the promise, sites also sent counts that tell how well the model does on patients set aside for that."
+        }
+        MetricRelease::Noisy => {
+            " Beside that, sites sent counts that tell how well the model does, with random noise on each: their cost is told below."
         }
         MetricRelease::None => "",
     }

@@ -92,6 +92,7 @@ fn facts(context: &StudyContext, claims: Vec<Claim>) -> Facts {
         participation: Vec::new(),
         updates: Vec::new(),
         metrics: Vec::new(),
+        counts: Vec::new(),
         warnings: Vec::new(),
         claims,
         model: None,
@@ -181,8 +182,9 @@ fn metric(site: Option<&str>, round: u32, cohort: &str, model_version: u64) -> M
         positives: 200,
         auroc: Some(0.9 - 0.5 / f64::from(round)),
         aupr: Some(0.8 - 0.5 / f64::from(round)),
-        brier: 0.06,
-        log_loss: 0.2,
+        brier: Some(0.06),
+        log_loss: Some(0.2),
+        noise: None,
     }
 }
 

@@ -1,7 +1,8 @@
 //! Evaluations of stored models, and the metrics that came of them.
 
+use fusiondp_dp::SignedEntry;
 use fusiondp_proto::v1;
-use fusiondp_protocol::{CohortName, EvaluationReport, SiteId, StudyId};
+use fusiondp_protocol::{CohortName, EvaluationReport, ReleasedMetrics, SiteId, StudyId};
 use prost::Message as _;
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
@@ -50,18 +51,29 @@ pub struct MetricRow {
     pub cohort: CohortName,
     /// `None`: pooled over sites.
     pub site: Option<SiteId>,
-    /// Records evaluated.
+    /// Records evaluated; with noise privacy units.
     pub records: u64,
-    /// Those with label 1.
+    /// Those with label 1; with noise estimated and rounded.
     pub positives: u64,
-    /// `None` where a class is missing.
+    /// `None` where a class is missing, or within its noise.
     pub auroc: Option<f64>,
-    /// `None` where a class is missing.
+    /// `None` where a class is missing, and with noise.
     pub aupr: Option<f64>,
-    /// Mean squared error of the probability.
-    pub brier: f64,
-    /// Mean negative log likelihood, nats per record.
-    pub log_loss: f64,
+    /// Mean squared error of the probability; `None` with noise.
+    pub brier: Option<f64>,
+    /// Mean negative log likelihood, nats per record; `None` with noise.
+    pub log_loss: Option<f64>,
+    /// What noise does to the figures; `None` for exact ones.
+    pub noise: Option<MetricNoise>,
+}
+
+/// Standard errors by the noise alone.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MetricNoise {
+    /// Of the AUROC; `None` where there is none.
+    pub auroc_error: Option<f64>,
+    /// Of the number of positives.
+    pub positives_error: f64,
 }
 
 /// What became of a report.
@@ -267,6 +279,28 @@ impl Store {
         .await
     }
 
+    /// The signed charges of every table of counts that sites have sent, by site.
+    pub async fn counts_charges(&self, id: &StudyId) -> Result<Vec<(SiteId, SignedEntry)>, StoreError> {
+        self.read("counts_charges", |tx| {
+            Box::pin(async move {
+                let query = sqlx::query(
+                    "SELECT site_id, outcome, detail, report FROM evaluation_sites WHERE study_id = $1 \
+                     AND report IS NOT NULL ORDER BY site_id, model_version, cohort",
+                );
+                let rows = query.bind(id.as_str()).fetch_all(&mut **tx).await?;
+                let mut charges = Vec::new();
+                for row in &rows {
+                    let EvaluationSite { site, report, .. } = evaluation_site(row)?;
+                    if let Some(ReleasedMetrics::Noisy(counts)) = report.map(|report| report.metrics) {
+                        charges.push((site, counts.charge));
+                    }
+                }
+                Ok(charges)
+            })
+        })
+        .await
+    }
+
     /// Every figure of a study, oldest first; sites by id, the pooled figure before them.
     pub async fn metrics(&self, id: &StudyId) -> Result<Vec<MetricRow>, StoreError> {
         self.read("metrics", |tx| Box::pin(metrics(tx, id))).await
@@ -307,8 +341,8 @@ fn evaluation_site(row: &AnyRow) -> Result<EvaluationSite, StoreError> {
 
 pub(super) async fn metrics(tx: &mut AnyConnection, id: &StudyId) -> Result<Vec<MetricRow>, StoreError> {
     let query = sqlx::query(
-        "SELECT model_version, round, cohort, site_id, records, positives, auroc, aupr, brier, log_loss \
-         FROM metrics WHERE study_id = $1 ORDER BY model_version, cohort, site_id",
+        "SELECT model_version, round, cohort, site_id, records, positives, auroc, aupr, brier, log_loss, \
+         auroc_error, positives_error FROM metrics WHERE study_id = $1 ORDER BY model_version, cohort, site_id",
     );
     query.bind(id.as_str()).fetch_all(tx).await?.iter().map(metric_row).collect()
 }
@@ -323,8 +357,14 @@ fn metric_row(row: &AnyRow) -> Result<MetricRow, StoreError> {
         positives: row.uint("positives")?,
         auroc: row.optional_real("auroc")?,
         aupr: row.optional_real("aupr")?,
-        brier: row.real("brier")?,
-        log_loss: row.real("log_loss")?,
+        brier: row.optional_real("brier")?,
+        log_loss: row.optional_real("log_loss")?,
+        noise: match row.optional_real("positives_error")? {
+            None => None,
+            Some(positives_error) => {
+                Some(MetricNoise { auroc_error: row.optional_real("auroc_error")?, positives_error })
+            }
+        },
     })
 }
 
@@ -361,7 +401,7 @@ async fn ask(
 async fn insert_metric(tx: &mut AnyConnection, id: &StudyId, metric: &MetricRow) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO metrics (study_id, model_version, cohort, site_id, round, records, positives, auroc, aupr, \
-         brier, log_loss) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
+         brier, log_loss, auroc_error, positives_error) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
          ON CONFLICT (study_id, model_version, cohort, site_id) DO NOTHING",
     )
     .bind(id.as_str())
@@ -375,6 +415,8 @@ async fn insert_metric(tx: &mut AnyConnection, id: &StudyId, metric: &MetricRow)
     .bind(metric.aupr)
     .bind(metric.brier)
     .bind(metric.log_loss)
+    .bind(metric.noise.and_then(|noise| noise.auroc_error))
+    .bind(metric.noise.map(|noise| noise.positives_error))
     .execute(tx)
     .await?;
     Ok(())

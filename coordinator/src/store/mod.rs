@@ -43,7 +43,7 @@ use sqlx::{Any, AnyConnection, AnyPool, Connection as _, Executor as _, Row as _
 use tokio::sync::Mutex;
 
 pub use error::StoreError;
-pub use evaluations::{EvaluationRow, EvaluationSite, MetricRow, ReportReceipt};
+pub use evaluations::{EvaluationRow, EvaluationSite, MetricNoise, MetricRow, ReportReceipt};
 pub use history::{ParticipationRow, RoundRow};
 pub use mirror::{Claim, NewCharges, RecordClaim, StoredClaim, WarningRow};
 pub use models::{ModelKind, ModelRow, NewModel};

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use fusiondp_dp::{Digest, Epsilon, LedgerKey, UpdateId};
 use fusiondp_protocol::receipt::{Receipt, ReceiptEpsilons, ReceiptFormat, SignedReceipt};
 use fusiondp_protocol::{
-    Enrolment, EvaluationReport, Plan, RoundPhase, SiteId, SiteSize, StudyDocument, StudyId, StudyState,
-    UpdateHeader, UpdateOutcome,
+    Enrolment, EvaluationReport, MetricSummary, Plan, ReleasedMetrics, RoundPhase, SiteId, SiteSize,
+    StudyDocument, StudyId, StudyState, UpdateHeader, UpdateOutcome,
 };
 use fusiondp_runtime::files::create_private_folder;
 
@@ -571,8 +571,9 @@ fn counted(evaluation: &EvaluationRow, sites: &[EvaluationSite]) -> Vec<MetricRo
         positives: 0,
         auroc: None,
         aupr: None,
-        brier: 0.0,
-        log_loss: 0.0,
+        brier: Some(0.0),
+        log_loss: None,
+        noise: Some(MetricNoise { auroc_error: None, positives_error: 2.5 }),
     }]
 }
 
@@ -595,19 +596,21 @@ async fn a_report_that_was_acknowledged_is_in_the_figures() {
         study_id: id.clone(),
         model_version: 1,
         cohort,
-        records: 1,
-        positives: 1,
-        brier: 0.5,
-        log_loss: 0.5,
-        positive_counts: [vec![1], vec![0; 4095]].concat(),
-        negative_counts: vec![0; 4096],
+        metrics: ReleasedMetrics::Summary(MetricSummary {
+            records: 1,
+            positives: 1,
+            brier: 0.5,
+            log_loss: 0.5,
+            positive_counts: [vec![1], vec![0; 4095]].concat(),
+            negative_counts: vec![0; 4096],
+        }),
     };
     assert_eq!(store.evaluation_waits_for(id, &evaluation).await.unwrap(), 2);
     assert_eq!(store.record_evaluation(&site("a"), &report).await.unwrap(), ReportReceipt::Stored);
     assert_eq!(store.evaluation_waits_for(id, &evaluation).await.unwrap(), 1);
     let sites = store.close_evaluation(id, &evaluation, counted).await.unwrap();
     assert_eq!(sites.iter().map(|site| site.report.is_some()).collect::<Vec<_>>(), [true, false]);
-    assert_eq!(store.metrics(id).await.unwrap()[0].records, 1);
+    assert_eq!(store.metrics(id).await.unwrap(), counted(&evaluation, &sites));
     assert_eq!(store.record_evaluation(&site("b"), &report).await.unwrap(), ReportReceipt::TooLate);
     assert!(store.open_evaluations(id).await.unwrap().is_empty());
 }

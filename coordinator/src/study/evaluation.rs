@@ -1,17 +1,19 @@
 //! Evaluation: asks sites for metrics of a model version and pools what they send.
 //!
 //! Evaluations run beside the rounds and never hold one up; only the final one is waited for, and only until its
-//! deadline. What sites send are counts by logit and mean losses, in the clear: the report says so.
+//! deadline. What sites send are counts by logit and mean losses, in the clear, or counts with noise: the report says which.
 
-use fusiondp_learn::metrics::LogitHistogram;
+use fusiondp_learn::metrics::{LogitHistogram, NoisyTable};
 use fusiondp_protocol::study::MetricRelease;
-use fusiondp_protocol::{CohortName, EvaluationReport, EvaluationTask, SiteId, StudyState};
+use fusiondp_protocol::{
+    CohortName, EvaluationTask, MetricSummary, NoisyCounts, ReleasedMetrics, SiteId, StudyState,
+};
 
 use super::{StudyContext, look_again};
 use crate::error::{CoordinatorError, Interruption};
 use crate::round::RoundKey;
 use crate::shared::Core;
-use crate::store::{EvaluationRow, EvaluationSite, MetricRow, Standing, StudyRow};
+use crate::store::{EvaluationRow, EvaluationSite, MetricNoise, MetricRow, Standing, StudyRow};
 
 /// Opens the evaluation that is due before a round begins, if one is.
 pub(crate) async fn open_due(core: &Core, context: &StudyContext, key: RoundKey) -> Result<(), Interruption> {
@@ -48,7 +50,7 @@ async fn open(
     round: u32,
     cohort: &CohortName,
 ) -> Result<(), Interruption> {
-    if context.study().evaluation.release != MetricRelease::Summary {
+    if context.study().evaluation.release == MetricRelease::None {
         return Ok(());
     }
     let evaluation = EvaluationRow {
@@ -155,23 +157,38 @@ async fn close(core: &Core, context: &StudyContext, evaluation: &EvaluationRow) 
     Ok(())
 }
 
-/// The figures of one evaluation: pooled over sites, and each site's own.
+/// The figures of one evaluation: pooled over sites, and each site's own. All reports of a study are of one kind, which is
+/// checked when they come in.
 pub(crate) fn metrics(evaluation: &EvaluationRow, sites: &[EvaluationSite]) -> Vec<MetricRow> {
-    let reports: Vec<(&SiteId, &EvaluationReport)> =
-        sites.iter().filter_map(|site| site.report.as_ref().map(|report| (&site.site, report))).collect();
-    let mut rows = Vec::with_capacity(reports.len() + 1);
-    if let Some(pooled) = pooled(&reports) {
-        rows.push(metric(evaluation, None, &pooled));
-    }
-    rows.extend(reports.iter().map(|(site, report)| metric(evaluation, Some((*site).clone()), report)));
+    let reports = || sites.iter().filter_map(|site| Some((&site.site, &site.report.as_ref()?.metrics)));
+    let exact: Vec<_> = reports()
+        .filter_map(|(site, metrics)| match metrics {
+            ReleasedMetrics::Summary(summary) => Some((site, summary)),
+            ReleasedMetrics::Noisy(_) => None,
+        })
+        .collect();
+    let noisy: Vec<_> = reports()
+        .filter_map(|(site, metrics)| match metrics {
+            ReleasedMetrics::Summary(_) => None,
+            ReleasedMetrics::Noisy(counts) => Some((site, counts.units, table(counts)?)),
+        })
+        .collect();
+    let mut rows = Vec::with_capacity(sites.len() + 1);
+    rows.extend(pooled(&exact).map(|pooled| metric(evaluation, None, &pooled)));
+    rows.extend(exact.iter().map(|(site, summary)| metric(evaluation, Some((*site).clone()), summary)));
+    rows.extend(pooled_table(&noisy).map(|(units, table)| noisy_metric(evaluation, None, units, &table)));
+    rows.extend(
+        noisy
+            .iter()
+            .map(|(site, units, table)| noisy_metric(evaluation, Some((*site).clone()), *units, table)),
+    );
     rows
 }
 
 /// One report as if all sites' records lay at one: counts add up, means are weighted by records.
-fn pooled(reports: &[(&SiteId, &EvaluationReport)]) -> Option<EvaluationReport> {
+fn pooled(reports: &[(&SiteId, &MetricSummary)]) -> Option<MetricSummary> {
     let (_, first) = reports.first()?;
-    let mut sum =
-        EvaluationReport { records: 0, positives: 0, brier: 0.0, log_loss: 0.0, ..(*first).clone() };
+    let mut sum = MetricSummary { records: 0, positives: 0, brier: 0.0, log_loss: 0.0, ..(*first).clone() };
     sum.positive_counts.fill(0);
     sum.negative_counts.fill(0);
     for (_, report) in reports {
@@ -195,7 +212,7 @@ fn add(total: &mut [u64], counts: &[u64]) {
     }
 }
 
-fn metric(evaluation: &EvaluationRow, site: Option<SiteId>, report: &EvaluationReport) -> MetricRow {
+fn metric(evaluation: &EvaluationRow, site: Option<SiteId>, report: &MetricSummary) -> MetricRow {
     // A cohort without positives has no ranking to measure; its other figures stand.
     let histogram =
         LogitHistogram::from_counts(report.positive_counts.clone(), report.negative_counts.clone()).ok();
@@ -208,8 +225,53 @@ fn metric(evaluation: &EvaluationRow, site: Option<SiteId>, report: &EvaluationR
         positives: report.positives,
         auroc: histogram.as_ref().and_then(|one| one.auroc().ok()),
         aupr: histogram.as_ref().and_then(|one| one.aupr().ok()),
-        brier: report.brier.clamp(0.0, 1.0),
-        log_loss: report.log_loss,
+        brier: Some(report.brier.clamp(0.0, 1.0)),
+        log_loss: Some(report.log_loss),
+        noise: None,
+    }
+}
+
+/// The counts of a report, with the noise that its charge names.
+fn table(counts: &NoisyCounts) -> Option<NoisyTable> {
+    let deviation = counts.charge.entry.charge().event.noise_multiplier().get();
+    NoisyTable::from_cells(&counts.in_units(), deviation)
+}
+
+/// Units and counts of all sites together. Tables of one study have the same intervals.
+fn pooled_table(tables: &[(&SiteId, u64, NoisyTable)]) -> Option<(u64, NoisyTable)> {
+    let (_, units, first) = tables.first()?;
+    let mut sum = (*units, first.clone());
+    for (_, units, table) in &tables[1..] {
+        if sum.1.add(table) {
+            sum.0 += units;
+        }
+    }
+    Some(sum)
+}
+
+fn noisy_metric(
+    evaluation: &EvaluationRow,
+    site: Option<SiteId>,
+    units: u64,
+    table: &NoisyTable,
+) -> MetricRow {
+    let (auroc, positives) = (table.auroc(), table.positives());
+    MetricRow {
+        model_version: evaluation.model_version,
+        round: evaluation.round,
+        cohort: evaluation.cohort.clone(),
+        site,
+        records: units,
+        // A cast of a number below 0 gives 0.
+        positives: (positives.value.round() as u64).min(units),
+        auroc: auroc.map(|estimate| estimate.value),
+        aupr: None,
+        brier: None,
+        log_loss: None,
+        noise: Some(MetricNoise {
+            auroc_error: auroc.map(|estimate| estimate.error),
+            positives_error: positives.error,
+        }),
     }
 }
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use fusiondp_dp::Epsilon;
 use fusiondp_protocol::{
-    Metric, Problem, ProblemType, RoundPhase, SiteId, SiteState, SiteStatus, StudyId, StudyState, StudyStatus,
+    Metric, MetricFigures, Problem, ProblemType, RoundPhase, SiteId, SiteState, SiteStatus, StudyId,
+    StudyState, StudyStatus,
 };
 
 use crate::error::CoordinatorError;
@@ -125,8 +126,10 @@ fn metric(row: &MetricRow) -> Option<Metric> {
         records: row.records,
         positives: row.positives,
         auroc: row.auroc?,
-        aupr: row.aupr?,
-        brier: row.brier,
+        figures: match row.noise {
+            None => MetricFigures::Exact { aupr: row.aupr?, brier: row.brier? },
+            Some(noise) => MetricFigures::Noisy { auroc_error: noise.auroc_error? },
+        },
     })
 }
 

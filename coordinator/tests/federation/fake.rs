@@ -16,9 +16,9 @@ use fusiondp_protocol::receipt::{Receipt, ReceiptEpsilons, ReceiptFormat};
 use fusiondp_protocol::study::ImputerSpec;
 use fusiondp_protocol::{
     Assignment, Decline, DeclineKind, DeclinedTask, Enrolment, EnrolmentOffer, EvaluationReport,
-    EvaluationTask, Limits, ModelHeader, ModelPart, ModelRequest, PROTOCOL_VERSION, Poll, Problem,
-    ProblemType, Registered, Registration, SiteId, TrainingTask, UpdateHeader, UpdateOutcome, UpdatePart,
-    chunks,
+    EvaluationTask, Limits, MetricSummary, ModelHeader, ModelPart, ModelRequest, PROTOCOL_VERSION, Poll,
+    Problem, ProblemType, Registered, Registration, ReleasedMetrics, SiteId, TrainingTask, UpdateHeader,
+    UpdateOutcome, UpdatePart, chunks,
 };
 use tonic::Status;
 use tonic::transport::Channel;
@@ -339,12 +339,14 @@ fn report(task: &EvaluationTask) -> EvaluationReport {
         study_id: task.study_id.clone(),
         model_version: task.model_version,
         cohort: task.cohort.clone(),
-        records: 40,
-        positives: 10,
-        brier: 0.2,
-        log_loss: 0.6,
-        positive_counts: counts(2, 8),
-        negative_counts: counts(24, 6),
+        metrics: ReleasedMetrics::Summary(MetricSummary {
+            records: 40,
+            positives: 10,
+            brier: 0.2,
+            log_loss: 0.6,
+            positive_counts: counts(2, 8),
+            negative_counts: counts(24, 6),
+        }),
     }
 }
 

@@ -13,21 +13,22 @@
 //! * [`enrolment`]: checks a study against data, imputers and policy
 //! * [`mirror`]: what a coordinator has seen of this site's ledger
 //! * [`round`]: one training task from plan to receipt
-//! * [`evaluation`]: one evaluation task
+//! * [`evaluation`]: one evaluation task, and `counts`: one whose metrics leave with noise
 
 mod answer;
+mod counts;
 mod enrolment;
 mod evaluation;
 mod mirror;
 mod round;
 mod sessions;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fusiondp_dp::Digest;
-use fusiondp_protocol::ids::StudyId;
+use fusiondp_protocol::ids::{CohortName, StudyId};
 use fusiondp_protocol::messages::{Assignment, Limits};
 use fusiondp_runtime::clock::Clock;
 use fusiondp_runtime::retry::Backoff;
@@ -64,6 +65,8 @@ pub struct SiteSettings {
     pub policy: PolicyLimits,
     /// Identity that the site declares for its data.
     pub identity: Option<DeclaredIdentity>,
+    /// Cohorts that the site declares to be data of their own.
+    pub cohort_identities: BTreeMap<CohortName, DeclaredIdentity>,
     /// What the site is willing to take from the coordinator.
     pub limits: Limits,
     /// Longest wait of one poll, in milliseconds.
@@ -136,7 +139,13 @@ pub(crate) struct Books {
 impl SiteSettings {
     /// Default limits of the connection and a poll of half a minute, with this policy.
     pub fn new(policy: PolicyLimits, identity: Option<DeclaredIdentity>) -> Self {
-        Self { policy, identity, limits: Limits::default(), poll_wait_ms: 30_000 }
+        Self {
+            policy,
+            identity,
+            cohort_identities: BTreeMap::new(),
+            limits: Limits::default(),
+            poll_wait_ms: 30_000,
+        }
     }
 }
 

@@ -278,7 +278,7 @@ impl SiteAgent {
         // The newest ones pay for this update. Older ones beyond the limit stay out, and the number of charges shows it.
         charges.drain(..charges.len().saturating_sub(MAX_RECEIPT_CHARGES));
         let (sensitive, records) = self.steps(session, ledger);
-        let study_charges = ledger.count_study_charges(study, data_set);
+        let study_charges = ledger.study_charge_count(study, data_set);
         Ok(Bookkeeping { charges, study_charges, head: ledger.head(), sensitive, records })
     }
 

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
+use fusiondp_dp::Released;
 use fusiondp_protocol::study::StudyDocument;
 use fusiondp_runtime::clock::{Clock, SystemClock};
 use fusiondp_runtime::{out, outln};
@@ -15,7 +16,7 @@ use super::text::time;
 use super::{ApproveArgs, RejectArgs, plan_text};
 use crate::config::SiteConfig;
 use crate::imputer::{ImputerProvider, ProviderSettings};
-use crate::policy::forecast::Forecast;
+use crate::policy::forecast::{self, Forecast};
 use crate::policy::{EpsilonMeter, Past, Policy, Purpose, Verdict};
 use crate::store::{Decision, Look, OfferedStudy, Store};
 
@@ -105,10 +106,25 @@ fn show(
     if let Some((Look::Ready { units, data_set, .. }, _)) = &offered.look {
         let past = Past::of(offers.entries(), *data_set, offered.study.as_str(), SystemClock.now_ms());
         let meter = EpsilonMeter::default();
-        let forecast = Forecast::of(document.study(), *units, &past, &config.policy, &meter);
-        if let Some(forecast) = forecast.context("no epsilon can be computed for this study")? {
-            out!("{}", plan_text::figures(document.study(), &forecast))?;
-            out!("{}", plan_text::limits(&forecast.limits, config.policy.delta))?;
+        const NO_EPSILON: &str = "no epsilon can be computed for this study";
+        let is_other = |cohort: &_| config.data.cohort_identity.contains_key(cohort);
+        let counts = forecast::counts_of(document.study(), is_other);
+        let forecast = Forecast::of(document.study(), *units, (&past, counts), &config.policy, &meter);
+        let forecast = forecast.context(NO_EPSILON)?;
+        if let Some(forecast) = &forecast {
+            out!("{}", plan_text::figures(document.study(), forecast))?;
+        }
+        out!("{}", plan_text::counts(counts))?;
+        let limits = match (forecast, counts) {
+            (Some(forecast), _) => forecast.limits,
+            (None, None) => Vec::new(),
+            (None, Some(counts)) => {
+                let releases = [(Released::PrivateSum, counts)];
+                forecast::lines(&past, &releases, &config.policy, &meter).context(NO_EPSILON)?
+            }
+        };
+        if !limits.is_empty() {
+            out!("{}", plan_text::limits(&limits, config.policy.delta))?;
         }
     }
     show_difference(offers, document)

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::Context;
-use fusiondp_dp::{AccountantError, Delta, Digest, DpEvent, Ledger, LedgerEntry};
+use fusiondp_dp::{AccountantError, Delta, Digest, DpEvent, Ledger, LedgerEntry, Released};
 use fusiondp_protocol::ids::StudyId;
 use fusiondp_protocol::receipt::ReceiptsFile;
 use fusiondp_runtime::console::OutputError;
@@ -70,7 +70,7 @@ fn show_tables(
     lines: &[Line],
 ) -> Result<(), OutputError> {
     outln!(
-        "{:>6}  {:20}  {:32}  {:>6}  {:>4}  {:>10}  {:>10}  {:>9}  update",
+        "{:>6}  {:20}  {:32}  {:>6}  {:>4}  {:>10}  {:>10}  {:>9}  {:32}  what",
         "entry",
         "time (UTC)",
         "study",
@@ -78,7 +78,8 @@ fn show_tables(
         "step",
         "noise",
         "sampling",
-        "clip norm"
+        "clip norm",
+        "update"
     )?;
     for entry in ledger.entries() {
         print_entry(entry, unreleased.contains(&entry.sequence()))?;
@@ -151,11 +152,27 @@ fn lines(ledger: &Ledger, delta: Delta) -> Result<Vec<Line>, AccountantError> {
     for (data_set, names) in studies.into_values() {
         for study in names {
             let events = ledger.study_events(&study, data_set);
-            lines.push(line(data_set, Some(study), events)?);
+            let counts = counts(ledger, &study, data_set);
+            if !events.is_empty() || counts.is_empty() {
+                lines.push(line(data_set, Some(study.clone()), events)?);
+            }
+            if !counts.is_empty() {
+                lines.push(line(data_set, Some(format!("{study}, counts")), counts)?);
+            }
         }
         lines.push(line(data_set, None, ledger.events(data_set))?);
     }
     Ok(lines)
+}
+
+/// The tables of counts of one study on one data set.
+fn counts(ledger: &Ledger, study: &str, data_set: Digest) -> Vec<DpEvent> {
+    let charges = ledger.entries().iter().map(LedgerEntry::charge);
+    let of_study = charges.filter(|charge| charge.study == study && charge.data_set == data_set);
+    of_study
+        .filter(|charge| matches!(charge.released, Released::Counts { .. }))
+        .map(|charge| charge.event)
+        .collect()
 }
 
 fn line_json(line: &Line) -> serde_json::Value {
@@ -173,7 +190,7 @@ fn print_entry(entry: &LedgerEntry, unreleased: bool) -> Result<(), OutputError>
     let time = time
         .map_or_else(|| charge.time_ms.to_string(), |time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
     outln!(
-        "{:>6}  {time:20}  {:32}  {:>6}  {:>4}  {:>10.6}  {:>10.6}  {:>9}  {}{}",
+        "{:>6}  {time:20}  {:32}  {:>6}  {:>4}  {:>10.6}  {:>10.6}  {:>9}  {}  {}{}",
         entry.sequence(),
         charge.study,
         charge.round,
@@ -182,8 +199,18 @@ fn print_entry(entry: &LedgerEntry, unreleased: bool) -> Result<(), OutputError>
         charge.event.sampling_probability().get(),
         charge.clip_norm.get(),
         charge.update_id,
+        what(&charge.released),
         if unreleased { "  not released" } else { "" },
     )
+}
+
+/// What noise was added to.
+fn what(released: &Released) -> String {
+    match released {
+        Released::PrivateSum => "private sum".to_owned(),
+        Released::PublicSum => "public sum".to_owned(),
+        Released::Counts { cohort } => format!("counts of cohort {cohort}"),
+    }
 }
 
 fn figure(epsilon: fusiondp_dp::Epsilon) -> String {

@@ -1,6 +1,6 @@
 //! A study in plain words, for whoever has to approve it.
 
-use fusiondp_dp::Epsilon;
+use fusiondp_dp::{DpEvent, Epsilon};
 use fusiondp_protocol::study::{
     BatchSize, ImputerSpec, MetricRelease, Mode, PrivacyTarget, Study, StudyDocument,
 };
@@ -80,6 +80,18 @@ pub(super) fn figures(study: &Study, forecast: &Forecast) -> String {
     text
 }
 
+/// The tables of counts that the figures of the limits include.
+pub(super) fn counts(counts: Option<DpEvent>) -> String {
+    counts.map_or_else(String::new, |tables| {
+        format!(
+            "  {:WIDTH$}{} tables of counts with noise, each deviation {} patients a cell, on the same account\n",
+            "metrics",
+            tables.steps(),
+            tables.noise_multiplier().get()
+        )
+    })
+}
+
 /// What is spent and would be spent of each limit.
 pub(super) fn limits(lines: &[ForecastLine], delta: fusiondp_dp::Delta) -> String {
     let mut text = format!(
@@ -147,15 +159,23 @@ fn unnoised(study: &Study) -> String {
 fn metrics(study: &Study) -> String {
     match study.evaluation.release {
         MetricRelease::None => "none leave".to_owned(),
-        MetricRelease::Summary => {
-            let cohorts = study.evaluation.during.iter().chain(&study.evaluation.final_cohort);
-            let cohorts: Vec<&str> = cohorts.map(|cohort| cohort.as_str()).collect();
-            format!(
-                "counts, losses and histograms on true values of cohort {}, without noise, if policy.allow_metrics",
-                cohorts.join(", ")
-            )
-        }
+        MetricRelease::Summary => format!(
+            "counts, losses and histograms on true values of cohort {}, without noise, if policy.allow_metrics",
+            cohorts(study)
+        ),
+        MetricRelease::Noisy => format!(
+            "counts of patients of cohort {} by label and score, with noise of deviation {}, if it is at least \
+             policy.min_metrics_noise",
+            cohorts(study),
+            study.evaluation.noise_multiplier.map_or(0.0, fusiondp_dp::NoiseMultiplier::get)
+        ),
     }
+}
+
+fn cohorts(study: &Study) -> String {
+    let cohorts = study.evaluation.during.iter().chain(&study.evaluation.final_cohort);
+    let cohorts: Vec<&str> = cohorts.map(|cohort| cohort.as_str()).collect();
+    cohorts.join(", ")
 }
 
 fn imputer(document: &StudyDocument, imputers: &ImputerProvider) -> String {

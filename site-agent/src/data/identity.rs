@@ -99,6 +99,13 @@ impl TryFrom<String> for DeclaredIdentity {
     }
 }
 
+impl DeclaredIdentity {
+    /// The identity of the data that is declared so.
+    pub fn data(&self) -> DataIdentity {
+        DataIdentity { digest: self.0, declared: true }
+    }
+}
+
 /// A data set's identity, and where it comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DataIdentity {
@@ -112,7 +119,7 @@ impl DataIdentity {
     /// The identity of a data set under a site's configuration.
     pub fn of(dataset: &Dataset, declared: Option<&DeclaredIdentity>, key: &IdentityKey) -> Self {
         match declared {
-            Some(DeclaredIdentity(digest)) => Self { digest: *digest, declared: true },
+            Some(declared) => declared.data(),
             None => {
                 let digest = dataset.units().digest().unwrap_or(dataset.digest());
                 Self { digest: key.identify(digest), declared: false }

@@ -1,6 +1,6 @@
 //! Which records belong to which privacy unit.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use fusiondp_dp::Digest;
@@ -115,6 +115,12 @@ impl Units {
         self.ids.is_some()
     }
 
+    /// How many units of the other data are here too; 0 where either has no ids.
+    pub fn shared_with(&self, other: &Self) -> usize {
+        let ids: HashSet<&str> = self.ids.iter().flatten().map(String::as_str).collect();
+        other.ids.iter().flatten().filter(|id| ids.contains(id.as_str())).count()
+    }
+
     /// SHA-256 over the sorted unit ids, each with its length; `None` where records are the units.
     pub fn digest(&self) -> Option<Digest> {
         let mut ids: Vec<&str> = self.ids.as_ref()?.iter().map(String::as_str).collect();
@@ -166,6 +172,14 @@ mod tests {
         assert!(group(&["b", "b", "a"]).order.is_none());
         assert!(group(&[]).order.is_none());
         assert_eq!(group(&[]).units.count(), 0);
+    }
+
+    #[test]
+    fn units_of_two_data_sets_are_compared_by_id() {
+        let (one, other) = (group(&["a", "b", "a", "c"]).units, group(&["c", "d", "b", "c"]).units);
+        assert_eq!((one.shared_with(&other), other.shared_with(&one)), (2, 2));
+        assert_eq!(one.shared_with(&group(&["d"]).units), 0);
+        assert_eq!(one.shared_with(&Units::of_records(3)), 0);
     }
 
     #[test]

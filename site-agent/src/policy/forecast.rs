@@ -12,8 +12,10 @@ use fusiondp_dp::{
     AccountantError, DpEvent, Epsilon, NeighboringRelation, NoiseMultiplier, ParameterError, Released,
     SamplingProbability, calibrate_noise, calibrate_noise_beside,
 };
+use fusiondp_protocol::ids::CohortName;
 use fusiondp_protocol::study::{BatchSize, PrivacyTarget, Study};
 
+use super::counts::counts_event;
 use super::meter::{EpsilonMeter, Spent, StepCounts};
 use super::{Past, PolicyLimits, Scope};
 
@@ -29,7 +31,9 @@ pub struct Forecast {
     pub sampling_probability: SamplingProbability,
     /// Private steps of the whole study.
     pub steps: u64,
-    /// The study without any other at its own delta, estimated.
+    /// Tables of counts that leave with noise on the training data's account.
+    pub counts: Option<DpEvent>,
+    /// The study's training without any other at its own delta, estimated.
     pub study: Spent,
     /// The second tier, in a study that has one.
     pub records: Option<RecordForecast>,
@@ -75,15 +79,15 @@ pub enum ForecastError {
 }
 
 impl Forecast {
-    /// The forecast for a site of `units` privacy units; `None` for a study without a private part. CPU work of up to
-    /// seconds.
+    /// The forecast for a site of `units` privacy units, with the tables of `counts` that it charges to the training data;
+    /// `None` for a study without a private part. CPU work of up to seconds.
     ///
     /// # Errors
     /// Whatever the accountant refuses.
     pub fn of(
         study: &Study,
         units: u64,
-        past: &Past,
+        (past, counts): (&Past, Option<DpEvent>),
         limits: &PolicyLimits,
         meter: &EpsilonMeter,
     ) -> Result<Option<Self>, ForecastError> {
@@ -91,7 +95,8 @@ impl Forecast {
         let Some(steps) = NonZeroU32::new(rounds.saturating_mul(study.training.local_steps)) else {
             return Ok(None);
         };
-        let at = |times: u64| Self::at(study, units.saturating_mul(times), steps, (past, limits, meter));
+        let at =
+            |times: u64| Self::at(study, units.saturating_mul(times), steps, (past, counts, limits, meter));
         let mut forecast = at(1)?;
         let depends = matches!(study.privacy.target, PrivacyTarget::Epsilon { .. })
             && matches!(study.training.expected_batch_size, BatchSize::Expected(_));
@@ -105,7 +110,7 @@ impl Forecast {
         study: &Study,
         units: u64,
         steps: NonZeroU32,
-        (past, limits, meter): (&Past, &PolicyLimits, &EpsilonMeter),
+        (past, counts, limits, meter): (&Past, Option<DpEvent>, &PolicyLimits, &EpsilonMeter),
     ) -> Result<Self, ForecastError> {
         let sampling_probability = sampling_probability(study.training.expected_batch_size, units)?;
         let noise_multiplier = noise(study, sampling_probability, steps)?;
@@ -113,6 +118,7 @@ impl Forecast {
         let public = public_event(study, units, &event)?;
         let mut releases = vec![(Released::PrivateSum, event)];
         releases.extend(public.map(|event| (Released::PublicSum, event)));
+        releases.extend(counts.map(|event| (Released::PrivateSum, event)));
         let of_records = |public: DpEvent| {
             Ok::<_, AccountantError>(RecordForecast {
                 noise_multiplier: public.noise_multiplier(),
@@ -125,6 +131,7 @@ impl Forecast {
             noise_multiplier,
             sampling_probability,
             steps: u64::from(steps.get()),
+            counts,
             study: meter.spent(&StepCounts::of(&[event]), study.privacy.delta)?,
             limits: lines(past, &releases, limits, meter)?,
         })
@@ -171,6 +178,16 @@ pub fn lines(
         }
     }
     Ok(lines)
+}
+
+/// The tables of counts of a whole study, but for those of cohorts that are data of their own.
+pub fn counts_of(study: &Study, is_other_data: impl Fn(&CohortName) -> bool) -> Option<DpEvent> {
+    let mut evaluation = study.evaluation.clone();
+    // What is other data leaves its evaluations out of the count.
+    evaluation.final_cohort = evaluation.final_cohort.filter(|cohort| !is_other_data(cohort));
+    evaluation.during = evaluation.during.filter(|cohort| !is_other_data(cohort));
+    let tables = NonZeroU32::new(evaluation.evaluations(study.training.rounds))?;
+    Some(counts_event(study)?.with_steps(tables))
 }
 
 fn sampling_probability(batch: BatchSize, units: u64) -> Result<SamplingProbability, ParameterError> {

@@ -48,6 +48,10 @@ pub struct PolicyLimits {
     pub allow_public_gradient: bool,
     /// Whether metrics on true values may leave without noise, where a study asks for them. Required.
     pub allow_metrics: bool,
+    /// Smallest noise multiplier of counts that leave as metrics with noise, 2^-10 to 2^12. Without it none leave, but where
+    /// [`allow_metrics`](Self::allow_metrics) lets them leave without noise.
+    #[serde(default)]
+    pub min_metrics_noise: Option<NoiseMultiplier>,
     /// Columns that a study may call public or its label: what may leave in a gradient without noise. Required; a column
     /// that is not listed is sensitive.
     pub public_columns: Vec<String>,

@@ -3,6 +3,7 @@
 //! * [`limits`]: the `[policy]` section of site.toml
 //! * [`Refusal`]: why the site will not, for the site itself and for the coordinator
 //! * [`approval`]: what a person at the site has decided about a study
+//! * [`counts`]: whether a table of counts may leave with noise
 //! * [`permit`]: permissions as values, each consumed by what it permits
 //! * [`budget`]: whether further events fit into the site's limits, over all studies on the same data
 //! * [`forecast`]: what a study would cost this site, for whoever has to approve it
@@ -13,6 +14,7 @@
 
 pub mod approval;
 pub mod budget;
+pub mod counts;
 pub mod forecast;
 pub mod limits;
 pub mod meter;
@@ -27,6 +29,7 @@ use fusiondp_protocol::study::{ImputerSpec, MetricRelease, Mode, PrivacyTarget, 
 
 pub use approval::Verdict;
 pub use budget::{Budget, Past};
+pub use counts::CountsRequest;
 pub use limits::{Approval, PolicyLimits, Scope, UnitColumn};
 pub use meter::{EpsilonMeter, Spent};
 pub use permit::{MetricsPermit, PublicPermit, ReleasePermit};
@@ -192,7 +195,7 @@ impl Policy {
             study: request.document.id().to_string(),
             study_digest: request.document.digest(),
             round: request.task.round,
-            local_steps: plan.local_steps,
+            steps: 1..=plan.local_steps,
             releases,
             protects: study.protects(),
             unit: unit_name(study).to_owned(),
@@ -226,18 +229,19 @@ impl Policy {
         self.check_units(units)
     }
 
-    /// Whether metrics of a cohort may leave in the clear: the study and the site must both want it. Asked before the
-    /// cohort is read.
+    /// Whether metrics of a cohort may leave as the study wants them to: the site must want it too. Asked before the cohort is
+    /// read.
     ///
     /// # Errors
-    /// [`Refusal::Metrics`], [`Refusal::MetricsNotInStudy`] or [`Refusal::CohortNotInStudy`].
+    /// [`Refusal::Metrics`], [`Refusal::NoisyMetrics`], [`Refusal::MetricsNoise`], [`Refusal::MetricsNotInStudy`] or
+    /// [`Refusal::CohortNotInStudy`].
     pub fn check_metrics(&self, study: &Study, cohort: &CohortName) -> Result<(), Refusal> {
         let evaluation = &study.evaluation;
-        if evaluation.release != MetricRelease::Summary {
-            return Err(Refusal::MetricsNotInStudy);
-        }
-        if !self.limits.allow_metrics {
-            return Err(Refusal::Metrics);
+        match (evaluation.release, evaluation.noisy()) {
+            (MetricRelease::Noisy, Some(noisy)) => self.check_metrics_noise(noisy.noise_multiplier)?,
+            (MetricRelease::Summary, _) if self.limits.allow_metrics => {}
+            (MetricRelease::Summary, _) => return Err(Refusal::Metrics),
+            (MetricRelease::None | MetricRelease::Noisy, _) => return Err(Refusal::MetricsNotInStudy),
         }
         if evaluation.during.as_ref() != Some(cohort) && evaluation.final_cohort.as_ref() != Some(cohort) {
             return Err(Refusal::CohortNotInStudy { cohort: cohort.clone() });
@@ -255,11 +259,19 @@ impl Policy {
         cohort: &CohortName,
         units: u64,
     ) -> Result<MetricsPermit, Refusal> {
+        if study.evaluation.release != MetricRelease::Summary {
+            return Err(Refusal::MetricsNotInStudy);
+        }
         self.check_metrics(study, cohort)?;
+        self.check_cohort_size(cohort, units)?;
+        Ok(MetricsPermit::new())
+    }
+
+    fn check_cohort_size(&self, cohort: &CohortName, units: u64) -> Result<(), Refusal> {
         if units < self.limits.min_units {
             return Err(Refusal::CohortTooSmall { cohort: cohort.clone(), limit: self.limits.min_units });
         }
-        Ok(MetricsPermit::new())
+        Ok(())
     }
 
     fn check_mode(&self, study: &Study) -> Result<(), Refusal> {
@@ -302,7 +314,8 @@ impl Policy {
     fn check_size(&self, study: &Study, units: u64) -> Result<(), Refusal> {
         self.check_units(units)?;
         let delta = study.privacy.delta;
-        if study.fusion.mode.has_private_part() && delta.get() > 1.0 / units as f64 {
+        let noised = study.fusion.mode.has_private_part() || study.noises_public_part();
+        if noised && delta.get() > 1.0 / units as f64 {
             return Err(Refusal::DeltaAboveUnits { delta });
         }
         Ok(())

@@ -1,9 +1,11 @@
 //! Permissions as values. None can be made outside this module, none is `Clone`, and each is consumed by what it permits.
 
+use std::ops::RangeInclusive;
+
 use fusiondp_dp::{ChargeRequest, Digest, Protection, UpdateId};
 use fusiondp_protocol::plan::PlannedRelease;
 
-/// Permission to charge and release the noised parts of one task.
+/// Permission to charge and release the noised parts of one task, or one table of counts.
 ///
 /// It cannot be made without the policy:
 ///
@@ -26,8 +28,9 @@ pub(super) struct ReleaseTerms {
     pub(super) study: String,
     pub(super) study_digest: Digest,
     pub(super) round: u32,
-    pub(super) local_steps: u32,
-    /// What each local step releases.
+    /// Local steps of a task, from 1; step 0 alone for a table of counts, which belongs to none.
+    pub(super) steps: RangeInclusive<u32>,
+    /// What each of them releases.
     pub(super) releases: Vec<PlannedRelease>,
     pub(super) protects: Protection,
     pub(super) unit: String,
@@ -46,7 +49,7 @@ impl ReleasePermit {
         self.0.charges_before
     }
 
-    /// The charges that are permitted: those of each local step, from step 1.
+    /// The charges that are permitted: those of each local step, from step 1, or the one of a table, which belongs to no step.
     pub(crate) fn into_charges(self, time_ms: u64, update_id: UpdateId) -> Vec<ChargeRequest> {
         let terms = self.0;
         let charge = |local_step, release: &PlannedRelease| ChargeRequest {
@@ -66,7 +69,7 @@ impl ReleasePermit {
             protects: terms.protects,
         };
         let of_step = |step| terms.releases.iter().map(move |release| (step, release));
-        (1..=terms.local_steps).flat_map(of_step).map(|(step, release)| charge(step, release)).collect()
+        terms.steps.flat_map(of_step).map(|(step, release)| charge(step, release)).collect()
     }
 }
 

@@ -44,8 +44,38 @@ pub enum Refusal {
         "policy.allow_metrics = false: metrics are not covered by the guarantee; the site permits them with true"
     )]
     Metrics,
+    /// Not even metrics with noise may leave.
+    #[error(
+        "policy.min_metrics_noise is not set: no metrics leave this site, also not with noise; the site sets the smallest noise \
+         multiplier of counts that it permits"
+    )]
+    NoisyMetrics,
+    /// Too little noise on counts.
+    #[error(
+        "evaluation.noise_multiplier = {value} is below policy.min_metrics_noise = {limit}; plan more noise in a new study"
+    )]
+    MetricsNoise {
+        /// The study's.
+        value: NoiseMultiplier,
+        /// The limit.
+        limit: NoiseMultiplier,
+    },
+    /// A cohort that is declared to hold nobody of the training data, and does.
+    #[error(
+        "data.cohort_identity says that cohort \"{cohort}\" is other data, and {units} of its patients are in the training data; \
+         remove the declaration, so that both count on one data set, or take these patients out of one of them"
+    )]
+    CohortShared {
+        /// The cohort.
+        cohort: CohortName,
+        /// Patients in both.
+        units: usize,
+    },
     /// The study does not ask for metrics.
-    #[error("evaluation.release = \"none\": the study releases no metrics; set \"summary\" in a new study")]
+    #[error(
+        "the study does not release metrics in this way: evaluation.release says which leave; set \"noisy\" or \"summary\" in a \
+         new study"
+    )]
     MetricsNotInStudy,
     /// A column is not public here.
     #[error(
@@ -240,6 +270,9 @@ impl Refusal {
             Refusal::CohortTooSmall { cohort, .. } => format!(
                 "cohort \"{cohort}\" is smaller than the site's policy.min_units; the site lowers the limit or gives no metrics"
             ),
+            Refusal::CohortShared { cohort, .. } => format!(
+                "cohort \"{cohort}\" shares patients with the training data, and the site has declared otherwise; ask the site"
+            ),
             Refusal::Unit { asked, .. } => format!(
                 "the study protects each {asked}, and policy.unit_column of this site demands another unit; ask the site, and set \
                  privacy.unit_column in a new study"
@@ -264,6 +297,8 @@ impl Refusal {
             | Refusal::PublicGradient
             | Refusal::RecordsUnprotected
             | Refusal::Metrics
+            | Refusal::NoisyMetrics
+            | Refusal::MetricsNoise { .. }
             | Refusal::MetricsNotInStudy
             | Refusal::ColumnNotPublic { .. }
             | Refusal::CohortNotInStudy { .. }

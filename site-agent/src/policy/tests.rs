@@ -13,6 +13,7 @@ use crate::data::identity::DataIdentity;
 use crate::testing::{DP_SGD, NOW_MS, document, limits};
 
 mod budget;
+mod counts;
 mod records;
 mod told;
 

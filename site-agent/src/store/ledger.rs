@@ -124,7 +124,7 @@ impl SiteLedger {
         self.chain.covers(entry)
     }
 
-    /// The charges of the study's training on its data behind a place of the chain, signed, oldest first.
+    /// The study's charges of training on its data behind a place of the chain, signed, oldest first.
     ///
     /// # Errors
     /// The store was opened to be read.
@@ -136,14 +136,27 @@ impl SiteLedger {
     ) -> Result<Vec<SignedEntry>, SiteLedgerError> {
         let key = &self.store.signer()?.key;
         let first = behind.map_or(0, |place| usize::try_from(place).map_or(usize::MAX, |place| place + 1));
-        let entries = self.chain.entries().iter().skip(first);
-        let of_study = entries.filter(|entry| is_of_training(entry, study, data_set));
+        let of_study = self.training_charges(study, data_set, first);
         Ok(of_study.map(|entry| key.sign_entry(entry.clone())).collect())
     }
 
-    /// How many charges training in the study has made on its data.
-    pub fn count_study_charges(&self, study: &str, data_set: Digest) -> u64 {
-        self.chain.entries().iter().filter(|entry| is_of_training(entry, study, data_set)).count() as u64
+    /// How many charges of training the study has on its data.
+    pub fn study_charge_count(&self, study: &str, data_set: Digest) -> u64 {
+        self.training_charges(study, data_set, 0).count() as u64
+    }
+
+    /// Counts are charged in the same chain and have a report of their own.
+    fn training_charges<'a>(
+        &'a self,
+        study: &'a str,
+        data_set: Digest,
+        first: usize,
+    ) -> impl Iterator<Item = &'a LedgerEntry> {
+        self.chain.entries().iter().skip(first).filter(move |entry| {
+            let charge = entry.charge();
+            let training = !matches!(charge.released, Released::Counts { .. });
+            charge.study == study && charge.data_set == data_set && training
+        })
     }
 
     /// Every entry, oldest first.
@@ -211,13 +224,6 @@ impl SiteLedger {
     pub(super) fn parts(&mut self) -> (&mut Ledger, Arc<Store>) {
         (&mut self.chain, Arc::clone(&self.store))
     }
-}
-
-/// Whether an entry is of a study's training, which receipts of updates list: counts over cohorts are none.
-fn is_of_training(entry: &LedgerEntry, study: &str, data_set: Digest) -> bool {
-    let charge = entry.charge();
-    let counts = matches!(charge.released, Released::Counts { .. });
-    charge.study == study && charge.data_set == data_set && !counts
 }
 
 /// Signs entries, appends them to the table and then to the journal.

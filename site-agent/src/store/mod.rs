@@ -6,6 +6,7 @@
 //! * [`ledger_file`]: a ledger as a file, and `ledger_key`: what it is signed with
 //! * [`repair`]: bringing back charges that the folder has lost, and what an administrator decides
 //! * [`outbox`]: updates from the moment they exist until the coordinator has them
+//! * [`counts`]: tables of counts that have left with noise
 //! * [`receipts`]: what the site has stated of every update that it released
 //! * [`studies`]: documents the site has enrolled with
 //! * [`approvals`]: offered studies, and what people at the site decided of them
@@ -16,6 +17,7 @@
 //! survives a power cut. SQL stands in this module and nowhere else.
 
 pub mod approvals;
+pub mod counts;
 mod error;
 mod identity_key;
 pub mod journal;
@@ -42,6 +44,7 @@ use sqlx::{ConnectOptions, SqliteConnection};
 use tokio::sync::{Mutex, MutexGuard};
 
 pub use approvals::{Decision, Look, OfferedStudy};
+pub use counts::CountsKey;
 pub use error::StoreError;
 pub use ledger::SiteLedger;
 pub use outbox::{StoredUpdate, TaskKey};

@@ -168,7 +168,7 @@ impl Store {
     }
 }
 
-async fn mark_released(
+pub(super) async fn mark_released(
     connection: &mut SqliteConnection,
     update_id: UpdateId,
     charges: usize,
@@ -257,7 +257,7 @@ fn decode(key: &TaskKey, row: &SqliteRow, receipt: SignedReceipt) -> Result<Stor
     Ok(StoredUpdate { header, payload: payload.into(), sent, model_digest: hex(row, "model_digest")? })
 }
 
-fn hex<T: std::str::FromStr>(row: &SqliteRow, column: &'static str) -> Result<T, StoreError> {
+pub(super) fn hex<T: std::str::FromStr>(row: &SqliteRow, column: &'static str) -> Result<T, StoreError> {
     let text: String = row.try_get(column)?;
     text.parse().map_err(|_| StoreError::damaged(column, "no hexadecimal id"))
 }

@@ -51,8 +51,8 @@ pub struct CohortRecords {
     pub view: View<f32>,
     /// Labels.
     pub labels: Vec<f32>,
-    /// Number of privacy units.
-    pub units: usize,
+    /// Which rows belong to which privacy unit.
+    pub units: Units,
 }
 
 impl Session {
@@ -98,7 +98,7 @@ impl Session {
     pub fn cohort(&self, source: &dyn DataSource, name: &CohortName) -> Result<CohortRecords, TrainError> {
         let dataset = source.read(&Records::Cohort(name.clone()), self.study())?;
         let view = self.encoder.real(dataset.public(), dataset.sensitive())?;
-        Ok(CohortRecords { view, labels: dataset.labels().values().to_vec(), units: dataset.units().count() })
+        Ok(CohortRecords { view, labels: dataset.labels().values().to_vec(), units: dataset.units().clone() })
     }
 
     /// The study document.

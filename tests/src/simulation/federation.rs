@@ -276,6 +276,7 @@ pub(crate) fn everything_allowed(study: &Study) -> Result<PolicyLimits, Simulati
         min_units: 1,
         allow_public_gradient: true,
         allow_metrics: true,
+        min_metrics_noise: None,
         per_study: EpsilonLimits::default(),
         per_year: EpsilonLimits::default(),
         records: None,

@@ -161,6 +161,7 @@ async fn agent(folder: &Path, connector: MemoryConnector, shutdown: Shutdown) ->
         min_units: 1,
         allow_public_gradient: true,
         allow_metrics: true,
+        min_metrics_noise: None,
         per_study: Default::default(),
         per_year: Default::default(),
         records: None,

@@ -1,4 +1,6 @@
 #![allow(clippy::unwrap_used)]
+use fusiondp_protocol::EvaluationReport;
+
 use super::*;
 
 fn row() -> EvaluationRow {
@@ -17,12 +19,14 @@ fn site(id: &str, positives: &[(usize, u64)], negatives: &[(usize, u64)], brier:
         study_id: "s".parse().unwrap(),
         model_version: 4,
         cohort: "test".parse().unwrap(),
-        records: sum(positives) + sum(negatives),
-        positives: sum(positives),
-        brier,
-        log_loss: brier * 2.0,
-        positive_counts: counts(positives),
-        negative_counts: counts(negatives),
+        metrics: ReleasedMetrics::Summary(MetricSummary {
+            records: sum(positives) + sum(negatives),
+            positives: sum(positives),
+            brier,
+            log_loss: brier * 2.0,
+            positive_counts: counts(positives),
+            negative_counts: counts(negatives),
+        }),
     };
     EvaluationSite { site: id.parse().unwrap(), asked: false, detail: String::new(), report: Some(report) }
 }
@@ -36,8 +40,9 @@ fn pooled_figures_are_those_of_all_records_together() {
     assert_eq!((pooled.site.as_ref(), pooled.records, pooled.positives), (None, 8, 2));
     // Of 2 * 6 pairs, the high positive wins 6 and the low one wins 1.
     assert!((pooled.auroc.unwrap() - 7.0 / 12.0).abs() < 1e-12);
-    assert!((pooled.brier - (0.1 * 2.0 + 0.4 * 6.0) / 8.0).abs() < 1e-12);
-    assert!((pooled.log_loss - 2.0 * pooled.brier).abs() < 1e-12);
+    let (brier, log_loss) = (pooled.brier.unwrap(), pooled.log_loss.unwrap());
+    assert!((brier - (0.1 * 2.0 + 0.4 * 6.0) / 8.0).abs() < 1e-12);
+    assert!((log_loss - 2.0 * brier).abs() < 1e-12);
     assert_eq!(rows[1].auroc, Some(1.0));
     assert_eq!(rows[2].auroc, Some(0.0));
 }
@@ -45,7 +50,7 @@ fn pooled_figures_are_those_of_all_records_together() {
 #[test]
 fn a_cohort_without_positives_has_no_ranking_and_keeps_its_other_figures() {
     let rows = metrics(&row(), &[site("a", &[], &[(7, 3)], 0.2)]);
-    assert_eq!((rows[1].auroc, rows[1].aupr, rows[1].brier), (None, None, 0.2));
+    assert_eq!((rows[1].auroc, rows[1].aupr, rows[1].brier), (None, None, Some(0.2)));
 }
 
 #[test]
@@ -59,7 +64,11 @@ fn without_reports_there_is_nothing_to_pool() {
 fn a_site_that_reports_an_absurd_loss_leaves_the_pooled_one_finite() {
     let mut sites = [site("a", &[(3000, 1)], &[(100, 1)], 0.1), site("b", &[(200, 1)], &[(2000, 5)], 0.4)];
     for site in &mut sites {
-        site.report.as_mut().unwrap().log_loss = f64::MAX;
+        let Some(ReleasedMetrics::Summary(summary)) = site.report.as_mut().map(|report| &mut report.metrics)
+        else {
+            unreachable!()
+        };
+        summary.log_loss = f64::MAX;
     }
-    assert!(metrics(&row(), &sites)[0].log_loss.is_finite());
+    assert!(metrics(&row(), &sites)[0].log_loss.unwrap().is_finite());
 }

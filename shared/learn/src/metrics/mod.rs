@@ -2,13 +2,16 @@
 //!
 //! * [`auroc`], [`aupr`], [`brier`], [`log_loss`]: over the records of one site
 //! * [`LogitHistogram`]: counts by logit that sites can pool without exchanging records
+//! * [`NoisyTable`]: counts that carry noise, and figures with the error that it gives them
 //!
 //! All functions take logits, `[N]`, and labels 0 or 1, `[N]`; records of equal logit are one threshold.
 
 mod histogram;
+mod noisy;
 mod ranking;
 
 pub use histogram::LogitHistogram;
+pub use noisy::{Estimate, NoisyTable};
 use ranking::Group;
 use thiserror::Error;
 

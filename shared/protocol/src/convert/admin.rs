@@ -5,7 +5,9 @@ use fusiondp_proto::v1;
 use super::ConvertError;
 use super::checks::{at_most, epsilon, fraction, line, non_negative, optional_time, parsed, within};
 use super::connection::MAX_VERSION_LENGTH;
-use crate::messages::{ExportPart, Limits, Metric, RegisteredSite, SiteStatus, StudyStatus, SubmittedStudy};
+use crate::messages::{
+    ExportPart, Limits, Metric, MetricFigures, RegisteredSite, SiteStatus, StudyStatus, SubmittedStudy,
+};
 use crate::plan::SiteSize;
 use crate::problem::{MAX_DETAIL_LENGTH, one_line};
 use crate::study::{Evaluation, Federation, StudyHeader, Training};
@@ -135,14 +137,25 @@ impl TryFrom<v1::Metric> for Metric {
             records,
             positives: within("Metric.positives", wire.positives, 0..=records)?,
             auroc: fraction("Metric.auroc", wire.auroc)?,
-            aupr: fraction("Metric.aupr", wire.aupr)?,
-            brier: fraction("Metric.brier", wire.brier)?,
+            figures: match wire.noisy {
+                true => MetricFigures::Noisy {
+                    auroc_error: non_negative("Metric.auroc_error", wire.auroc_error)?,
+                },
+                false => MetricFigures::Exact {
+                    aupr: fraction("Metric.aupr", wire.aupr)?,
+                    brier: fraction("Metric.brier", wire.brier)?,
+                },
+            },
         })
     }
 }
 
 impl From<Metric> for v1::Metric {
     fn from(metric: Metric) -> Self {
+        let (aupr, brier, noisy, auroc_error) = match metric.figures {
+            MetricFigures::Exact { aupr, brier } => (aupr, brier, false, 0.0),
+            MetricFigures::Noisy { auroc_error } => (0.0, 0.0, true, auroc_error),
+        };
         Self {
             round: metric.round,
             cohort: metric.cohort.into(),
@@ -150,8 +163,10 @@ impl From<Metric> for v1::Metric {
             records: metric.records,
             positives: metric.positives,
             auroc: metric.auroc,
-            aupr: metric.aupr,
-            brier: metric.brier,
+            aupr,
+            brier,
+            noisy,
+            auroc_error,
         }
     }
 }

@@ -110,12 +110,23 @@ fn report() -> EvaluationReport {
         study_id: study_id(),
         model_version: 3,
         cohort: CohortName::new("val").unwrap(),
-        records: 6,
-        positives: 3,
-        brier: 0.1,
-        log_loss: 0.2,
-        positive_counts: counts.clone(),
-        negative_counts: counts,
+        metrics: ReleasedMetrics::Summary(MetricSummary {
+            records: 6,
+            positives: 3,
+            brier: 0.1,
+            log_loss: 0.2,
+            positive_counts: counts.clone(),
+            negative_counts: counts,
+        }),
+    }
+}
+
+fn noisy_report() -> EvaluationReport {
+    let counts = vec![3 << 28, -5, NoisyCounts::MAX_COUNT, -NoisyCounts::MAX_COUNT];
+    let charge = receipt(&base_plan(), 0, 1).charges.remove(0);
+    EvaluationReport {
+        metrics: ReleasedMetrics::Noisy(Box::new(NoisyCounts { units: 40, counts, charge })),
+        ..report()
     }
 }
 
@@ -140,7 +151,11 @@ fn site_status() -> SiteStatus {
 
 fn metric(site_id: Option<SiteId>) -> Metric {
     let cohort = CohortName::new("val").unwrap();
-    Metric { round: 3, cohort, site_id, records: 10, positives: 2, auroc: 0.9, aupr: 0.7, brier: 0.1 }
+    let figures = match &site_id {
+        None => MetricFigures::Exact { aupr: 0.7, brier: 0.1 },
+        Some(_) => MetricFigures::Noisy { auroc_error: 0.02 },
+    };
+    Metric { round: 3, cohort, site_id, records: 10, positives: 2, auroc: 0.9, figures }
 }
 
 fn status() -> StudyStatus {
@@ -194,6 +209,7 @@ fn every_message_survives_the_wire() {
         travels::<_, v1::UpdateReceipt>(outcome);
     }
     travels::<_, v1::EvaluationReport>(report());
+    travels::<_, v1::EvaluationReport>(noisy_report());
     travels::<_, v1::DeclineRequest>(decline(DeclinedTask::Enrolment, DeclineKind::Refusal));
     let training = DeclinedTask::Training { round: 3, attempt: 2 };
     travels::<_, v1::DeclineRequest>(decline(training, DeclineKind::Failure));

@@ -190,10 +190,25 @@ pub struct Metric {
     pub positives: u64,
     /// Area under the receiver operating characteristic, `[0, 1]`.
     pub auroc: f64,
-    /// Area under the precision-recall curve, `[0, 1]`.
-    pub aupr: f64,
-    /// Mean squared error of the probability, `[0, 1]`.
-    pub brier: f64,
+    /// What else is known.
+    pub figures: MetricFigures,
+}
+
+/// Figures beside the AUROC, which depend on how metrics were released.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum MetricFigures {
+    /// Of exact counts.
+    Exact {
+        /// Area under the precision-recall curve, `[0, 1]`.
+        aupr: f64,
+        /// Mean squared error of the probability, `[0, 1]`.
+        brier: f64,
+    },
+    /// Of counts with noise: records and positives count privacy units, and positives is an estimate.
+    Noisy {
+        /// Standard error of the AUROC by the noise alone; finite, >= 0.
+        auroc_error: f64,
+    },
 }
 
 /// Part of one file of a report folder. Parts of one file follow each other.

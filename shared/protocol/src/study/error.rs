@@ -423,10 +423,25 @@ pub enum StudyError {
 
     /// Metrics to release and nothing to measure.
     #[error(
-        "[evaluation] release = \"summary\" without a cohort; add during = \"val\" with every_rounds, or final_cohort = \
+        "[evaluation] release without a cohort; add during = \"val\" with every_rounds, or final_cohort = \
          \"test\""
     )]
     CohortMissing,
+    /// A setting of noisy metrics in a study without them.
+    #[error("[evaluation] {field} needs release = \"noisy\"; remove it, or release counts with noise")]
+    NoisyFieldUnused {
+        /// The field.
+        field: &'static str,
+    },
+    /// Noisy metrics without their noise or their intervals.
+    #[error(
+        "[evaluation] release = \"noisy\" without {field}; add noise_multiplier = 5.0 and edges = [-4.0, -2.0, 0.0, 2.0], with values \
+         of the study's own"
+    )]
+    NoisyFieldMissing {
+        /// The field.
+        field: &'static str,
+    },
     /// A learning curve of nothing.
     #[error(
         "[evaluation] every_rounds = {every_rounds} without a cohort to measure; add during = \"val\", or set it to 0"

@@ -41,7 +41,7 @@ use range::{Check, out_of_range};
 pub use batch::BatchSize;
 pub use document::{MAX_STUDY_BYTES, StudyDocument};
 pub use error::StudyError;
-pub use evaluation::{Evaluation, MetricRelease};
+pub use evaluation::{Evaluation, MetricRelease, NoisyMetrics, ScoreEdges};
 pub use federation::Federation;
 pub use fusion::{Fusion, Mode, PublicRounds};
 pub use imputer::ImputerSpec;

@@ -9,7 +9,7 @@ use super::{BatchSize, StudyError};
 /// Clip norms that gradients in single precision can be held to.
 const CLIP_NORMS: std::ops::RangeInclusive<f64> = 1e-30..=1e30;
 /// Noise multipliers for which discrete noise on the grid is as good as continuous noise.
-const NOISE: std::ops::RangeInclusive<f64> = 1.0 / 1024.0..=4096.0;
+pub(super) const NOISE: std::ops::RangeInclusive<f64> = 1.0 / 1024.0..=4096.0;
 
 /// The `[privacy]` section.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -530,6 +530,63 @@ fn released_metrics_have_a_cohort() {
 }
 
 #[test]
+fn noisy_metrics_name_their_noise_and_their_intervals() {
+    const SUMMARY: &str = "release = \"summary\"";
+    let noisy = |fields: &str| format!("release = \"noisy\"\n{fields}");
+    let whole = noisy("noise_multiplier = 5.0\nedges = [-2, 0, 1.5]");
+    let study = parse_edited(MLP, &[(SUMMARY, &whole)]).unwrap();
+    let asked = study.evaluation.noisy().unwrap();
+    assert_eq!((asked.noise_multiplier.get(), asked.edges.cells()), (5.0, 8));
+    assert_eq!(parse_edited(MLP, &[]).unwrap().evaluation.noisy(), None);
+    let refused = |text: &str| parse_edited(MLP, &[(SUMMARY, text)]).unwrap_err().to_string();
+    for (fields, parts) in [
+        ("edges = [0]", &["without noise_multiplier"][..]),
+        ("noise_multiplier = 5.0", &["without edges"]),
+        ("noise_multiplier = 0.0001\nedges = [0]", &["evaluation.noise_multiplier", "0.0001"]),
+        ("noise_multiplier = 5000\nedges = [0]", &["evaluation.noise_multiplier", "4096"]),
+        ("noise_multiplier = 5\nedges = []", &["evaluation.edges", "1 to 63"]),
+        ("noise_multiplier = 5\nedges = [0, 0]", &["evaluation.edges", "above the one before"]),
+        ("noise_multiplier = 5\nedges = [1, 0]", &["evaluation.edges", "above the one before"]),
+        ("noise_multiplier = 5\nedges = [0, inf]", &["evaluation.edges", "finite"]),
+        ("noise_multiplier = 5\nedges = [nan]", &["evaluation.edges", "finite"]),
+    ] {
+        let error = refused(&noisy(fields));
+        assert!(parts.iter().all(|part| error.contains(part)), "{fields}: {error}");
+    }
+    for field in ["noise_multiplier = 5.0", "edges = [0]"] {
+        let error = refused(&format!("{SUMMARY}\n{field}"));
+        assert!(error.contains("needs release = \"noisy\""), "{field}: {error}");
+    }
+    let homeless = [(SUMMARY, &*whole), ("final_cohort = \"test\"", "")];
+    assert!(matches!(parse_edited(MLP, &homeless), Err(StudyError::CohortMissing)));
+}
+
+#[test]
+fn every_logit_has_a_cell() {
+    let edges = ScoreEdges::try_from(vec![-1.0, 0.0, 2.0]).unwrap();
+    let intervals = [(-9.0, 0), (-1.0, 1), (-0.5, 1), (0.0, 2), (2.0, 3), (f32::INFINITY, 3), (f32::NAN, 0)];
+    for (logit, interval) in intervals {
+        assert_eq!(edges.cell(logit, false), interval, "{logit}");
+        assert_eq!(edges.cell(logit, true), 4 + interval, "{logit}");
+    }
+    assert!(ScoreEdges::try_from((0..64).map(f64::from).collect::<Vec<_>>()).is_err());
+    assert!(ScoreEdges::try_from((0..63).map(f64::from).collect::<Vec<_>>()).is_ok());
+}
+
+#[test]
+fn evaluations_are_counted_ahead() {
+    let evaluations = |text: &str| {
+        parse_edited(MLP, &[("final_cohort = \"test\"", text)]).unwrap().evaluation.evaluations(10)
+    };
+    assert_eq!(evaluations("final_cohort = \"test\""), 1);
+    // After rounds 3, 6 and 9, and both cohorts at the end.
+    assert_eq!(evaluations("final_cohort = \"test\"\nduring = \"val\"\nevery_rounds = 3"), 5);
+    // The end is the round that would be due.
+    assert_eq!(evaluations("final_cohort = \"test\"\nduring = \"test\"\nevery_rounds = 5"), 2);
+    assert_eq!(evaluations("during = \"val\""), 1);
+}
+
+#[test]
 fn unprotected_training_is_not_submitted() {
     let edits = [("\"fusiondp\"", "\"non-private\""), ("kind = \"onnx\"", PINNED)];
     let study = parse_edited(MLP, &edits).unwrap();

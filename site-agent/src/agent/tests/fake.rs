@@ -172,6 +172,9 @@ impl Federation for Fake {
     ) -> Result<Response<v1::EvaluationReceipt>, Status> {
         let report = EvaluationReport::try_from(request.into_inner())?;
         self.kept().reports.push(report);
+        if self.kept().faults.pop_front() == Some(Fault::Unheard) {
+            return Err(Status::unavailable("the test breaks the connection"));
+        }
         self.answered();
         Ok(Response::new(v1::EvaluationReceipt {}))
     }

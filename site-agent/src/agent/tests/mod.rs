@@ -1,11 +1,14 @@
 #![allow(clippy::unwrap_used)]
+mod counts;
 mod fake;
 
 use std::path::Path;
 
 use fusiondp_dp::{LedgerKey, SignedEntry};
 use fusiondp_protocol::chunks::encode_f32;
-use fusiondp_protocol::messages::{DeclineKind, EnrolmentOffer, EvaluationTask, TrainingTask};
+use fusiondp_protocol::messages::{
+    DeclineKind, EnrolmentOffer, EvaluationTask, ReleasedMetrics, TrainingTask,
+};
 use fusiondp_protocol::problem::ProblemType;
 use fusiondp_protocol::study::StudyDocument;
 use tempfile::TempDir;
@@ -28,6 +31,7 @@ struct Bench {
     document: StudyDocument,
     session: Session,
     policy: PolicyLimits,
+    cohort_identities: BTreeMap<CohortName, DeclaredIdentity>,
 }
 
 impl Bench {
@@ -38,7 +42,7 @@ impl Bench {
         let session = Session::prepare(document.clone(), &sources(folder.path())).unwrap();
         let fake = Fake::default();
         encode_f32(&session.model().initialise::<f32>(1), &mut fake.kept().model);
-        Self { folder, fake, document, session, policy: limits() }
+        Self { folder, fake, document, session, policy: limits(), cohort_identities: BTreeMap::new() }
     }
 
     fn state(&self) -> std::path::PathBuf {
@@ -72,7 +76,10 @@ impl Bench {
     async fn agent(&self, shutdown: &Shutdown) -> SiteAgent {
         let sources = sources(self.folder.path());
         let parts = SiteParts {
-            settings: SiteSettings::new(self.policy.clone(), None),
+            settings: SiteSettings {
+                cohort_identities: self.cohort_identities.clone(),
+                ..SiteSettings::new(self.policy.clone(), None)
+            },
             source: sources.source,
             imputers: Arc::new(provider(self.folder.path())),
             store: Arc::new(Store::open(&self.state()).await.unwrap()),
@@ -155,8 +162,9 @@ fn check_whole_study(bench: &Bench) {
     assert_eq!((receipt.site.as_str(), receipt.delta), ("here", plan.delta));
     assert_eq!(receipt.imputer, bench.document.study().imputer);
     let report = &kept.reports[0];
-    assert_eq!(report.records, 40);
-    assert_eq!(report.positive_counts.iter().sum::<u64>(), report.positives);
+    let ReleasedMetrics::Summary(summary) = &report.metrics else { panic!("{report:?}") };
+    assert_eq!(summary.records, 40);
+    assert_eq!(summary.positive_counts.iter().sum::<u64>(), summary.positives);
 }
 
 #[tokio::test]

@@ -138,7 +138,8 @@ fn a_forecast_is_no_lower_than_the_plan_of_more_sites() {
     for (target, relation) in [(1.0, "replace"), (0.5, "zero_out")] {
         let edit = format!("{{ epsilon = {target:?}, relation = \"{relation}\" }}");
         let study = document(&[("{ noise_multiplier = 1.5 }", &edit)]);
-        let forecast = Forecast::of(study.study(), 40, &Past::default(), &limits(), &meter).unwrap().unwrap();
+        let forecast =
+            Forecast::of(study.study(), 40, (&Past::default(), None), &limits(), &meter).unwrap().unwrap();
         for sites in [1, 2, 3, 5, 8] {
             let size =
                 |site: usize| SiteSize { site: format!("s{site}").parse().unwrap(), units: 40, records: 40 };
@@ -156,7 +157,7 @@ fn a_forecast_is_no_lower_than_the_plan_of_more_sites() {
         Forecast::of(
             document(&[("mode = \"fusiondp\"\nwarmup_rounds = 1", "mode = \"hybrid-only\""),]).study(),
             40,
-            &Past::default(),
+            (&Past::default(), None),
             &limits(),
             &meter
         )

@@ -24,6 +24,7 @@ fn private() -> Vec<(Refusal, String)> {
         (Refusal::TooFewUnits { units: FIGURE, limit: 50_000 }, FIGURE.to_string()),
         (Refusal::TooFewUnits { units: 3, limit: FIGURE }, FIGURE.to_string()),
         (Refusal::CohortTooSmall { cohort: "test".parse().unwrap(), limit: FIGURE }, FIGURE.to_string()),
+        (Refusal::CohortShared { cohort: "test".parse().unwrap(), units: 48_211 }, FIGURE.to_string()),
         (Refusal::Unit { asked: "record".to_owned(), required: name() }, name()),
         (Refusal::DataSetUnknown { data_set: digest }, digest.to_string()),
         (Refusal::UnitChanged { charged: name(), asked: "record".to_owned() }, name()),

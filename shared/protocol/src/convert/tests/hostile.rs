@@ -213,9 +213,37 @@ fn hostile_evaluations_are_refused() {
     for (field, change) in changes {
         refused(&report(), field, change);
     }
+    hostile_counts_are_refused();
     refused(&evaluation_task(), "EvaluationTask.model_digest", |wire: &mut v1::EvaluationTask| {
         wire.model_digest = Bytes::from(vec![0; 64]);
     });
+}
+
+fn hostile_counts_are_refused() {
+    let changes: [(&str, Change<v1::EvaluationReport>); 14] = [
+        ("EvaluationReport.noisy_charge", |report| report.noisy_charge = Bytes::from(vec![b' '; 20_000])),
+        ("EvaluationReport.noisy_charge", |report| report.noisy_charge = Bytes::from_static(b"{}")),
+        ("EvaluationReport.noisy_charge", |report| {
+            report.noisy_charge = Bytes::from([&report.noisy_charge[..], b" "].concat());
+        }),
+        ("EvaluationReport.noisy_charge", |report| report.noisy_charge.clear()),
+        ("EvaluationReport.noisy_units", |report| report.noisy_units = 0),
+        ("EvaluationReport.noisy_counts", |report| report.noisy_counts.truncate(3)),
+        ("EvaluationReport.noisy_counts", |report| report.noisy_counts = vec![0; 129]),
+        ("EvaluationReport.noisy_counts", |report| report.noisy_counts[0] = i64::MIN),
+        // An exact figure beside the noisy ones.
+        ("EvaluationReport.noisy_counts", |report| report.records = 1),
+        ("EvaluationReport.noisy_counts", |report| report.positives = 1),
+        ("EvaluationReport.noisy_counts", |report| report.brier = f64::NAN),
+        ("EvaluationReport.noisy_counts", |report| report.log_loss = 0.1),
+        ("EvaluationReport.noisy_counts", |report| report.positive_counts.push(1)),
+        ("EvaluationReport.noisy_counts", |report| report.negative_counts.push(0)),
+    ];
+    for (field, change) in changes {
+        refused(&noisy_report(), field, change);
+    }
+    let unpaid: Change<v1::EvaluationReport> = |report| report.noisy_units = 4;
+    refused(&report(), "EvaluationReport.noisy_charge", unpaid);
 }
 
 #[test]
@@ -237,7 +265,7 @@ fn hostile_declines_are_refused() {
 
 #[test]
 fn hostile_statuses_are_refused() {
-    let changes: [(&str, Change<v1::StudyStatus>); 7] = [
+    let changes: [(&str, Change<v1::StudyStatus>); 8] = [
         ("StudyStatus.state", |status| status.state = "dancing".to_owned()),
         ("StudyStatus.phase", |status| status.phase = "dancing".to_owned()),
         ("StudyStatus.round", |status| status.round = 11),
@@ -245,6 +273,9 @@ fn hostile_statuses_are_refused() {
         ("StudyStatus.metrics", |status| status.metrics = vec![v1::Metric::default(); 100_001]),
         ("SiteStatus.state", |status| status.sites[0].state.clear()),
         ("Metric.auroc", |status| status.metrics[0].auroc = f64::NAN),
+        ("Metric.auroc_error", |status| {
+            (status.metrics[0].noisy, status.metrics[0].auroc_error) = (true, -0.1);
+        }),
     ];
     for (field, change) in changes {
         refused(&status(), field, change);
