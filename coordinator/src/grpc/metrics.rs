@@ -68,3 +68,6 @@ fn check_counts(
         ))),
     }
 }
+
+#[cfg(test)]
+mod tests;
