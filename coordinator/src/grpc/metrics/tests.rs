@@ -6,6 +6,9 @@ use super::*;
 use crate::store::Standing;
 use crate::study::testing::{STUDY, counts_charge, counts_key, noisy_counts, noisy_document};
 
+/// What a site does to its charge or its table.
+type Change = fn(&mut ChargeRequest, &mut Vec<i64>);
+
 const CELLS: [i64; 4] = [300, 100, 20, 80];
 
 fn enrolled(key: Option<&LedgerKey>) -> StudySiteRow {
@@ -64,7 +67,7 @@ fn counts_refused(change: impl FnOnce(&mut ChargeRequest, &mut Vec<i64>)) -> Opt
 #[test]
 fn counts_are_taken_with_the_charge_of_this_evaluation_alone() {
     assert_eq!(counts_refused(|_, _| {}), None);
-    let cases: [(&str, fn(&mut ChargeRequest, &mut Vec<i64>)); 8] = [
+    let cases: [(&str, Change); 8] = [
         ("4 cells", |_, cells| cells.extend([1, 2])),
         ("study is not", |charge, _| charge.study = "other".to_owned()),
         ("study_digest is not", |charge, _| charge.study_digest = Digest::of(b"x")),
