@@ -107,6 +107,9 @@ fn the_status_shows_each_cohort_with_the_round_of_its_evaluation() {
         auroc: 0.8,
         figures: MetricFigures::Exact { aupr: 0.5, brier: 0.1 },
     };
+    let noisy = Metric { figures: MetricFigures::Noisy { auroc_error: 0.0432 }, ..metric("val", 4) };
+    let table = study::metric_table(&[noisy]).to_string();
+    assert!(table.contains("0.8000 ± 0.0432, with noise  -"), "{table}");
     let table = study::metric_table(&[metric("val", 4), metric("test", 6)]).to_string();
     let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().take(3).collect()).collect();
     assert_eq!(rows, [["COHORT", "ROUND", "SITE"], ["val", "4", "pooled"], ["test", "6", "pooled"]]);

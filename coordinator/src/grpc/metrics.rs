@@ -69,3 +69,6 @@ fn check_counts(
         ))),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -75,6 +75,14 @@ fn the_end_shows_every_cohort_of_the_last_evaluation() {
 }
 
 #[test]
+fn a_figure_with_noise_shows_its_error() {
+    let mut noisy = status(vec![site("a", 0.25)]);
+    noisy.metrics[0].figures = MetricFigures::Noisy { auroc_error: 0.0432 };
+    let line = message(&noisy);
+    assert!(line.contains("val AUROC 0.9123 ± 0.0432 with noise ·") && !line.contains("AUPR"), "{line}");
+}
+
+#[test]
 fn the_template_is_valid() {
     template().unwrap();
 }

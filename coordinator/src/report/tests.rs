@@ -366,3 +366,63 @@ fn the_model_card_says_what_the_report_says() {
     }
     assert!(!card.contains("NaN") && !card.contains('\t'), "{card}");
 }
+
+/// A study with noisy metrics whose site `a` has sent two tables of `test`, and `b` one of it and one of `val`.
+fn noisy() -> (SharedContext, Facts) {
+    use crate::study::testing::{counts_charge, noisy_counts, noisy_document};
+    let document = noisy_document();
+    let table = |cohort: &str| noisy_counts(&[1, 2, 3, 4], counts_charge(&document, cohort)).charge;
+    let counts = [("a", "test"), ("a", "test"), ("b", "test"), ("b", "val")]
+        .map(|(site, cohort)| (site.parse().unwrap(), table(cohort)));
+    let context: SharedContext = std::sync::Arc::new(StudyContext::new(document.clone()).unwrap());
+    let mut facts = facts(&context, vec![claim("a", 5, true), claim("b", 4, true)]);
+    facts.counts = counts.to_vec();
+    facts.study.final_version = 21;
+    let noise = Some(crate::store::MetricNoise { auroc_error: Some(0.0432), positives_error: 17.3 });
+    facts.metrics.push(MetricRow {
+        aupr: None,
+        brier: None,
+        log_loss: None,
+        noise,
+        ..metric(None, 20, "test", 21)
+    });
+    (context, facts)
+}
+
+#[test]
+fn noisy_metrics_cost_what_their_tables_cost_alone_and_with_training() {
+    let (context, facts) = noisy();
+    let delta = context.study().privacy.delta;
+    let table = facts.counts[0].1.entry.charge().event;
+    let tables = |count: u32| table.with_steps(NonZeroU32::new(count).unwrap());
+    let of = |events: &[DpEvent]| spent(events, NeighboringRelation::Replace);
+    let disjoint = facts.counts_spent(delta, 1).unwrap().unwrap();
+    let cohorts: Vec<_> = disjoint.cohorts.iter().map(|one| (one.cohort.as_str(), one.tables)).collect();
+    assert_eq!(cohorts, [("test", 2), ("val", 1)]);
+    assert_eq!(disjoint.cohorts[0].epsilon.replace, of(&[tables(2)]));
+    assert_eq!(disjoint.cohorts[1].epsilon.replace, of(&[tables(1)]));
+    assert_eq!(disjoint.with_training.replace, of(&[facts.claims[0].events[0], tables(2)]));
+    let shared = facts.counts_spent(delta, 2).unwrap().unwrap();
+    assert_eq!((shared.cohorts[0].tables, shared.cohorts[1].tables), (3, 1));
+    let nine = claim("x", 9, true).events[0];
+    assert_eq!(shared.with_training.replace, of(&[nine, tables(4)]));
+}
+
+#[test]
+fn a_report_of_noisy_metrics_names_error_and_cost_and_does_not_call_them_uncovered() {
+    let (context, facts) = noisy();
+    let summary = json::summary(&context, &facts).unwrap();
+    let (html, card) = (html::page(&context, &facts, &summary), card::markdown(&context, &summary));
+    for text in [&html, &card] {
+        assert!(text.contains("± 0.0432") && text.contains("± 17"), "{text}");
+        assert!(
+            text.contains(&crate::text::epsilon(summary.counts.as_ref().unwrap().cohorts[0].epsilon.replace))
+        );
+        assert!(!text.contains("in the clear") && !text.contains("none left"), "{text}");
+    }
+    assert!(html.contains("AUROC, test, with noise") && !html.contains("<li>Metrics"), "{html}");
+    let json = serde_json::to_value(&summary).unwrap();
+    assert_eq!((json["auroc_error"].as_f64(), json["aupr"].as_f64()), (Some(0.0432), None));
+    assert_eq!(json["metrics"][0]["noisy"], true);
+    assert_eq!(json["counts"]["cohorts"][0]["tables"], 2);
+}

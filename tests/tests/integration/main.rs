@@ -9,6 +9,7 @@
 //! | `identity` | who is refused, with a clear message on both ends |
 //! | `ledger` | receipts verified offline; a restored backup stops its agent, and its charges come back |
 //! | `mechanism` | sensitivity, noise and exact zeros of the site's real training step |
+//! | `noisy_metrics` | metrics with noise: estimates, charges, costs in the report |
 //! | `onnx_export` | the exported model gives the site's probabilities, in Rust and in Python |
 //! | `real_data` | accuracy on two real hospitals, and their hourly Parquet files, where these stand |
 //! | `refusals` | budgets, missing sites, forbidden metrics, idle connections: seen in status |
@@ -28,6 +29,7 @@ mod end_to_end_tls;
 mod identity;
 mod ledger;
 mod mechanism;
+mod noisy_metrics;
 mod onnx_export;
 mod real_data;
 mod refusals;

@@ -72,3 +72,34 @@ fn a_site_that_reports_an_absurd_loss_leaves_the_pooled_one_finite() {
     }
     assert!(metrics(&row(), &sites)[0].log_loss.unwrap().is_finite());
 }
+
+fn noisy_site(id: &str, cells: &[i64]) -> EvaluationSite {
+    let charge = crate::study::testing::counts_charge(&crate::study::testing::noisy_document(), "test");
+    let counts = crate::study::testing::noisy_counts(cells, charge);
+    let report = EvaluationReport {
+        study_id: "s".parse().unwrap(),
+        model_version: 4,
+        cohort: "test".parse().unwrap(),
+        metrics: ReleasedMetrics::Noisy(Box::new(counts)),
+    };
+    EvaluationSite { site: id.parse().unwrap(), asked: false, detail: String::new(), report: Some(report) }
+}
+
+#[test]
+fn noisy_counts_are_pooled_with_their_noise() {
+    let sites = [noisy_site("a", &[300, 100, 20, 80]), noisy_site("b", &[380, 130, -10, 7])];
+    let rows = metrics(&row(), &sites);
+    assert_eq!(rows.len(), 3);
+    let pooled = &rows[0];
+    assert_eq!((pooled.site.as_ref(), pooled.records, pooled.positives), (None, 1_000, 97));
+    assert_eq!((pooled.aupr, pooled.brier, pooled.log_loss), (None, None, None));
+    // Of 97 * 910 pairs: 87 high positives win 680 and half of 230, 10 low ones half of 680.
+    let exact = (87.0 * (680.0 + 115.0) + 10.0 * 340.0) / (97.0 * 910.0);
+    assert!((pooled.auroc.unwrap() - exact).abs() < 1e-12);
+    let noise = pooled.noise.unwrap();
+    // Two sites of two cells, each of deviation 5.
+    assert!((noise.positives_error - 10.0).abs() < 1e-12);
+    assert!(noise.auroc_error.unwrap() > 0.0);
+    let small = &rows[2];
+    assert_eq!((small.auroc, small.noise.unwrap().auroc_error, small.positives), (None, None, 0));
+}

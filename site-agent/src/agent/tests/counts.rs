@@ -51,7 +51,6 @@ async fn counts_leave_with_their_charge_which_stands() {
     assert_eq!(charge.released, Released::Counts { cohort: "test".to_owned() });
     assert_eq!((charge.study_digest, charge.round, charge.local_step), (bench.document.digest(), 0, 0));
     assert_eq!(charge.model_digest, Digest::of(&bench.fake.kept().model));
-    assert_eq!(charge.data_set, bench.session.identity().digest, "counted on the training data");
     assert_eq!((charge.event.noise_multiplier().get(), charge.clip_norm.get()), (5.0, 1.0));
     assert_eq!(bench.released().await, [true]);
 }
@@ -132,12 +131,15 @@ async fn receipts_are_of_training_and_the_data_set_counts_both() {
     bench.answer(script).await;
     assert!(bench.fake.kept().declines.is_empty());
     assert_eq!(bench.charges().await, 3);
+    let plan = bench.task(3).plan;
     let kept = bench.fake.kept();
     let receipt = &kept.updates[2].0.receipt;
     receipt.verify(&kept.enrolments[0].ledger_key).unwrap();
     let receipt = &receipt.receipt;
     assert_eq!((receipt.charges.len(), receipt.study_charges), (1, 2));
-    let plan = bench.task(3).plan;
+    let training = receipt.charges[0].entry.charge();
+    let ReleasedMetrics::Noisy(counts) = &kept.reports[0].metrics else { panic!("exact metrics") };
+    assert_eq!(counts.charge.entry.charge().data_set, training.data_set);
     let mut steps = StepCounts::of(&plan.events_until(3));
     let meter = EpsilonMeter::default();
     assert_eq!(receipt.epsilon.replace, meter.spent(&steps, plan.delta).unwrap().replace);
@@ -148,8 +150,8 @@ async fn receipts_are_of_training_and_the_data_set_counts_both() {
 /// With hardly any noise the counts are those of the patients: each once, however many records there are.
 #[tokio::test]
 async fn a_patient_counts_once() {
-    let mut bench = bench(&[("noise_multiplier = 5.0", "noise_multiplier = 0.001")]);
-    bench.policy.min_metrics_noise = Some(fusiondp_dp::NoiseMultiplier::new(0.001).unwrap());
+    let mut bench = bench(&[("noise_multiplier = 5.0", "noise_multiplier = 0.05")]);
+    bench.policy.min_metrics_noise = Some(fusiondp_dp::NoiseMultiplier::new(0.05).unwrap());
     let others = tempfile::tempdir().unwrap();
     write_records(others.path(), 25, 3, true);
     std::fs::copy(others.path().join("test.csv"), bench.folder.path().join("test.csv")).unwrap();
@@ -157,6 +159,6 @@ async fn a_patient_counts_once() {
     let counts = bench.counts().remove(0);
     let sum: f64 = counts.in_units().iter().sum();
     assert_eq!(counts.units, 25);
-    assert!((sum - 25.0).abs() < 0.1, "{sum}");
+    assert!((sum - 25.0).abs() < 0.75, "{sum}");
     assert!(counts.counts.iter().any(|count| count.abs() > HistogramStep::UNIT));
 }

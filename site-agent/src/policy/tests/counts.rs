@@ -147,7 +147,7 @@ fn training_on_the_same_data_counts_the_tables_too() {
     let study = document(&[NOISY]);
     let table = counts_event(study.study()).unwrap();
     let meter = EpsilonMeter::default();
-    let both = StepCounts::of(&[table, event(1.5, 1)]);
+    let both = StepCounts::of(&[table, super::task(&study).plan.step_event().unwrap()]);
     let delta = Delta::new(1e-5).unwrap();
     let needed = meter.epsilon(&both, delta, NeighboringRelation::Replace).unwrap();
     let policy = policy(|limits| limits.max_epsilon_replace = (needed.get() * 0.999).try_into().unwrap());
