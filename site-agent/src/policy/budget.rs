@@ -12,7 +12,7 @@
 
 use std::sync::Arc;
 
-use fusiondp_dp::{Digest, DpEvent, LedgerEntry, NeighboringRelation, Released};
+use fusiondp_dp::{Digest, DpEvent, LedgerEntry, NeighboringRelation, Protection, Released};
 
 use super::limits::Scope;
 use super::meter::{EpsilonMeter, StepCounts};
@@ -59,6 +59,8 @@ pub struct Past {
     pub year: StepCounts,
     /// On the data set, ever, of whole records.
     pub records: StepCounts,
+    /// A study that does not protect whole records is among them: their loss has no bound.
+    pub records_lost: bool,
 }
 
 #[derive(Debug)]
@@ -75,6 +77,7 @@ impl Past {
         for charge in entries.iter().map(LedgerEntry::charge).filter(|charge| charge.data_set == data_set) {
             let steps = u64::from(charge.event.steps().get());
             past.records.add(&charge.event, steps);
+            past.records_lost |= charge.protects != Protection::WholeRecords;
             if !Scope::DataSet.counts(&charge.released) {
                 continue;
             }

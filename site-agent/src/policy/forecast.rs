@@ -151,7 +151,8 @@ impl Forecast {
     }
 }
 
-/// Every scope under both relations: spent so far, and with `releases` on top.
+/// Every scope under both relations: spent so far, and with `releases` on top. Whole records are left out where no limit,
+/// no release and nothing that was charged is about them.
 ///
 /// # Errors
 /// Whatever the accountant refuses.
@@ -162,7 +163,15 @@ pub fn lines(
     meter: &EpsilonMeter,
 ) -> Result<Vec<ForecastLine>, AccountantError> {
     let mut lines = Vec::new();
-    for scope in Scope::ALL {
+    let of_records = limits.records.is_some()
+        || releases.iter().any(|(released, _)| *released == Released::PublicSum)
+        || (past.records != StepCounts::default() && !past.records_lost);
+    for scope in Scope::ALL.into_iter().filter(|scope| *scope != Scope::Records || of_records) {
+        let bounded = scope != Scope::Records || !past.records_lost;
+        let of = |steps: &StepCounts, relation| match bounded {
+            true => meter.epsilon(steps, limits.delta, relation),
+            false => Ok(Epsilon::INFINITE),
+        };
         let mut after = past.in_scope(scope).clone();
         for (_, event) in releases.iter().filter(|(released, _)| scope.counts(released)) {
             after.add(event, u64::from(event.steps().get()));
@@ -171,8 +180,8 @@ pub fn lines(
             lines.push(ForecastLine {
                 scope,
                 relation,
-                spent: meter.epsilon(past.in_scope(scope), limits.delta, relation)?,
-                then: meter.epsilon(&after, limits.delta, relation)?,
+                spent: of(past.in_scope(scope), relation)?,
+                then: of(&after, relation)?,
                 limit: limits.max_epsilon(scope, relation),
             });
         }

@@ -23,6 +23,8 @@ fn enrolled(key: Option<&LedgerKey>) -> StudySiteRow {
         rounds_missed: 0,
         epsilon_replace: 0.0,
         epsilon_zero_out: 0.0,
+        records_replace: 0.0,
+        records_zero_out: 0.0,
         mirror_gaps: 0,
         ledger_key: key.map(LedgerKey::public),
     }

@@ -90,6 +90,8 @@ fn the_sites_file_shows_every_option_and_leaves_its_decisions_open() {
         "policy.per_study.max_epsilon_zero_out",
         "policy.per_year.max_epsilon_replace",
         "policy.per_year.max_epsilon_zero_out",
+        "policy.records.max_epsilon_replace",
+        "policy.records.max_epsilon_zero_out",
         "training.threads",
     ];
     assert_options(&site_toml(&consortium, &consortium.sites()[0]), &required, &optional);

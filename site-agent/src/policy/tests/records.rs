@@ -107,3 +107,26 @@ fn data_that_a_study_without_the_second_tier_has_seen_has_no_budget_left() {
     assert_eq!(refusal, Refusal::RecordsLost { study: "earlier".to_owned() });
     assert!(!refusal.told().contains("earlier"), "{}", refusal.told());
 }
+
+#[test]
+fn a_loss_without_a_bound_is_shown_as_none() {
+    let ledger = |protects| {
+        let study = document(RECORDS);
+        let mut charges = charges(&policy(|_| {}), &study, 2, &Past::default()).unwrap();
+        charges.iter_mut().for_each(|charge| charge.protects = protects);
+        super::budget::ledger(charges)
+    };
+    let lines = |protects, limits: &PolicyLimits| {
+        let past = Past::of(&ledger(protects), DATA.digest, "one", NOW_MS);
+        let lines = forecast::lines(&past, &[], limits, &EpsilonMeter::default()).unwrap();
+        let of_records = lines.into_iter().filter(|line| line.scope == Scope::Records);
+        of_records.map(|line| line.spent.get()).collect::<Vec<_>>()
+    };
+    let open = limits();
+    assert!(lines(Protection::WholeRecords, &open).iter().all(|spent| spent.is_finite() && *spent > 0.0));
+    assert_eq!(lines(Protection::WholeRecords, &open).len(), 2);
+    // Nobody asked, and there is nothing to say; but a site with a limit is told.
+    assert!(lines(Protection::SensitiveValues, &open).is_empty());
+    let limited = limited(5.0, 5.0).limits().clone();
+    assert_eq!(lines(Protection::SensitiveValues, &limited), [f64::INFINITY; 2]);
+}
