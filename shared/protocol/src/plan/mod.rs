@@ -13,8 +13,8 @@ use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 
 use fusiondp_dp::{
-    AccountantError, ClipNorm, Delta, Digest, DpEvent, Epsilon, NeighboringRelation, NoiseMultiplier,
-    Released, SamplingProbability, calibrate_noise, epsilon,
+    AccountantError, ClipNorm, Delta, Digest, DpEvent, Epsilon, NeighboringRelation, NoiseMultiplier, Released,
+    SamplingProbability, calibrate_noise, epsilon,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -153,10 +153,11 @@ impl Plan {
 
     /// What a site releases in each local step of a round, and charges in this order; nothing in a round without noise.
     pub fn releases(&self, round: u32) -> Vec<PlannedRelease> {
-        let private = self
-            .step_event()
-            .filter(|_| self.is_private_round(round))
-            .map(|event| PlannedRelease { released: Released::PrivateSum, event, clip_norm: self.clip_norm });
+        let private = self.step_event().filter(|_| self.is_private_round(round)).map(|event| PlannedRelease {
+            released: Released::PrivateSum,
+            event,
+            clip_norm: self.clip_norm,
+        });
         let public = self.records.as_ref().and_then(|records| records.release(round));
         private.into_iter().chain(public).collect()
     }

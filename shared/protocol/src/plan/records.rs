@@ -65,8 +65,7 @@ impl Plan {
         let sampling_probability = sampling_probability(records.expected_batch_size, self.total_units)?;
         let public_rounds = study.public_rounds();
         let overlap = study.federation.max_overlap;
-        let noise_multiplier = match (records.target, NonZeroU32::new(public_rounds.saturating_mul(overlap)))
-        {
+        let noise_multiplier = match (records.target, NonZeroU32::new(public_rounds.saturating_mul(overlap))) {
             (PrivacyTarget::NoiseMultiplier { noise_multiplier }, _) => noise_multiplier,
             (PrivacyTarget::Epsilon { epsilon, relation }, Some(steps)) => {
                 let private = self.private_steps(overlap);
@@ -121,8 +120,8 @@ impl Plan {
         };
         agree("records.clip_norm", &records.clip_norm, &asked.clip_norm)?;
         agree("records.public_rounds", &records.public_rounds, &study.public_rounds())?;
-        let q = sampling_probability(asked.expected_batch_size, self.total_units)
-            .map_err(PlanMismatch::Totals)?;
+        let q =
+            sampling_probability(asked.expected_batch_size, self.total_units).map_err(PlanMismatch::Totals)?;
         agree("records.sampling_probability", &records.sampling_probability, &q)?;
         if let PrivacyTarget::NoiseMultiplier { noise_multiplier } = asked.target {
             agree("records.noise_multiplier", &records.noise_multiplier, &noise_multiplier)?;

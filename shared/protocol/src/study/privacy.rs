@@ -3,8 +3,8 @@
 use fusiondp_dp::{ClipNorm, Delta, Epsilon, NeighboringRelation, NoiseMultiplier};
 use serde::{Deserialize, Serialize};
 
-use super::range::{Check, out_of_range};
 use super::{BatchSize, StudyError};
+use super::range::{Check, out_of_range};
 
 /// Clip norms that gradients in single precision can be held to.
 const CLIP_NORMS: std::ops::RangeInclusive<f64> = 1e-30..=1e30;

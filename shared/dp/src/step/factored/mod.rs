@@ -143,20 +143,10 @@ impl FactoredSum {
         let width = self.shape.dense();
         let dense = &group.dense[unit * width..][..width];
         let Some(dense_squares) = self.dense.round_scaled(dense, factor) else { return };
-        let steps = f64::from(factor) * self.steps_per_unit;
         let records = group.offsets[unit + 1] - group.offsets[unit];
-        let mut finer = shrink::finer_bits(records);
-        let mut rounded = self.push_rows(group, unit, steps * (1_u64 << finer) as f64);
-        if rounded == Rounded::Outside && finer > 0 {
-            // Rows that the finer grid cannot hold.
-            self.remove_unit();
-            finer = 0;
-            rounded = self.push_rows(group, unit, steps);
-        }
-        if rounded == Rounded::Outside {
-            self.remove_unit();
-            return;
-        }
+        let finer = shrink::finer_bits(records);
+        let steps = f64::from(factor) * self.steps_per_unit;
+        let Some(finer) = self.push_rows(group, unit, (steps, finer)) else { return };
         let longest = if records > 1 { shrink::LARGEST_SQUARES } else { SQUARED_RADIUS };
         if finer > 0 || self.linear.iter().any(|rows| rows.unit_len() > GRAM_ROWS) {
             self.add_written_out(finer, longest);
@@ -177,8 +167,23 @@ impl FactoredSum {
         self.linear.iter_mut().for_each(LinearRows::remove_unit);
     }
 
+    /// Appends the unit's rows on a grid finer by `finer` bits, or on that of few records if a row does not fit; by how many
+    /// bits it is finer in the end, and `None` if the unit counts as the zero vector.
     #[inline(always)]
-    fn push_rows(&mut self, group: &UnitGroup<'_>, unit: usize, steps: f64) -> Rounded {
+    fn push_rows(&mut self, group: &UnitGroup<'_>, unit: usize, (steps, finer): (f64, u32)) -> Option<u32> {
+        if self.push_rows_on(group, unit, steps * (1_u64 << finer) as f64) == Rounded::Inside {
+            return Some(finer);
+        }
+        self.remove_unit();
+        if finer > 0 && self.push_rows_on(group, unit, steps) == Rounded::Inside {
+            return Some(0);
+        }
+        self.remove_unit();
+        None
+    }
+
+    #[inline(always)]
+    fn push_rows_on(&mut self, group: &UnitGroup<'_>, unit: usize, steps: f64) -> Rounded {
         let range = group.offsets[unit]..group.offsets[unit + 1];
         self.linear.iter_mut().for_each(LinearRows::begin_unit);
         for (rows, (factors, (outputs, inputs))) in

@@ -35,8 +35,7 @@ const ONE: i64 = 1 << 32;
 /// Records from which on the grid is finer.
 const FINE_RECORDS: usize = 64;
 
-/// Bits by which the grid of a unit of this many records is finer; none below 64 records, fewer than 32 for any number that a
-/// site can have.
+/// Bits by which the grid of a unit of this many records is finer; none below 64 records, at most 58.
 pub(super) fn finer_bits(records: usize) -> u32 {
     (records / FINE_RECORDS).checked_ilog2().map_or(0, |bits| bits + 1)
 }
