@@ -233,3 +233,6 @@ fn add_group(step: &mut PrivateStep, group: &FactorGroup<'_, f32>) -> Result<(),
 fn lent<'a>(factor: model::Factor<'a, f32>) -> Factor<'a> {
     Factor { left: factor.left, right: factor.right, constant: factor.constant }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,8 @@
 //! Contributions are summed as integers on a [`Grid`] whose step is the clip norm times 2^-28. Where a contribution is a sum
 //! of outer products, the factors are rounded and the products are integers; coordinates that are handed over one by
 //! one are rounded to every 256th step. The exact squared norm of the integer vector, which follows from inner products of
-//! the factors, is compared with 2^56. What exceeds it, or is not finite, is replaced by the zero vector. So each unit adds
+//! the factors, is compared with 2^56. What exceeds it, or is not finite, is replaced by the zero vector; a unit of several
+//! records, whose roundings add up, is first shrunk into the ball in integers. So each unit adds
 //! an integer vector inside the ball of radius 2^28 whatever the gradient engine computed, and integer sums have no
 //! rounding error and no order (compare Casacuberta et al. 2022). The module `factored` has the bounds of every integer.
 //! Hence

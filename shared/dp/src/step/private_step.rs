@@ -87,8 +87,9 @@ impl PrivateStep {
     /// Rounding moves the `O` outputs and `I` inputs of a linear block by at most half a step of 2^-14 of their norm each, so
     /// the block by at most `(sqrt O + sqrt(I + 1)) 2^-15` of its norm, and `D` dense coordinates by `sqrt(D) 2^-21` of `C`.
     /// Single precision moves a norm by far less than the relative margin 2^-13. Clipped to `C` less all of these a
-    /// contribution passes the exact check, unless long rows cancel each other or a unit has many dozens of rows, each of which
-    /// is rounded by itself; the guarantee does not depend on it.
+    /// contribution of one record passes the exact check, unless long rows cancel each other. The rounding of several records,
+    /// each rounded by itself, is not allowed for here: a unit that it takes beyond `C` is shrunk to `C` in exact integers,
+    /// see [`Self::add_units`]. The guarantee depends on none of this.
     #[must_use]
     pub fn engine_clip_norm(&self) -> f64 {
         self.entry.charge().clip_norm.get()
@@ -97,7 +98,8 @@ impl PrivateStep {
 
     /// Adds sampled units whose linear blocks are factored; the order of units and their grouping do not matter.
     ///
-    /// A unit that is not finite, or whose rounded form exceeds the clip norm, counts as the zero vector.
+    /// A unit of several records whose rounded form is longer than the clip norm, up to twice, is shrunk to it. A unit that is
+    /// not finite, or whose rounded form is still longer than the clip norm, counts as the zero vector.
     ///
     /// # Errors
     /// [`StepError::Shape`], [`StepError::UnitOffsets`] or [`StepError::TooManyContributions`]; the sum is unchanged.

@@ -10,8 +10,13 @@
 //! sum_t L_ti R_tj  (weight)      sum_t L_ti K_t  (bias)      2^8 D_i  (dense coordinates, rounded to every 256th step)
 //! ```
 //!
-//! all integers. It is added if `|v|² <= 2^56`, and else nothing is added. The vector is a function of the unit's own values
-//! and public constants: neither the other units of a group nor the order or number of threads enter.
+//! all integers. A unit of many records has left sides on a finer grid, from which its vector, once it is written out, is
+//! brought back to this one by truncation, see `shrink`; a record's part of a clip norm would otherwise be too few steps.
+//!
+//! The vector is added if `|v|² <= 2^56`, and else nothing is added. Before that test the vector of a unit of several
+//! records, each of which was rounded by itself, is shrunk into the ball in integers if it is at most twice as long, see
+//! `shrink`. What is added is a function of the unit's own values and public constants: neither the other units of a group nor
+//! the order or number of threads enter.
 //!
 //! # Why the arithmetic is exact
 //!
@@ -22,14 +27,17 @@
 //! | squared norm from inner products | 2^8 pairs of rows, 2^60 per pair and coordinate, 2^32 coordinates: 2^100 | `i128` |
 //! | sum of a run of rows in one coordinate | bounds of its rows, which add up to less than 2^31 | `i32` |
 //! | coordinate of a unit that is written out | 2^32 rows of 2^30: 2^62 | `i64` |
+//! | its square, taken up to 2^29 | 2^58, 16 of them 2^62 | `i64` |
+//! | coordinate times the factor that shrinks it | 2^29 times 2^32: 2^61 | `i64` |
 //! | sum of all units in one coordinate | 2^32 units of 2^28: 2^60 | `i64` |
 //!
 //! `|v|²` follows from inner products alone, `sum_{t,t'} <L_t, L_t'> (<R_t, R_t'> + K_t K_t')`, so a unit of few rows is never
 //! written out. A unit of many rows is, into one buffer, which is then cheaper than its inner products; both ways give the
-//! same integer.
+//! same integer. A unit that is to be shrunk is written out, too.
 
 mod product;
 mod rows;
+mod shrink;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -45,8 +53,6 @@ use rows::{LinearRows, Rounded};
 const GRAM_ROWS: usize = 16;
 /// Rows after which a block is multiplied out.
 const FLUSH_ROWS: usize = 128;
-/// Squares of at most 2^56 that are summed in 64 bits.
-const SQUARES: usize = 64;
 /// Square of the clip norm in grid steps.
 const SQUARED_RADIUS: i128 = (Grid::STEPS_PER_CLIP_NORM as i128).pow(2);
 /// Grid steps between two values of a dense coordinate.
@@ -137,22 +143,47 @@ impl FactoredSum {
         let width = self.shape.dense();
         let dense = &group.dense[unit * width..][..width];
         let Some(dense_squares) = self.dense.round_scaled(dense, factor) else { return };
-        let inside = self.push_rows(group, unit, f64::from(factor) * self.steps_per_unit);
-        let dense = dense_squares as i128 * SQUARED_DENSE_STEPS;
-        if inside == Rounded::Inside && self.linear.iter().any(|rows| rows.unit_len() > GRAM_ROWS) {
-            self.add_written_out(dense);
+        let records = group.offsets[unit + 1] - group.offsets[unit];
+        let finer = shrink::finer_bits(records);
+        let steps = f64::from(factor) * self.steps_per_unit;
+        let Some(finer) = self.push_rows(group, unit, (steps, finer)) else { return };
+        let longest = if records > 1 { shrink::LARGEST_SQUARES } else { SQUARED_RADIUS };
+        if finer > 0 || self.linear.iter().any(|rows| rows.unit_len() > GRAM_ROWS) {
+            self.add_written_out(finer, longest);
             return;
         }
-        let norm = |total, rows: &LinearRows| total + rows.squared_norm();
-        if inside == Rounded::Inside && self.linear.iter().fold(dense, norm) <= SQUARED_RADIUS {
+        let dense = dense_squares as i128 * SQUARED_DENSE_STEPS;
+        let squares = self.linear.iter().fold(dense, |total, rows| total + rows.squared_norm());
+        if squares <= SQUARED_RADIUS {
             add_dense(&self.shape, self.dense.rounded(), &mut self.sums);
+        } else if squares <= longest {
+            self.add_written_out(finer, longest);
         } else {
-            self.linear.iter_mut().for_each(LinearRows::remove_unit);
+            self.remove_unit();
         }
     }
 
+    fn remove_unit(&mut self) {
+        self.linear.iter_mut().for_each(LinearRows::remove_unit);
+    }
+
+    /// Appends the unit's rows on a grid finer by `finer` bits, or on that of few records if a row does not fit; by how many
+    /// bits it is finer in the end, and `None` if the unit counts as the zero vector.
     #[inline(always)]
-    fn push_rows(&mut self, group: &UnitGroup<'_>, unit: usize, steps: f64) -> Rounded {
+    fn push_rows(&mut self, group: &UnitGroup<'_>, unit: usize, (steps, finer): (f64, u32)) -> Option<u32> {
+        if self.push_rows_on(group, unit, steps * (1_u64 << finer) as f64) == Rounded::Inside {
+            return Some(finer);
+        }
+        self.remove_unit();
+        if finer > 0 && self.push_rows_on(group, unit, steps) == Rounded::Inside {
+            return Some(0);
+        }
+        self.remove_unit();
+        None
+    }
+
+    #[inline(always)]
+    fn push_rows_on(&mut self, group: &UnitGroup<'_>, unit: usize, steps: f64) -> Rounded {
         let range = group.offsets[unit]..group.offsets[unit + 1];
         self.linear.iter_mut().for_each(LinearRows::begin_unit);
         for (rows, (factors, (outputs, inputs))) in
@@ -171,22 +202,24 @@ impl FactoredSum {
         Rounded::Inside
     }
 
-    /// Writes the unit whose rows stand last into the unit buffer, takes them away, and adds it if it is in the ball.
-    fn add_written_out(&mut self, dense: i128) {
+    /// Writes the unit whose rows stand last, on a grid finer by `finer` bits, into the unit buffer, takes them away, shrinks
+    /// the unit if its squared norm is beyond the ball and at most `longest`, and adds it if it is in the ball.
+    fn add_written_out(&mut self, finer: u32, longest: i128) {
         self.unit.clear();
         self.unit.resize(self.sums.len(), 0);
         flush(&self.shape, &mut self.linear, LinearRows::flush_unit, &mut self.unit);
-        // A coordinate beyond the radius would overflow its square.
-        let small = |&value: &i64| value.unsigned_abs() <= Grid::STEPS_PER_CLIP_NORM.unsigned_abs();
-        if !self.unit.iter().all(small) {
-            return;
+        shrink::to_grid(&mut self.unit, finer);
+        add_dense(&self.shape, self.dense.rounded(), &mut self.unit);
+        let mut squares = shrink::squared_norm(&self.unit);
+        if let Some(found) = squares
+            && found > SQUARED_RADIUS
+            && found <= longest
+        {
+            shrink::into_ball(&mut self.unit, found);
+            squares = shrink::squared_norm(&self.unit);
         }
-        let chunks = self.unit.chunks(SQUARES);
-        let squares =
-            chunks.fold(dense, |total, chunk| total + i128::from(chunk.iter().map(|v| v * v).sum::<i64>()));
-        if squares <= SQUARED_RADIUS {
+        if squares.is_some_and(|squares| squares <= SQUARED_RADIUS) {
             self.sums.iter_mut().zip(&self.unit).for_each(|(sum, &value)| *sum += value);
-            add_dense(&self.shape, self.dense.rounded(), &mut self.sums);
         }
     }
 }

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::params::ClipNorm;
+use crate::random::SecureRng;
 use crate::step::shape::Factor;
 
 /// Factors of one linear block for all rows: left, right, constant.
@@ -107,12 +108,25 @@ fn row_integers(
     Some(rows.integers())
 }
 
-/// One unit's vector, written out in 128 bits; the zero vector if it is outside the ball.
+/// What one unit adds, in 128 bits; the zero vector if it is outside the ball.
 fn written_out(clip: f64, group: &Group, unit: usize) -> Vec<i128> {
     let zero = vec![0; group.shape().dimension()];
+    let records = group.offsets[unit + 1] - group.offsets[unit];
+    let finer = if records < 64 { 0 } else { (records as f64 / 64.0).log2().floor() as i32 + 1 };
+    let vector = rounded(clip, group, unit, finer).or_else(|| rounded(clip, group, unit, 0));
+    let Some(mut vector) = vector else { return zero };
+    let squares = squared_norm(&vector);
+    if squares > 1 << 56 && squares <= 1 << 58 && records > 1 {
+        shrink(&mut vector, squares);
+    }
+    if squared_norm(&vector) > 1 << 56 { zero } else { vector }
+}
+
+/// One unit's vector, its left sides on a grid finer by `finer` bits.
+fn rounded(clip: f64, group: &Group, unit: usize, finer: i32) -> Option<Vec<i128>> {
     let factor = group.clip_factors[unit];
     if !(factor.is_finite() && factor > 0.0) {
-        return zero;
+        return None;
     }
     let mut vector = Vec::new();
     let mut linear = group.linear.iter();
@@ -123,7 +137,7 @@ fn written_out(clip: f64, group: &Group, unit: usize) -> Vec<i128> {
                 for value in dense.by_ref().take(length) {
                     let steps = f64::from(value * ((1_048_576.0 / clip) as f32 * factor));
                     if steps.is_nan() || steps.abs() > 1_048_576.0 {
-                        return zero;
+                        return None;
                     }
                     vector.push(steps.round_ties_even() as i128 * 256);
                 }
@@ -134,11 +148,10 @@ fn written_out(clip: f64, group: &Group, unit: usize) -> Vec<i128> {
                 let factors = linear.next().unwrap();
                 for row in group.offsets[unit]..group.offsets[unit + 1] {
                     for (left, right, constant) in factors {
-                        let steps = f64::from(factor) * (268_435_456.0 / clip);
+                        let steps = f64::from(factor) * (268_435_456.0 / clip) * 2.0_f64.powi(finer);
                         let (left, right) =
                             (&left[row * outputs..][..outputs], &right[row * inputs..][..inputs]);
-                        let Some(rows) = row_integers(left, right, *constant, steps) else { return zero };
-                        for (left, right) in rows {
+                        for (left, right) in row_integers(left, right, *constant, steps)? {
                             for i in 0..outputs {
                                 for j in 0..inputs {
                                     weight[i * inputs + j] += left[i] * right[j];
@@ -150,11 +163,21 @@ fn written_out(clip: f64, group: &Group, unit: usize) -> Vec<i128> {
                         }
                     }
                 }
-                vector.extend(weight);
+                vector.extend(weight.into_iter().map(|value: i128| value / (1 << finer)));
             }
         }
     }
-    if squared_norm(&vector) > 1 << 56 { zero } else { vector }
+    Some(vector)
+}
+
+/// Multiplies by `floor(2^60 / s) / 2^32`, s being the least integer whose square is at least `squares`.
+fn shrink(vector: &mut [i128], squares: i128) {
+    let floor = (squares as f64).sqrt() as i128;
+    let length = (floor - 2..).find(|length| length * length >= squares).unwrap();
+    let factor = (1 << 60) / length;
+    for value in vector {
+        *value = value.signum() * ((value.abs() * factor) >> 32);
+    }
 }
 
 fn squared_norm(vector: &[i128]) -> i128 {
@@ -243,9 +266,11 @@ proptest! {
         prop_assert!(found.iter().map(|&v| i128::from(v)).eq(expected));
     }
 
-    /// Units of more rows than inner products are taken of.
+    /// Units of more rows than inner products are taken of, and of so many that the grid is finer.
     #[test]
-    fn a_unit_of_many_rows_has_the_same_integers(group in groups(40, tame()), clip in 1.0..1e3_f64) {
+    fn a_unit_of_many_rows_has_the_same_integers(
+        group in prop_oneof![groups(40, tame()), groups(150, tame()), groups(150, value())], clip in 1.0..1e3_f64,
+    ) {
         let mut expected = vec![0_i128; group.shape().dimension()];
         for unit in 0..group.units() {
             expected.iter_mut().zip(written_out(clip, &group, unit)).for_each(|(sum, v)| *sum += v);
@@ -344,6 +369,38 @@ fn long_rows_that_cancel_are_not_lost() {
     assert_eq!(sum_of(1.0, &[beyond])[0], 0);
 }
 
+/// Rows that the finer grid of many records cannot hold are taken on the grid of few.
+#[test]
+fn rows_too_long_for_the_finer_grid_are_not_lost() {
+    let mut left = vec![0.0; 64];
+    (left[0], left[1]) = (100.0, -99.5);
+    let group = Group {
+        offsets: vec![0, 64],
+        linear: vec![vec![(left, vec![1.0; 64], false)]],
+        ..single(&[0.0], &[0.0], 1.0)
+    };
+    let found = sum_of(1.0, &[group])[0] as f64 / 268_435_456.0;
+    assert!((found - 0.5).abs() < 0.01, "{found}");
+}
+
+/// What is beyond the ball by more than rounding explains is still nothing; one record is never shrunk.
+#[test]
+fn units_of_several_records_are_shrunk_up_to_twice_the_clip_norm() {
+    let unit = |left: &[f32]| Group {
+        offsets: vec![0, left.len()],
+        linear: vec![vec![(left.to_vec(), vec![1.0; left.len()], false)]],
+        ..single(&[0.0], &[0.0], 1.0)
+    };
+    for records in [2, 17, 64, 200] {
+        let found = |norm: f32| sum_of(1.0, &[unit(&vec![norm / records as f32; records])])[0];
+        let distance = ((1_i64 << 28) - found(1.01)).abs();
+        assert!(distance <= 2, "{records} records: {distance}");
+        assert!(((1_i64 << 28) - found(1.9)).abs() <= 2);
+        assert_eq!(found(2.1), 0);
+    }
+    assert_eq!(sum_of(1.0, &[unit(&[1.01])])[0], 0);
+}
+
 /// Runs are cut where their bounds would leave 32 bits: many units whose products all add up in one coordinate.
 #[test]
 fn sums_of_equal_large_products_do_not_overflow() {
@@ -368,4 +425,62 @@ fn equal_views_give_exactly_zero() {
         dense: vec![0.0],
     };
     assert!(sum_of(0.1, &[group]).iter().all(|&v| v == 0));
+}
+
+/// Norm and direction of what a unit of random rows adds, against the clipped exact sum.
+///
+/// Rows of one unit share a part of the given size, as the records of one patient do.
+fn kept(outputs: usize, inputs: usize, records: usize, (shared, seed): (f32, u64)) -> (f64, f64) {
+    let mut random = SecureRng::seeded_for_simulation(seed, 0);
+    let mut rows = |width: usize| -> Vec<f32> {
+        let own = 1.0 - shared;
+        let common: Vec<f32> = (0..width).map(|_| shared * random.random_range(-1.0..1.0_f32)).collect();
+        let values =
+            (0..records * width).map(|at| common[at % width] + own * random.random_range(-1.0..1.0_f32));
+        values.collect()
+    };
+    let (left, right) = (rows(outputs), rows(inputs));
+    let mut exact = vec![0.0_f64; outputs * (inputs + 1)];
+    for (left, right) in left.chunks(outputs).zip(right.chunks(inputs)) {
+        for (i, &left) in left.iter().enumerate() {
+            for (j, &right) in right.iter().enumerate() {
+                exact[i * inputs + j] += f64::from(left) * f64::from(right);
+            }
+            exact[outputs * inputs + i] += f64::from(left);
+        }
+    }
+    let norm = |values: &[f64]| values.iter().map(|v| v * v).sum::<f64>().sqrt();
+    let blocks = vec![Block::Linear { outputs, inputs }];
+    let engine_norm = 1.0 - largest_rounding(&ContributionShape::new(blocks.clone())) - 1.0 / 8192.0;
+    let group = Group {
+        blocks,
+        offsets: vec![0, records],
+        clip_factors: vec![(engine_norm / norm(&exact)) as f32],
+        linear: vec![vec![(left, right, true)]],
+        dense: Vec::new(),
+    };
+    let found = sum_of(1.0, &[group]);
+    let found: Vec<i128> = found.into_iter().map(i128::from).collect();
+    assert!(squared_norm(&found) <= 1 << 56);
+    let found: Vec<f64> = found.into_iter().map(|v| v as f64 / 268_435_456.0).collect();
+    let inner: f64 = found.iter().zip(&exact).map(|(a, b)| a * b).sum();
+    (norm(&found), inner / norm(&found) / norm(&exact))
+}
+
+/// Rows that have nothing in common, much, and everything; the last is the worst case, since equal rows round equally.
+#[test]
+fn units_of_many_records_keep_length_and_direction() {
+    for (outputs, inputs) in [(1, 6), (6, 36), (128, 128)] {
+        for shared in [0.0, 0.9, 1.0] {
+            for records in [2, 17, 63, 64, 300, 600, 3_000] {
+                for seed in 0..3 {
+                    let (length, cosine) = kept(outputs, inputs, records, (shared, seed));
+                    let case =
+                        format!("{outputs} by {inputs}, {records} records, shared {shared}, seed {seed}");
+                    assert!(length > 0.995, "{case}: {length}");
+                    assert!(cosine > 0.9999, "{case}: {cosine}");
+                }
+            }
+        }
+    }
 }
