@@ -158,7 +158,8 @@ impl Grid {
                     best = best.min(self.outward(counts, loss));
                 }
                 (Side::Above, Some(Crossing::At(loss) | Crossing::Below(loss))) => {
-                    return best.min(self.outward(counts, loss));
+                    let free = loss <= 0.0 && self.costs_nothing(&sum, counts, most);
+                    return if free { Epsilon::ZERO } else { best.min(self.outward(counts, loss)) };
                 }
                 (Side::Below, Some(Crossing::At(loss))) => return self.outward(counts, loss),
                 // What the window does not reach is at least its end; what it is above may be anything.
@@ -166,6 +167,21 @@ impl Grid {
             }
         }
         best
+    }
+
+    /// Whether delta pays for everything: it is met below zero, by more than what the rounding of losses may have moved.
+    fn costs_nothing(&mut self, sum: &TiltedSum, counts: &[u64], most: usize) -> bool {
+        let window = self.window(sum, -self.interval, most);
+        match window.and_then(|window| self.crossing(sum, counts, window)) {
+            Some(Crossing::At(loss) | Crossing::Below(loss)) => loss + self.rounding(counts) <= 0.0,
+            Some(Crossing::Above) | None => false,
+        }
+    }
+
+    /// How far rounding may have set the losses of all steps together to the wrong side.
+    fn rounding(&self, counts: &[u64]) -> f64 {
+        let uncertainty = |(step, &count): (&TiltedStep, &u64)| count as f64 * step.losses.uncertainty;
+        self.steps.iter().zip(counts).map(uncertainty).sum()
     }
 
     /// Composes within a window and looks up what is left of delta.
@@ -241,8 +257,7 @@ impl Grid {
 
     /// Adds the rounding of the steps' losses, or takes it away on the side below; what is not a number is no bound.
     pub(super) fn outward(&self, counts: &[u64], loss: f64) -> Epsilon {
-        let uncertainty = |(step, &count): (&TiltedStep, &u64)| count as f64 * step.losses.uncertainty;
-        let rounding: f64 = self.steps.iter().zip(counts).map(uncertainty).sum();
+        let rounding = self.rounding(counts);
         match self.side {
             Side::Above => {
                 let epsilon = if loss <= 0.0 { rounding } else { (loss + rounding) * (1.0 + 1e-14) };

@@ -52,6 +52,10 @@ const LEAST_RESOLVED: f64 = 1e-4;
 const MOST_POINTS: (usize, usize) = (1 << 20, 1 << 23);
 /// Fraction of delta that truncating the steps' upper tails may cost.
 const TRUNCATION: f64 = 1e-5;
+/// Most times that the interval of a lower bound is halved.
+const MOST_HALVINGS: usize = 4;
+/// Relative gain by halving it below which a lower bound has settled.
+const SETTLED: f64 = 1e-3;
 /// Deltas below this are not resolved in double precision.
 const LEAST_DELTA: f64 = 1e-200;
 
@@ -197,11 +201,24 @@ impl<'a> Steps<'a> {
             return Ok(Epsilon::ZERO);
         }
         let kinds = self.ranged(&self.counts);
-        let above = match fixed {
-            Some(interval) => self.fixed_grid(interval)?,
-            None => Grid::adaptive(&kinds, &self.counts, self.delta),
-        };
-        Ok(above.mirrored_below(&kinds).bound(&self.counts, MOST_POINTS.1))
+        let below = |above: &Grid| above.mirrored_below(&kinds).bound(&self.counts, MOST_POINTS.1);
+        if let Some(interval) = fixed {
+            return Ok(below(&self.fixed_grid(interval)?));
+        }
+        // An interval that suits the bound from above may be coarse for this one: a kind of step whose losses span few cells
+        // loses up to an interval at the end of its range, and that with every step.
+        let mut grid = Grid::adaptive(&kinds, &self.counts, self.delta);
+        let mut best = below(&grid);
+        for _ in 0..MOST_HALVINGS {
+            grid = Grid::new(&kinds, &self.counts, self.delta, 0.5 * grid.interval);
+            let finer = below(&grid);
+            let settled = finer.get() <= best.get() * (1.0 + SETTLED);
+            best = best.max(finer);
+            if settled {
+                break;
+            }
+        }
+        Ok(best)
     }
 
     fn fixed_grid(&self, interval: f64) -> Result<Grid, AccountantError> {

@@ -395,6 +395,28 @@ fn epsilon_falls_with_delta_down_to_zero_and_is_tight_all_the_way() {
     }
 }
 
+/// Many steps of tiny losses beside a few of large ones: the interval of the one is coarse for the other, and the bounds
+/// were 0.61 % apart.
+#[test]
+fn few_cells_of_many_steps_leave_no_gap() {
+    let events = [event(13.110052232104538, 0.014022647584643425, 514), event(1.217442178964933, 0.3, 6)];
+    for relation in NeighboringRelation::ALL {
+        let found = bounds(&events, 1.7969023280442244e-5, relation);
+        assert!(found.lower <= found.upper && found.gap() < 0.002, "{relation}: {found:?} {}", found.gap());
+    }
+}
+
+/// Five steps of which delta pays for all, though not one by one: the figure was 6e-14, all of it rounding.
+#[test]
+fn what_delta_pays_for_costs_nothing() {
+    let events = [event(18.41112745910316, 0.001, 1), event(18.34961920422732, 0.3, 4)];
+    for relation in NeighboringRelation::ALL {
+        assert_eq!(bounds(&events, (-3.0_f64).exp(), relation).upper, Epsilon::ZERO, "{relation}");
+        // A delta that does not suffice leaves a figure.
+        assert!(bounds(&events, 1e-3, relation).lower > Epsilon::ZERO, "{relation}");
+    }
+}
+
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(48))]
     #[test]
