@@ -184,4 +184,4 @@ fn merged<'a>(charges: impl Iterator<Item = &'a ChargeRequest>) -> Vec<DpEvent> 
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -63,7 +63,8 @@ fn event(noise: f64, steps: u32) -> DpEvent {
     }
 }
 
-fn request(time_ms: u64) -> ChargeRequest {
+/// A charge of a private sum.
+pub(crate) fn request(time_ms: u64) -> ChargeRequest {
     ChargeRequest {
         time_ms,
         data_set: Digest::of(b"data"),
@@ -82,7 +83,8 @@ fn request(time_ms: u64) -> ChargeRequest {
     }
 }
 
-fn charge(ledger: &mut Ledger, requests: Vec<ChargeRequest>) -> Vec<CommittedCharge> {
+/// Charges that were stored in memory.
+pub(crate) fn charge(ledger: &mut Ledger, requests: Vec<ChargeRequest>) -> Vec<CommittedCharge> {
     now(ledger.charge(requests, &mut MemoryStore::default())).unwrap().unwrap()
 }
 

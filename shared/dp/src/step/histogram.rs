@@ -11,7 +11,7 @@ use std::fmt;
 use super::{MAX_UNITS, discrete_gaussian::DiscreteGaussian, error::StepError, grid::Grid};
 use crate::{
     event::DpEvent,
-    ledger::{CommittedCharge, LedgerEntry},
+    ledger::{CommittedCharge, LedgerEntry, Released},
     random::SecureRng,
 };
 
@@ -47,6 +47,9 @@ impl HistogramStep {
         let DpEvent::GaussianHistogram { noise_multiplier, steps } = entry.charge().event else {
             return Err(StepError::OtherEvent { expected: "gaussian_histogram" });
         };
+        if !matches!(entry.charge().released, Released::Counts { .. }) {
+            return Err(StepError::OtherEvent { expected: "counts" });
+        }
         if steps.get() != 1 {
             return Err(StepError::SeveralSteps { steps: steps.get() });
         }

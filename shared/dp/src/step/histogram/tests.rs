@@ -1,53 +1,30 @@
 #![allow(clippy::unwrap_used)]
 
-use std::{
-    convert::Infallible,
-    num::NonZeroU32,
-    pin::pin,
-    task::{Context, Poll, Waker},
-};
+use std::num::NonZeroU32;
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    ledger::{ChargeRequest, Ledger, LedgerStore, Protection, Released, UpdateId},
-    params::{ClipNorm, Digest, NoiseMultiplier, SamplingProbability},
+    ledger::{
+        ChargeRequest, Ledger, Released,
+        tests::{charge as charged, request},
+    },
+    params::{NoiseMultiplier, SamplingProbability},
     step::PrivateStep,
 };
 
-struct Nowhere;
+fn of_counts() -> Released {
+    Released::Counts { cohort: "test".to_owned() }
+}
 
-impl LedgerStore for Nowhere {
-    type Error = Infallible;
-
-    async fn append(&mut self, _: &[LedgerEntry]) -> Result<(), Infallible> {
-        Ok(())
-    }
+fn charge_as(released: Released, event: DpEvent, units: u64) -> CommittedCharge {
+    let request = ChargeRequest { released, event, units, ..request(1) };
+    charged(&mut Ledger::open(Vec::new()).unwrap(), vec![request]).remove(0)
 }
 
 fn charge(event: DpEvent, units: u64) -> CommittedCharge {
-    let request = ChargeRequest {
-        time_ms: 1,
-        data_set: Digest::of(b"cohort"),
-        study: "sepsis".to_owned(),
-        study_digest: Digest::of(b"study"),
-        round: 7,
-        local_step: 0,
-        event,
-        clip_norm: ClipNorm::new(1.0).unwrap(),
-        unit: "patient".to_owned(),
-        units,
-        model_digest: Digest::of(b"model"),
-        update_id: UpdateId::from_bytes([9; 16]),
-        released: Released::Counts { cohort: "test".to_owned() },
-        protects: Protection::SensitiveValues,
-    };
-    let mut ledger = Ledger::open(Vec::new()).unwrap();
-    let (mut store, mut context) = (Nowhere, Context::from_waker(Waker::noop()));
-    let charged = pin!(ledger.charge(vec![request], &mut store)).poll(&mut context);
-    let Poll::Ready(charges) = charged else { unreachable!("the store answers at once") };
-    charges.unwrap().remove(0)
+    charge_as(of_counts(), event, units)
 }
 
 fn table(noise: f64, steps: u32) -> DpEvent {
@@ -124,6 +101,11 @@ fn nothing_is_released_that_was_not_charged_as_it_is() {
         steps: NonZeroU32::MIN,
     };
     assert_eq!(begun(sum, 3), StepError::OtherEvent { expected: "gaussian_histogram" });
+    for released in [Released::PrivateSum, Released::PublicSum] {
+        let charge = charge_as(released, table(1.0, 1), 3);
+        let error = HistogramStep::begin(charge, 3, 4, rng()).map(|_| ()).unwrap_err();
+        assert_eq!(error, StepError::OtherEvent { expected: "counts" });
+    }
     let private = PrivateStep::begin(charge(table(1.0, 1), 3), 3, 4, rng()).map(|_| ()).unwrap_err();
     assert_eq!(private, StepError::OtherEvent { expected: "poisson_sampled_gaussian" });
     for cells in [0, MAX_CELLS + 1] {
