@@ -53,6 +53,7 @@ impl Policy {
             released: Released::Counts { cohort: cohort.to_string() },
             event,
             clip_norm: one(),
+            rounds: 0..=0,
         };
         let released = release.released.clone();
         budget.admit(

@@ -43,8 +43,8 @@ pub struct PolicyLimits {
     /// Fewest privacy units the site takes part with; default 1.
     #[serde(default = "one")]
     pub min_units: u64,
-    /// Whether gradients of the hybrid view, which hold public features and labels, may leave without noise. Required. A study
-    /// that noises them per unit (`[privacy.records]`) needs no permission.
+    /// Whether gradients of the hybrid view, which hold public features and labels, may leave without noise. Required. Without
+    /// it a study that noises them per unit (`[privacy.records]`) needs the limits of [`records`](Self::records).
     pub allow_public_gradient: bool,
     /// Whether metrics on true values may leave without noise, where a study asks for them. Required.
     pub allow_metrics: bool,

@@ -98,16 +98,16 @@ impl Policy {
         self.check_records(study)?;
         self.check_columns(study)?;
         self.check_imputer(study)?;
-        if study.noises_public_part() {
-            self.check_unit(study)?;
-            self.check_delta(study.privacy.delta)?;
-        }
-        if !study.fusion.mode.has_private_part() {
+        let has_private_part = study.fusion.mode.has_private_part();
+        if !has_private_part && !study.noises_public_part() {
             return Ok(());
         }
         self.check_unit(study)?;
-        self.check_clip_norm(study.privacy.clip_norm)?;
         self.check_delta(study.privacy.delta)?;
+        if !has_private_part {
+            return Ok(());
+        }
+        self.check_clip_norm(study.privacy.clip_norm)?;
         match study.privacy.target {
             PrivacyTarget::NoiseMultiplier { noise_multiplier } => self.check_noise(noise_multiplier),
             // At another delta than the site's the target says little; the budget is asked with every task.
@@ -279,11 +279,16 @@ impl Policy {
         if mode == Mode::NonPrivate && self.purpose == Purpose::Production {
             return Err(Refusal::NonPrivate);
         }
-        let in_the_clear = mode.has_public_part() && !study.noises_public_part();
-        if in_the_clear && !self.limits.allow_public_gradient {
-            return Err(Refusal::PublicGradient);
+        if !mode.has_public_part() || self.limits.allow_public_gradient {
+            return Ok(());
         }
-        Ok(())
+        // How much noise there has to be, the study must not decide: a site that lets nothing out in the clear says by a budget
+        // what it lets out with noise.
+        match (study.noises_public_part(), self.limits.records) {
+            (true, Some(_)) => Ok(()),
+            (true, None) => Err(Refusal::NoisedPublicGradient),
+            (false, _) => Err(Refusal::PublicGradient),
+        }
     }
 
     /// A site with a budget for whole records takes part in studies that protect them.
@@ -294,13 +299,15 @@ impl Policy {
         if study.protects() != Protection::WholeRecords {
             return Err(Refusal::RecordsUnprotected);
         }
-        let Some(records) =
-            study.privacy.records.as_ref().filter(|_| study.privacy.delta == self.limits.delta)
-        else {
-            return Ok(());
-        };
-        let PrivacyTarget::Epsilon { epsilon, relation } = records.target else { return Ok(()) };
-        self.limits.check_epsilon(Scope::Records, relation, epsilon)
+        // At another delta than the site's the target says little; the budget is asked with every task.
+        match study.privacy.records.as_ref().map(|records| records.target) {
+            Some(PrivacyTarget::Epsilon { epsilon, relation })
+                if study.privacy.delta == self.limits.delta =>
+            {
+                self.limits.check_epsilon(Scope::Records, relation, epsilon)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn check_units(&self, units: u64) -> Result<(), Refusal> {
@@ -402,27 +409,20 @@ pub fn unit_name(study: &Study) -> &str {
     study.privacy.unit_column.as_deref().unwrap_or(RECORD_UNIT)
 }
 
-/// What a task needs now, and what the rest of its study would need.
+/// What a task needs now, and what the rest of its study would need: also of what begins later only.
 fn planned(plan: &Plan, round: u32) -> Vec<budget::Planned> {
     let steps = u64::from(plan.local_steps);
-    let public_rounds = plan.records.as_ref().map_or(0, |records| records.public_rounds);
-    let now = plan.releases(round);
-    // A warm-up round, which has no private part yet, asks for the study to its end all the same.
-    let later = plan.releases(round.max(plan.warmup_rounds.saturating_add(1)));
-    let coming = later.into_iter().filter(|release| !now.iter().any(|one| one.released == release.released));
-    let of = |release: PlannedRelease, count: u64| {
-        let last = if release.released == Released::PublicSum { public_rounds } else { plan.rounds };
-        let first =
-            if release.released == Released::PublicSum { round } else { round.max(plan.warmup_rounds + 1) };
+    let of = |release: PlannedRelease| {
+        let (first, last) = release.rounds.clone().into_inner();
+        let rounds_left = (u64::from(last) + 1).saturating_sub(u64::from(first.max(round)));
         budget::Planned {
+            steps_now: if release.rounds.contains(&round) { steps } else { 0 },
+            steps_to_the_end: steps.saturating_mul(rounds_left),
             released: release.released,
             event: release.event,
-            steps_now: count,
-            steps_to_the_end: steps.saturating_mul(u64::from(last.saturating_sub(first)) + 1),
         }
     };
-    let now = now.iter().cloned().map(|release| of(release, steps));
-    now.chain(coming.map(|release| of(release, 0))).collect()
+    plan.kinds().into_iter().map(of).collect()
 }
 
 #[cfg(test)]

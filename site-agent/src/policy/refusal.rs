@@ -24,6 +24,12 @@ pub enum Refusal {
          the site permits it with true, or takes part in dp-sgd studies"
     )]
     PublicGradient,
+    /// Public gradients may not leave in the clear, and nothing says how much noise is enough.
+    #[error(
+        "policy.allow_public_gradient = false and no [policy.records]: the study noises its public gradients, and nothing says what \
+         whole records may lose by them; the site sets both limits of [policy.records]"
+    )]
+    NoisedPublicGradient,
     /// Whole records have a budget here, and the study does not protect them.
     #[error(
         "policy.records is set: the site takes part in studies that protect whole records; add [privacy.records] to the \
@@ -295,6 +301,7 @@ impl Refusal {
             // These name what the study says, and limits on a single plan.
             Refusal::NonPrivate
             | Refusal::PublicGradient
+            | Refusal::NoisedPublicGradient
             | Refusal::RecordsUnprotected
             | Refusal::Metrics
             | Refusal::NoisyMetrics

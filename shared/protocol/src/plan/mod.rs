@@ -11,6 +11,7 @@ mod verify;
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
 
 use fusiondp_dp::{
     AccountantError, ClipNorm, Delta, Digest, DpEvent, Epsilon, NeighboringRelation, NoiseMultiplier,
@@ -86,6 +87,8 @@ pub struct PlannedRelease {
     pub event: DpEvent,
     /// L2 norm that one unit's contribution is clipped to.
     pub clip_norm: ClipNorm,
+    /// Rounds that have it; may be empty.
+    pub rounds: RangeInclusive<u32>,
 }
 
 impl Plan {
@@ -151,22 +154,20 @@ impl Plan {
         self.event(NonZeroU32::MIN)
     }
 
-    /// What a site releases in each local step of a round, and charges in this order; nothing in a round without noise.
-    pub fn releases(&self, round: u32) -> Vec<PlannedRelease> {
-        let private = self
-            .step_event()
-            .filter(|_| self.is_private_round(round))
-            .map(|event| PlannedRelease { released: Released::PrivateSum, event, clip_norm: self.clip_norm });
-        let public = self.records.as_ref().and_then(|records| records.release(round));
-        private.into_iter().chain(public).collect()
+    /// Every kind of release of the study, in the order in which a step charges them.
+    pub fn kinds(&self) -> Vec<PlannedRelease> {
+        let private = self.step_event().map(|event| PlannedRelease {
+            released: Released::PrivateSum,
+            event,
+            clip_norm: self.clip_norm,
+            rounds: self.warmup_rounds.saturating_add(1)..=self.rounds,
+        });
+        private.into_iter().chain(self.records.as_ref().map(RecordsPlan::release)).collect()
     }
 
-    /// Every kind of release of the study, in whatever round.
-    pub fn kinds(&self) -> Vec<PlannedRelease> {
-        let first_private = self.releases(self.warmup_rounds.saturating_add(1));
-        let mut kinds = self.releases(1);
-        kinds.extend(first_private.into_iter().filter(|one| !self.releases(1).contains(one)));
-        kinds
+    /// What a site releases in each local step of a round; nothing in a round without noise.
+    pub fn releases(&self, round: u32) -> Vec<PlannedRelease> {
+        self.kinds().into_iter().filter(|release| release.rounds.contains(&round)).collect()
     }
 
     /// What a site has charged after `round` rounds of which it missed none: empty, or one event of all the steps.

@@ -33,13 +33,14 @@ pub struct RecordsPlan {
 }
 
 impl RecordsPlan {
-    /// The public part of a round.
-    pub(super) fn release(&self, round: u32) -> Option<PlannedRelease> {
-        (round <= self.public_rounds).then(|| PlannedRelease {
+    /// The public part of a step.
+    pub(super) fn release(&self) -> PlannedRelease {
+        PlannedRelease {
             released: Released::PublicSum,
             event: self.event(NonZeroU32::MIN),
             clip_norm: self.clip_norm,
-        })
+            rounds: 1..=self.public_rounds,
+        }
     }
 
     fn event(&self, steps: NonZeroU32) -> DpEvent {

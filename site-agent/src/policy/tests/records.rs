@@ -39,9 +39,22 @@ fn both_parts_are_charged_and_warm_up_rounds_too() {
 }
 
 #[test]
-fn public_sums_need_no_permission_for_gradients_in_the_clear_and_give_none() {
+fn public_sums_need_a_budget_where_gradients_may_not_leave_in_the_clear() {
     let (clear, noised) = (document(&[]), document(RECORDS));
-    let strict = policy(|limits| limits.allow_public_gradient = false);
+    let closed = policy(|limits| limits.allow_public_gradient = false);
+    // Or a study with next to no noise would open what the site has closed.
+    let quiet = [RECORDS, &[("{ noise_multiplier = 2.0 }", "{ noise_multiplier = 0.001 }")]].concat();
+    for study in [&noised, &document(&quiet)] {
+        assert_eq!(closed.check_study(study.study(), 40), Err(Refusal::NoisedPublicGradient));
+        assert_eq!(closed.check_public(study.study(), 40), Err(Refusal::NoisedPublicGradient));
+        assert!(matches!(charges(&closed, study, 2, &Past::default()), Err(Refusal::NoisedPublicGradient)));
+    }
+    let strict = policy(|limits| {
+        limits.allow_public_gradient = false;
+        limits.records = limited(100.0, 100.0).limits().records;
+    });
+    let refused = charges(&strict, &document(&quiet), 2, &Past::default());
+    assert!(matches!(refused, Err(Refusal::BudgetExceeded { scope: Scope::Records, .. })));
     assert!(charges(&strict, &noised, 2, &Past::default()).is_ok());
     assert_eq!(strict.check_public(noised.study(), 40), Ok(()));
     assert_eq!(strict.check_study(clear.study(), 40), Err(Refusal::PublicGradient));
