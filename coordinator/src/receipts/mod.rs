@@ -183,11 +183,11 @@ impl Folder {
         }
         let max_overlap = self.document.study().federation.max_overlap;
         let of_values: Vec<_> = sites.iter().map(|site| (site.epsilon, &site.steps)).collect();
-        let epsilon = consortium(of_values, max_overlap, &mut figures)?;
+        let epsilon = consortium(&of_values, max_overlap, &mut figures)?;
         let of_records: Option<Vec<_>> =
             sites.iter().map(|site| Some((site.records?.epsilon, &site.record_steps))).collect();
         let records_epsilon =
-            of_records.map(|sites| consortium(sites, max_overlap, &mut figures)).transpose()?;
+            of_records.map(|sites| consortium(&sites, max_overlap, &mut figures)).transpose()?;
         let mut verified = Verified {
             study: self.document.id().to_string(),
             delta: figures.delta,
@@ -274,16 +274,12 @@ impl Figures {
 
 /// The figure of each site with the steps it follows from, together: the largest, or the worst sites composed.
 fn consortium(
-    mut sites: Vec<(Epsilons, &StepCounts)>,
+    sites: &[(Epsilons, &StepCounts)],
     max_overlap: u32,
     figures: &mut Figures,
 ) -> Result<Epsilons, AccountantError> {
-    sites.sort_by(|(left, _), (right, _)| right.replace.total_cmp(&left.replace));
-    let mut together = StepCounts::default();
-    for (_, steps) in sites.iter().take(max_overlap as usize) {
-        together.extend(steps);
-    }
-    let together = figures.of(&together)?;
+    let lists = sites.iter().map(|(_, steps)| *steps);
+    let together = figures.of(&StepCounts::of_the_worst(lists, max_overlap as usize))?;
     let most = |of: fn(&Epsilons) -> f64| sites.iter().map(|(epsilon, _)| of(epsilon)).fold(0.0, f64::max);
     Ok(Epsilons {
         replace: together.replace.max(most(|epsilon| epsilon.replace)),

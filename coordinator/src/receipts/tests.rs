@@ -8,6 +8,8 @@ use fusiondp_protocol::receipt::{Receipt, ReceiptEpsilons, ReceiptFormat, Signed
 use super::*;
 use crate::study::testing::charge;
 
+mod records;
+
 const STUDY: &str = crate::study::testing::STUDY;
 
 /// A site that writes receipts without a coordinator.

@@ -179,8 +179,12 @@ fn counts(summary: &Summary) -> String {
     let Some(counts) = &summary.counts else { return String::new() };
     let mut text = "\nMetrics left as counts with noise, at a cost of their own:\n\n| patient | ε, replace | ε, zero_out |\n|---|---|---|\n".to_owned();
     let cohorts = counts.cohorts.iter().map(|one| (format!("of cohort {} alone", one.cohort), one.epsilon));
-    let both = ("of the training data and of every cohort".to_owned(), counts.epsilon_with_training);
-    for (patient, pair) in cohorts.chain([both]) {
+    let both = [
+        ("of the training data and of every cohort", counts.epsilon_with_training),
+        ("the same, whole records", counts.records_epsilon_with_training),
+    ];
+    let both = both.into_iter().filter_map(|(patient, pair)| Some((patient.to_owned(), pair?)));
+    for (patient, pair) in cohorts.chain(both) {
         let _ = writeln!(text, "| {patient} | {} | {} |", epsilon(pair.replace), epsilon(pair.zero_out));
     }
     text

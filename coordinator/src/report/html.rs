@@ -8,7 +8,7 @@ use fusiondp_protocol::study::MetricRelease;
 
 use super::curves;
 use super::facts::Facts;
-use super::json::{MetricEntry, SiteDetail, Summary, WarningEntry};
+use super::json::{Counts, MetricEntry, SiteDetail, Summary, WarningEntry};
 use super::matrix;
 use super::plain;
 use super::text::{count, escape, figure, or_dash, share};
@@ -169,15 +169,35 @@ fn counts(summary: &Summary) -> String {
     format!(
         "<h3>Metrics with noise</h3><p>Metrics left as counts of patients by outcome and predicted score, each with noise of \
          deviation {} patients. A patient of a cohort who is in no other data loses at most this at δ = {}, label included:</p>{}\
-         <p class=\"soft small\">A patient who is in the training data and in every cohort loses at most ε = {} (replace), {} \
-         (zero_out) by training and metrics together. Each hospital decides whether it counts both on one account. Tables that \
-         never arrived are in the sites' ledgers alone.</p>",
+         <p class=\"soft small\">{} Each hospital decides whether it counts both on one account. Tables that never arrived are in the \
+         sites' ledgers alone.</p>",
         figure(counts.noise_multiplier),
         figure(summary.delta),
         table(columns, rows),
-        epsilon(counts.epsilon_with_training.replace),
-        epsilon(counts.epsilon_with_training.zero_out)
+        together(counts)
     )
+}
+
+/// Training and metrics of one patient.
+fn together(counts: &Counts) -> String {
+    let of = |whose: &str, pair: EpsilonPair| {
+        let (replace, zero_out) = (epsilon(pair.replace), epsilon(pair.zero_out));
+        format!(
+            "A patient who is in the training data and in every cohort loses at most ε = {replace} (replace), {zero_out} (zero_out) of \
+             {whose} by training and metrics together. "
+        )
+    };
+    let pairs = [
+        ("sensitive values", counts.epsilon_with_training),
+        ("whole records", counts.records_epsilon_with_training),
+    ];
+    let known: String = pairs.into_iter().filter_map(|(whose, pair)| Some(of(whose, pair?))).collect();
+    if known.is_empty() {
+        return "What a patient loses who is in the training data and in every cohort is not told here: some charges of training \
+                were not mirrored."
+            .to_owned();
+    }
+    known
 }
 
 fn overlap(summary: &Summary) -> String {

@@ -7,8 +7,9 @@ use fusiondp_protocol::{Plan, SiteId};
 use serde::{Serialize, Serializer};
 
 use super::ReportError;
-use super::facts::{CohortSpent, Facts, Spent};
+use super::facts::Facts;
 use super::profile::Profiles;
+use super::spent::{CohortSpent, Spent};
 use super::text::{count, share};
 use crate::store::Claim;
 use crate::study::StudyContext;
@@ -186,8 +187,11 @@ pub(crate) struct MetricEntry {
 pub(crate) struct Counts {
     pub(crate) noise_multiplier: f64,
     pub(crate) cohorts: Vec<CohortCounts>,
-    /// For a patient of the training data who is in every cohort too: training and all tables together.
-    pub(crate) epsilon_with_training: EpsilonPair,
+    /// For a patient of the training data who is in every cohort too: training and all tables together; null where charges of
+    /// training are missing in the mirror.
+    pub(crate) epsilon_with_training: Option<EpsilonPair>,
+    /// The same of whole records; null also where the study does not protect them.
+    pub(crate) records_epsilon_with_training: Option<EpsilonPair>,
 }
 
 /// One cohort of it.
@@ -215,9 +219,9 @@ pub(crate) fn summary(context: &StudyContext, facts: &Facts) -> Result<Summary, 
     let plan = facts.plan.as_ref();
     let last = facts.final_metric(context);
     let overlap = study.federation.max_overlap;
-    let spent = facts.spent(overlap)?;
+    let spent = facts.spent(Protection::SensitiveValues, overlap)?;
     let whole = context.protects() == Protection::WholeRecords;
-    let records = whole.then(|| facts.spent_of_records(overlap)).transpose()?;
+    let records = whole.then(|| facts.spent(Protection::WholeRecords, overlap)).transpose()?;
     Ok(Summary {
         study: study_facts(context, facts),
         sites: facts.sites.iter().filter(|site| site.units > 0).count(),
@@ -267,7 +271,8 @@ fn record_protection(records: &RecordsPlan) -> RecordProtection {
 
 fn counts(context: &StudyContext, facts: &Facts) -> Result<Option<Counts>, ReportError> {
     let study = context.study();
-    let spent = facts.counts_spent(study.privacy.delta, study.federation.max_overlap.max(1))?;
+    let whole = context.protects() == Protection::WholeRecords;
+    let spent = facts.counts_spent(study.privacy.delta, study.federation.max_overlap.max(1), whole)?;
     let Some((spent, asked)) = spent.zip(study.evaluation.noisy()) else { return Ok(None) };
     let cohort =
         |one: CohortSpent| CohortCounts { cohort: one.cohort, tables: one.tables, epsilon: one.epsilon };
@@ -275,6 +280,7 @@ fn counts(context: &StudyContext, facts: &Facts) -> Result<Option<Counts>, Repor
         noise_multiplier: asked.noise_multiplier.get(),
         cohorts: spent.cohorts.into_iter().map(cohort).collect(),
         epsilon_with_training: spent.with_training,
+        records_epsilon_with_training: spent.records_with_training,
     }))
 }
 

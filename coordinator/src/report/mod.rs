@@ -22,6 +22,7 @@ mod json;
 mod matrix;
 mod plain;
 pub(crate) mod profile;
+mod spent;
 mod text;
 
 use std::collections::BTreeMap;

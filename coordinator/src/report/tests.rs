@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 use std::num::NonZeroU32;
 
-use fusiondp_dp::{DpEvent, NeighboringRelation, NoiseMultiplier, SamplingProbability, epsilon};
+use fusiondp_dp::{DpEvent, NeighboringRelation, NoiseMultiplier, Protection, SamplingProbability, epsilon};
 use fusiondp_protocol::{Digest, Plan, SiteSize, StudyDocument, StudyState};
 
 use super::*;
@@ -105,9 +105,9 @@ fn disjoint_patients_lose_the_largest_figure_and_shared_ones_the_worst_sites_tog
     let context = context();
     let claims = vec![claim("a", 5, true), claim("b", 4, true), claim("c", 1, true)];
     let facts = facts(&context, claims);
-    let single = facts.spent(1).unwrap();
+    let single = facts.spent(Protection::SensitiveValues, 1).unwrap();
     assert_eq!(single.total.replace, facts.claims[0].epsilon_replace);
-    let both = facts.spent(2).unwrap();
+    let both = facts.spent(Protection::SensitiveValues, 2).unwrap();
     let nine = claim("x", 9, true);
     assert_eq!((both.total.replace, both.total.zero_out), (nine.epsilon_replace, nine.epsilon_zero_out));
     assert!(!both.at_larger_delta);
@@ -117,7 +117,7 @@ fn disjoint_patients_lose_the_largest_figure_and_shared_ones_the_worst_sites_tog
 fn charges_that_were_not_seen_are_added_up_and_said_to_be() {
     let context = context();
     let facts = facts(&context, vec![claim("a", 5, false), claim("b", 4, true)]);
-    let both = facts.spent(2).unwrap();
+    let both = facts.spent(Protection::SensitiveValues, 2).unwrap();
     assert_eq!(both.total.replace, facts.claims[0].epsilon_replace + facts.claims[1].epsilon_replace);
     assert!(both.at_larger_delta);
 }
@@ -136,7 +136,7 @@ fn a_task_that_brought_no_update_counts_as_charged() {
     let step = facts.plan.as_ref().unwrap().step_event().unwrap();
     let of = |events: &[DpEvent]| spent(events, NeighboringRelation::Replace);
     let seven = of(&[facts.claims[0].events[0], step.merged_with(&step).unwrap()]);
-    let spent = facts.spent(1).unwrap();
+    let spent = facts.spent(Protection::SensitiveValues, 1).unwrap();
     assert!(seven > facts.claims[0].epsilon_replace);
     assert_eq!(spent.sites[&facts.claims[0].site].replace, seven);
     assert_eq!(spent.sites[&facts.claims[1].site].replace, of(&[step]));
@@ -396,16 +396,40 @@ fn noisy_metrics_cost_what_their_tables_cost_alone_and_with_training() {
     let table = facts.counts[0].1.entry.charge().event;
     let tables = |count: u32| table.with_steps(NonZeroU32::new(count).unwrap());
     let of = |events: &[DpEvent]| spent(events, NeighboringRelation::Replace);
-    let disjoint = facts.counts_spent(delta, 1).unwrap().unwrap();
+    let disjoint = facts.counts_spent(delta, 1, false).unwrap().unwrap();
     let cohorts: Vec<_> = disjoint.cohorts.iter().map(|one| (one.cohort.as_str(), one.tables)).collect();
     assert_eq!(cohorts, [("test", 2), ("val", 1)]);
     assert_eq!(disjoint.cohorts[0].epsilon.replace, of(&[tables(2)]));
     assert_eq!(disjoint.cohorts[1].epsilon.replace, of(&[tables(1)]));
-    assert_eq!(disjoint.with_training.replace, of(&[facts.claims[0].events[0], tables(2)]));
-    let shared = facts.counts_spent(delta, 2).unwrap().unwrap();
+    assert_eq!(disjoint.with_training.unwrap().replace, of(&[facts.claims[0].events[0], tables(2)]));
+    let shared = facts.counts_spent(delta, 2, false).unwrap().unwrap();
     assert_eq!((shared.cohorts[0].tables, shared.cohorts[1].tables), (3, 1));
     let nine = claim("x", 9, true).events[0];
-    assert_eq!(shared.with_training.replace, of(&[nine, tables(4)]));
+    assert_eq!(shared.with_training.unwrap().replace, of(&[nine, tables(4)]));
+}
+
+/// Whole records lose by the tables too, and by public sums; a site with charges that nobody has seen leaves no figure.
+#[test]
+fn tables_count_with_training_in_both_tiers_and_never_with_half_of_it() {
+    let (context, mut facts) = noisy();
+    let delta = context.study().privacy.delta;
+    let (table, private) = (facts.counts[0].1.entry.charge().event, facts.claims[0].events[0]);
+    let noise_multiplier = NoiseMultiplier::new(3.0).unwrap();
+    let public = DpEvent::GaussianHistogram { noise_multiplier, steps: NonZeroU32::new(7).unwrap() };
+    facts.claims[0].records.events = vec![private, public];
+    facts.claims[1].records.events = vec![private.with_steps(NonZeroU32::new(6).unwrap())];
+    let spent_of = |facts: &Facts| facts.counts_spent(delta, 1, true).unwrap().unwrap();
+    let of = |events: &[DpEvent]| spent(events, NeighboringRelation::Replace);
+    let tables = table.with_steps(NonZeroU32::new(2).unwrap());
+    // One site has most of one kind, the other of the other kind: no figure below either.
+    let worst = [private.with_steps(NonZeroU32::new(6).unwrap()), public, tables];
+    assert_eq!(spent_of(&facts).records_with_training.unwrap().replace, of(&worst));
+    assert_eq!(facts.counts_spent(delta, 1, false).unwrap().unwrap().records_with_training, None);
+    facts.claims[1].complete = false;
+    let unknown = spent_of(&facts);
+    assert_eq!((unknown.with_training, unknown.records_with_training), (None, None));
+    let html = html::page(&context, &facts, &json::summary(&context, &facts).unwrap());
+    assert!(html.contains("some charges of training were not mirrored"), "{html}");
 }
 
 #[test]

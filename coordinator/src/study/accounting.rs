@@ -1,6 +1,9 @@
-//! Epsilons of charged events, each list of them accounted once.
+//! Epsilons of charged steps, each list of them accounted once.
 
-use fusiondp_dp::{AccountantError, Delta, DpEvent, Epsilon, NeighboringRelation, epsilon};
+use std::collections::HashMap;
+use std::fmt;
+
+use fusiondp_dp::{Accountant, AccountantError, Delta, Epsilon, NeighboringRelation, StepCounts};
 use serde::Serialize;
 
 /// A pair of upper bounds.
@@ -24,47 +27,45 @@ impl EpsilonPair {
     }
 }
 
-/// Remembers what it has computed: most sites of a study have the same events, and one run takes seconds.
+/// Figures kept; a study of many rounds asks for others after each.
+const MAX_FIGURES: usize = 1024;
+
+/// Remembers what it has computed: most sites of a study make the same steps, and one run takes seconds.
 pub(crate) struct Accounting {
     delta: Delta,
-    known: Vec<(Vec<DpEvent>, EpsilonPair)>,
+    accountant: Accountant,
+    known: HashMap<StepCounts, EpsilonPair>,
+}
+
+impl fmt::Debug for Accounting {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Accounting").field("delta", &self.delta).finish_non_exhaustive()
+    }
 }
 
 impl Accounting {
     pub(crate) fn new(delta: Delta) -> Self {
-        Self { delta, known: Vec::new() }
+        Self { delta, accountant: Accountant::default(), known: HashMap::new() }
     }
 
-    /// Both figures of events that compose in sequence.
+    /// Both figures of steps that compose in sequence.
     ///
     /// # Errors
     /// Whatever the accountant refuses.
-    pub(crate) fn of(
-        &mut self,
-        events: impl IntoIterator<Item = DpEvent>,
-    ) -> Result<EpsilonPair, AccountantError> {
-        let events = merged(events);
-        if let Some((_, known)) = self.known.iter().find(|(other, _)| *other == events) {
+    pub(crate) fn of(&mut self, steps: &StepCounts) -> Result<EpsilonPair, AccountantError> {
+        if let Some(known) = self.known.get(steps) {
             return Ok(*known);
         }
-        let of = |relation| epsilon(&events, self.delta, relation).map(Epsilon::get);
+        if self.known.len() >= MAX_FIGURES {
+            self.known.clear();
+        }
+        let mut of =
+            |relation| self.accountant.epsilon_of_steps(steps, self.delta, relation).map(Epsilon::get);
         let pair = EpsilonPair {
             replace: of(NeighboringRelation::Replace)?,
             zero_out: of(NeighboringRelation::ZeroOut)?,
         };
-        self.known.push((events, pair));
+        self.known.insert(steps.clone(), pair);
         Ok(pair)
     }
-}
-
-/// Equal neighbors become one event of their steps together.
-pub(crate) fn merged(events: impl IntoIterator<Item = DpEvent>) -> Vec<DpEvent> {
-    let mut merged: Vec<DpEvent> = Vec::new();
-    for event in events {
-        match merged.last_mut().and_then(|last| Some((last.merged_with(&event)?, last))) {
-            Some((sum, last)) => *last = sum,
-            None => merged.push(event),
-        }
-    }
-    merged
 }

@@ -6,14 +6,11 @@
 
 use std::collections::BTreeMap;
 
-use fusiondp_dp::{
-    Accountant, AccountantError, Delta, LedgerEntry, NeighboringRelation, Protection, Released, StepCounts,
-    verify_piece,
-};
+use fusiondp_dp::{AccountantError, Delta, LedgerEntry, Protection, Released, StepCounts, verify_piece};
 use fusiondp_protocol::{Plan, SiteId};
 
 use super::StudyContext;
-use super::accounting::EpsilonPair;
+use super::accounting::Accounting;
 use crate::error::{CoordinatorError, Interruption, StudyFailure};
 use crate::shared::Core;
 use crate::store::NewCharges;
@@ -25,11 +22,8 @@ const TOLERANCE: f64 = 1e-9;
 /// The charges of every site, as far as they have been read.
 #[derive(Debug)]
 pub(crate) struct Auditor {
-    delta: Delta,
     protects: Protection,
-    accountant: Accountant,
-    /// Each list of steps is accounted once: most sites of a study make the same. Of sensitive values and of whole records.
-    known: [Option<(StepCounts, EpsilonPair)>; 2],
+    accounting: Accounting,
     books: BTreeMap<SiteId, Book>,
 }
 
@@ -46,13 +40,7 @@ struct Book {
 impl Auditor {
     /// Has read nothing yet.
     pub(crate) fn new(delta: Delta, protects: Protection) -> Self {
-        Self {
-            delta,
-            protects,
-            accountant: Accountant::default(),
-            known: [None, None],
-            books: BTreeMap::new(),
-        }
+        Self { protects, accounting: Accounting::new(delta), books: BTreeMap::new() }
     }
 
     /// Reads what was mirrored since the last time and compares every site's claim; accounting runs off the async threads.
@@ -76,32 +64,17 @@ impl Auditor {
                 site: site.clone(),
                 problem: error.to_string(),
             };
-            let recomputed = self.epsilons(0, &book.steps).map_err(unaccountable)?;
+            let recomputed = self.accounting.of(&book.steps).map_err(unaccountable)?;
             agree(&new, &book, "replace", new.epsilon_replace, recomputed.replace)?;
             agree(&new, &book, "zero_out", new.epsilon_zero_out, recomputed.zero_out)?;
             if self.protects == Protection::WholeRecords {
-                let records = self.epsilons(1, &book.record_steps).map_err(unaccountable)?;
+                let records = self.accounting.of(&book.record_steps).map_err(unaccountable)?;
                 agree(&new, &book, "replace (whole records)", new.records_replace, records.replace)?;
                 agree(&new, &book, "zero_out (whole records)", new.records_zero_out, records.zero_out)?;
             }
             self.books.insert(new.site, book);
         }
         Ok(())
-    }
-
-    fn epsilons(&mut self, tier: usize, steps: &StepCounts) -> Result<EpsilonPair, AccountantError> {
-        if let Some((_, pair)) = self.known[tier].as_ref().filter(|(known, _)| known == steps) {
-            return Ok(*pair);
-        }
-        let mut of = |relation| {
-            self.accountant.epsilon_of_steps(steps, self.delta, relation).map(fusiondp_dp::Epsilon::get)
-        };
-        let pair = EpsilonPair {
-            replace: of(NeighboringRelation::Replace)?,
-            zero_out: of(NeighboringRelation::ZeroOut)?,
-        };
-        self.known[tier] = Some((steps.clone(), pair));
-        Ok(pair)
     }
 }
 

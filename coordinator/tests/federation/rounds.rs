@@ -294,6 +294,12 @@ async fn refuse_altered_entries(
     let changes = [
         ("local_step", ChargeRequest { local_step: 2, ..charge.clone() }),
         ("model_digest", ChargeRequest { model_digest: Digest::of(b"another model"), ..charge.clone() }),
+        // What pays for a public sum pays for no private one.
+        (
+            "no charge; nothing noised leaves without one",
+            ChargeRequest { released: fusiondp_dp::Released::PublicSum, ..charge.clone() },
+        ),
+        ("protects", ChargeRequest { protects: fusiondp_dp::Protection::WholeRecords, ..charge.clone() }),
         ("clip_norm", ChargeRequest { clip_norm: fusiondp_dp::ClipNorm::new(0.001).unwrap(), ..charge }),
     ];
     for (field, charge) in changes {

@@ -64,6 +64,27 @@ impl StepCounts {
         }
     }
 
+    /// For each kind the sum of the `most` largest counts: at least as many steps of every kind as any choice of `most` lists
+    /// has together.
+    #[must_use]
+    pub fn of_the_worst<'a>(lists: impl IntoIterator<Item = &'a Self>, most: usize) -> Self {
+        let mut by_kind: BTreeMap<Kind, Vec<u64>> = BTreeMap::new();
+        for (kind, steps) in lists.into_iter().flat_map(|list| &list.0) {
+            by_kind.entry(*kind).or_default().push(*steps);
+        }
+        let sum_of_largest = |mut counts: Vec<u64>| {
+            counts.sort_unstable_by(|left, right| right.cmp(left));
+            counts.into_iter().take(most).fold(0, u64::saturating_add)
+        };
+        Self(by_kind.into_iter().map(|(kind, counts)| (kind, sum_of_largest(counts))).collect())
+    }
+
+    /// Number of steps of all kinds.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.values().copied().fold(0, u64::saturating_add)
+    }
+
     /// Whether every kind has at most as many steps here as there.
     #[must_use]
     pub fn within(&self, other: &Self) -> bool {
@@ -116,8 +137,7 @@ mod tests {
             events.reverse();
             prop_assert_eq!(&counts, &StepCounts::of(&events));
             prop_assert!(counts.within(&counts));
-            let total: u64 = counts.kinds().map(|kind| kind.steps).sum();
-            prop_assert_eq!(total, steps.iter().map(|&(n, _)| u64::from(n)).sum::<u64>());
+            prop_assert_eq!(counts.total(), steps.iter().map(|&(n, _)| u64::from(n)).sum::<u64>());
             let mut twice = counts.clone();
             twice.extend(&counts);
             let doubled: Vec<_> = kinds(&counts).into_iter().map(|(noise, rate, n)| (noise, rate, 2 * n)).collect();
@@ -125,6 +145,33 @@ mod tests {
             let mut more = counts.clone();
             more.add(&event(0.8, 1), 1);
             prop_assert!(counts.within(&more) && !more.within(&counts));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_worst_lists_hold_every_choice_of_as_many(
+            lists in proptest::collection::vec(proptest::collection::vec(0_u32..5, 3), 1..5), most in 0_usize..4,
+        ) {
+            let counts = |numbers: &Vec<u32>| {
+                let mut counts = StepCounts::default();
+                for (noise, &number) in [0.8, 1.5, 3.0].into_iter().zip(numbers) {
+                    counts.add(&event(noise, 1), number.into());
+                }
+                counts
+            };
+            let lists: Vec<StepCounts> = lists.iter().map(counts).collect();
+            let worst = StepCounts::of_the_worst(&lists, most);
+            for choice in 0_u32..1 << lists.len() {
+                if choice.count_ones() as usize <= most {
+                    let mut together = StepCounts::default();
+                    let chosen = lists.iter().enumerate().filter(|(index, _)| choice >> index & 1 == 1);
+                    chosen.for_each(|(_, list)| together.extend(list));
+                    prop_assert!(together.within(&worst));
+                }
+            }
+            // And no more than that where there is nothing to choose.
+            prop_assert_eq!(StepCounts::of_the_worst(&lists[..1], most.max(1)), lists[0].clone());
         }
     }
 

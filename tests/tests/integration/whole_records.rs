@@ -87,7 +87,7 @@ async fn both_tiers_are_charged_stated_and_recomputed() {
     assert!(card.contains("whole records, replace"), "{card}");
     assert!(status.contains("data set, whole records"), "{status}");
 
-    // A site that took the second tier out of its receipts is found out.
+    // Nobody but the site can turn a public sum into a private one.
     let file = out.join("receipts-hospital-a.jsonl");
     let honest = fs::read_to_string(&file).unwrap();
     fs::write(&file, honest.replacen("\"public_sum\"", "\"private_sum\"", 1)).unwrap();

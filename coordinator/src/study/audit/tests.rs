@@ -2,12 +2,11 @@
 use std::num::NonZeroU32;
 
 use fusiondp_dp::{
-    ChargeRequest, ClipNorm, Digest, DpEvent, Ledger, NoiseMultiplier, Protection, Released,
-    SamplingProbability, UpdateId, epsilon,
+    ChargeRequest, ClipNorm, Digest, DpEvent, Ledger, NeighboringRelation, NoiseMultiplier, Protection,
+    Released, SamplingProbability, UpdateId, epsilon,
 };
 
 use super::*;
-use crate::study::accounting::merged;
 use crate::study::testing::charge;
 
 fn event(noise: f64, steps: u32) -> DpEvent {
@@ -69,9 +68,10 @@ fn compare(claims: Vec<NewCharges>) -> Result<(), StudyFailure> {
 }
 
 #[test]
-fn equal_neighbors_merge_and_others_stay_apart() {
+fn equal_events_are_counted_together_and_others_stay_apart() {
     let events = [event(2.0, 1), event(2.0, 2), event(3.0, 1), event(2.0, 1)];
-    assert_eq!(merged(events), [event(2.0, 3), event(3.0, 1), event(2.0, 1)]);
+    assert_eq!(StepCounts::of(&events), StepCounts::of(&[event(2.0, 4), event(3.0, 1)]));
+    assert_ne!(StepCounts::of(&events), StepCounts::of(&[event(2.0, 3), event(3.0, 2)]));
 }
 
 #[test]
