@@ -9,16 +9,17 @@ use clap::Args;
 use fusiondp_proto::v1;
 use fusiondp_protocol::ExportPart;
 use fusiondp_runtime::files::{PARTIAL_SUFFIX, write_atomic};
-use fusiondp_runtime::outln;
+use fusiondp_runtime::{errln, outln};
 
 use super::{AdminKit, admin};
-use crate::report;
+use crate::report::{self, evidence::ReportFolder};
 
 /// Write the report folder of a study.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Writes report.html, report.json, model.onnx with its model-card.md, study.toml, and the signed receipts of each site,
-receipts-SITE.jsonl. Older files of these names are replaced; a study without a model yet leaves none of the model's.
+Writes report.html, report.json, model.onnx with its model-card.md, the parameters as model.safetensors, study.toml, and the
+signed receipts of each site, receipts-SITE.jsonl. Older files of these names are replaced; a study without a model yet leaves
+none of the model's. What attacks on this study and model have shown (audit.json, attacks.json) stays and is shown again.
 
 Example:
   fusiondp-coordinator study export sepsis-1a2b3c4d --out report --admin kits/admin")]
@@ -47,6 +48,9 @@ impl Export {
         replace(&self.out, &files)?;
         for name in files.keys() {
             outln!("{}", self.out.join(name).display())?;
+        }
+        for name in ReportFolder::open(&self.out)?.refresh()? {
+            errln!("{} was of another study or model and is removed", self.out.join(name).display());
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use fusiondp_protocol::StudyState;
 use fusiondp_protocol::study::MetricRelease;
 
 use super::curves;
+use super::evidence;
 use super::facts::Facts;
 use super::json::{Counts, MetricEntry, SiteDetail, Summary, WarningEntry};
 use super::matrix;
@@ -32,6 +33,7 @@ pub(super) fn page(context: &StudyContext, facts: &Facts, summary: &Summary) -> 
         metrics(summary),
         privacy(facts, summary),
         plain::checking(facts),
+        evidence::unattacked(),
         participation(facts),
         sites(summary),
         warnings(summary),
@@ -398,7 +400,7 @@ fn sites(summary: &Summary) -> String {
 
 /// Heading of a column.
 #[derive(Clone, Copy)]
-enum Column {
+pub(super) enum Column {
     Text(&'static str),
     /// To the right.
     Number(&'static str),
@@ -412,7 +414,7 @@ impl Column {
 }
 
 /// A table of cells that are HTML already.
-fn table<const N: usize>(columns: [Column; N], rows: impl Iterator<Item = [String; N]>) -> String {
+pub(super) fn table<const N: usize>(columns: [Column; N], rows: impl Iterator<Item = [String; N]>) -> String {
     let head = columns.map(|column| match column {
         Text(title) | Number(title) => column.cell("th", title),
     });

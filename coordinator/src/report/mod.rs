@@ -5,9 +5,12 @@
 //! | `report.html` | everything for people, self-contained: no script, no font, no image from elsewhere |
 //! | `report.json` | the same for programs |
 //! | `model.onnx` | the trained model with the schema's transforms, from raw columns to a probability |
+//! | `model.safetensors` | its parameters by name, as training left them |
 //! | `model-card.md` | what somebody needs to know who meets the model without the study |
 //! | `study.toml` | the study document as submitted |
 //! | `receipts-SITE.jsonl` | what each site has stated in writing of its updates |
+//!
+//! Who attacks the study adds `audit.json` and `attacks.json`: [`evidence`].
 //!
 //! `facts` reads the store once; `json`, `html` and the drawings are pure functions of it. Epsilons are rounded up
 //! wherever they are shown.
@@ -16,6 +19,7 @@ mod card;
 pub mod chart;
 mod curves;
 mod drawing;
+pub mod evidence;
 mod facts;
 mod html;
 mod json;
@@ -27,6 +31,7 @@ mod text;
 
 use std::collections::BTreeMap;
 
+use fusiondp_learn::model::ParameterFileError;
 use fusiondp_learn::onnx::{OnnxError, export_model};
 use fusiondp_protocol::chunks::{ChunkError, decode_f32};
 use fusiondp_protocol::receipt::ReceiptsFile;
@@ -40,7 +45,12 @@ use crate::study::SharedContext;
 use crate::text::epsilon;
 
 /// Files that a report folder can hold, beside the receipts of each site.
-const FILES: [&str; 5] = ["report.html", "report.json", "model-card.md", "model.onnx", "study.toml"];
+const FILES: [&str; 6] =
+    [REPORT_PAGE, REPORT_JSON, "model-card.md", "model.onnx", MODEL_PARAMETERS, STUDY_TEXT];
+const REPORT_PAGE: &str = "report.html";
+const REPORT_JSON: &str = "report.json";
+const MODEL_PARAMETERS: &str = "model.safetensors";
+const STUDY_TEXT: &str = "study.toml";
 
 /// Whether a file of this name is part of a report folder, so that a new report replaces it.
 pub(crate) fn is_report_file(name: &str) -> bool {
@@ -62,6 +72,9 @@ pub enum ReportError {
     /// The model cannot be written as ONNX.
     #[error("model.onnx: {0}")]
     Onnx(#[from] OnnxError),
+    /// The model's parameters cannot be written.
+    #[error("model.safetensors: {0}")]
+    ParameterFile(#[from] ParameterFileError),
     /// The stored parameters are damaged.
     #[error("the stored model is damaged: {0}; restore a backup")]
     Parameters(#[from] ChunkError),
@@ -112,15 +125,18 @@ fn receipt_files(
 fn write(context: &SharedContext, facts: &Facts) -> Result<Vec<ExportedFile>, ReportError> {
     let summary = json::summary(context, facts)?;
     let mut files = vec![
-        ExportedFile { name: "report.html".into(), bytes: html::page(context, facts, &summary).into_bytes() },
-        ExportedFile { name: "report.json".into(), bytes: serde_json::to_vec_pretty(&summary)? },
-        ExportedFile { name: "study.toml".into(), bytes: context.document().text().as_bytes().to_vec() },
+        ExportedFile { name: REPORT_PAGE.into(), bytes: html::page(context, facts, &summary).into_bytes() },
+        ExportedFile { name: REPORT_JSON.into(), bytes: serde_json::to_vec_pretty(&summary)? },
+        ExportedFile { name: STUDY_TEXT.into(), bytes: context.document().text().as_bytes().to_vec() },
     ];
     if let Some(model) = &facts.model {
         let parameters = decode_f32(&model.parameters)?;
         let metadata = metadata(facts, &summary);
         let bytes = export_model(&context.study().schema, context.model(), &parameters, &metadata)?;
         files.push(ExportedFile { name: "model.onnx".into(), bytes });
+        let note = ("fusiondp.study.digest", &*facts.study.digest.to_string());
+        let bytes = context.model().to_safetensors(&parameters, note)?;
+        files.push(ExportedFile { name: MODEL_PARAMETERS.into(), bytes });
         let card = card::markdown(context, &summary);
         files.push(ExportedFile { name: "model-card.md".into(), bytes: card.into_bytes() });
     }

@@ -2,18 +2,19 @@
 use std::num::NonZeroU32;
 
 use fusiondp_dp::{DpEvent, NeighboringRelation, NoiseMultiplier, Protection, SamplingProbability, epsilon};
+use fusiondp_protocol::chunks::encode_f32;
 use fusiondp_protocol::{Digest, Plan, SiteSize, StudyDocument, StudyState};
 
 use super::*;
 use crate::round::RoundKey;
 use crate::round::reporting::SiteOutcome;
 use crate::store::{
-    Claim, MetricRow, ParticipationRow, RoundRow, Standing, StoredPlan, StudyRow, StudySiteRow, UpdateRow,
-    WarningRow,
+    Claim, MetricRow, ModelRow, ParticipationRow, RoundRow, Standing, StoredPlan, StudyRow, StudySiteRow,
+    UpdateRow, WarningRow,
 };
 use crate::study::StudyContext;
 
-fn context() -> SharedContext {
+pub(super) fn context() -> SharedContext {
     let text = crate::study::testing::STUDY.replace("name = \"small\"", "name = \"<b>\"");
     std::sync::Arc::new(StudyContext::new(StudyDocument::from_bytes(text.as_bytes()).unwrap()).unwrap())
 }
@@ -98,6 +99,14 @@ fn facts(context: &StudyContext, claims: Vec<Claim>) -> Facts {
         model: None,
         made_ms: 3_500,
     }
+}
+
+/// Facts of two sites and of a model whose parameters are all `value`.
+pub(super) fn facts_with_model(context: &StudyContext, value: f32) -> Facts {
+    let mut parameters = Vec::new();
+    encode_f32(&vec![value; context.model().parameters()], &mut parameters);
+    let model = ModelRow { digest: Digest::of(&parameters), parameters };
+    Facts { model: Some(model), ..facts(context, vec![claim("a", 5, true), claim("b", 4, true)]) }
 }
 
 #[test]

@@ -8,6 +8,7 @@
 //! | `scope`, `range`, `adapter` | where the private gradient goes: everywhere, some layers, low-rank adapters |
 //! | `public` | mean gradient of the hybrid view, without clipping |
 //! | `input` | derivatives by the input |
+//! | `file` | parameters as a safetensors file |
 //! | `private/` | per-unit ghost norms and clipped gradients |
 //!
 //! Passes write into a [`Workspace`], which is kept between steps.
@@ -15,6 +16,7 @@
 mod adapter;
 mod batch;
 mod error;
+mod file;
 mod head;
 mod input;
 mod loss;
@@ -43,6 +45,7 @@ use crate::real::Real;
 pub use crate::network::{ParameterLayout, Tensor};
 pub use batch::PairedBatch;
 pub use error::ModelError;
+pub use file::ParameterFileError;
 pub use loss::{cross_entropy, residual, sigmoid};
 pub use objective::{PrivateLoss, PrivateObjective};
 pub use private::{Directions, Factor, FactorGroup, PrivateBlock};
