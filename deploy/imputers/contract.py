@@ -13,6 +13,8 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, compose, helper
 
+import support
+
 OPSETS = {"": 17, "ai.onnx.ml": 3}
 MISSING = {"", "NA", "NaN", "nan"}
 
@@ -112,8 +114,12 @@ def class_columns(column, classes):
     return np.eye(width)[np.asarray(classes, dtype=int)]
 
 
-def save(model, path, table, expected):
-    """Writes the file and reports how far ONNX Runtime is from scikit-learn on the support data."""
+def save(model, options, table, expected):
+    """Writes the file with the list of support patients, and reports how far ONNX Runtime is from scikit-learn on their data."""
+    listed, sentence = support.describe(options.study, options.support)
+    helper.set_model_props(model, listed)
+    print(sentence)
+    path = options.out
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])

@@ -35,4 +35,4 @@ for column, target in zip(sensitive, targets.T):
     parts[name] = (exported, exported.graph.output[-1].name, columns)
     expected[name] = model.predict(table) if continuous else model.predict_proba(table) @ columns
 
-contract.save(contract.join(parts, len(public)), options.out, table, expected)
+contract.save(contract.join(parts, len(public)), options, table, expected)

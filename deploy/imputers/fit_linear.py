@@ -77,4 +77,4 @@ for column, target in zip(sensitive, targets.T):
     expected[name] = model.predict(inputs) if continuous else model.predict_proba(inputs) @ columns
 
 front = design_graph(len(public), numbers, words)
-contract.save(contract.join(parts, inputs.shape[1], front), options.out, table, expected)
+contract.save(contract.join(parts, inputs.shape[1], front), options, table, expected)

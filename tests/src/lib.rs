@@ -25,3 +25,6 @@ pub mod shared_data;
 pub mod simulation;
 pub mod split;
 pub mod vectors;
+
+/// Names program and version in what it leaves in a report.
+pub(crate) const MADE_WITH: &str = concat!("fusiondp-simulate ", env!("CARGO_PKG_VERSION"));

@@ -35,6 +35,7 @@ pub mod verified;
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use fusiondp_dp::{LedgerKey, SecureRng};
 use fusiondp_runtime::files::create_private_folder;
@@ -63,6 +64,9 @@ pub const CACHE_FOLDER: &str = "cache";
 /// Page cache of a connection; a negative number counts KiB. Rows are read rarely and updates are written once, so SQLite's
 /// 2 MiB would only be what each of a thousand simulated sites takes.
 const PAGE_CACHE: &str = "-256";
+
+/// How long a write waits for that of another program: `approve` writes while an agent does.
+const BUSY: Duration = Duration::from_secs(5);
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
@@ -200,6 +204,7 @@ fn create_private(path: &Path) -> Result<(), StoreError> {
 async fn connect(options: SqliteConnectOptions, path: &Path) -> Result<SqliteConnection, StoreError> {
     let options = options
         .journal_mode(SqliteJournalMode::Wal)
+        .busy_timeout(BUSY)
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
         .pragma("cache_size", PAGE_CACHE)

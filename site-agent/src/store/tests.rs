@@ -11,6 +11,7 @@ use fusiondp_protocol::receipt::{Receipt, ReceiptEpsilons, ReceiptFormat};
 
 use super::ledger::SiteLedgerError;
 use super::*;
+use crate::policy::Verdict;
 use crate::testing::{NOW_MS, charges, document, sources, task, write_records};
 use crate::train::Session;
 
@@ -83,6 +84,36 @@ async fn a_second_agent_on_one_folder_is_refused_by_name() {
     Store::open(&state).await.unwrap();
     let missing = Store::open_read_only(folder.path()).await.err().unwrap();
     assert!(matches!(missing, StoreError::Missing { .. }));
+}
+
+/// `approve` writes while an agent does, and both while a third program holds the database: each waits for its turn.
+#[tokio::test]
+async fn an_approval_and_a_charge_at_the_same_time_wait_for_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let session = session(folder.path());
+    let state = folder.path().join("state");
+    let agent = Arc::new(Store::open(&state).await.unwrap());
+    let administrator = Store::open_for_decisions(&state).await.unwrap();
+    let decision = Decision {
+        digest: session.document().digest(),
+        study: session.document().id().clone(),
+        verdict: Verdict::Approved,
+        decided_by: "A. Person".to_owned(),
+        decided_ms: NOW_MS,
+    };
+    let mut third = SqliteConnectOptions::new().filename(state.join(DATABASE_FILE)).connect().await.unwrap();
+    sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut third).await.unwrap();
+    let held = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        sqlx::raw_sql("COMMIT").execute(&mut third).await.unwrap();
+    };
+    let task = task(&session, 2);
+    let (decided, charged, ()) =
+        tokio::join!(administrator.record_decision(&decision), charges(&session, &task, &agent), held);
+    decided.unwrap();
+    assert_eq!(charged.len(), 1);
+    assert_eq!(agent.verdict(decision.digest).await.unwrap(), Some(Verdict::Approved));
+    assert_eq!(agent.ledger_rows().await.unwrap().len(), 1);
 }
 
 #[tokio::test]

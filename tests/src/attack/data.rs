@@ -10,11 +10,11 @@ use fusiondp_learn::schema::{ColumnKind, Schema};
 use fusiondp_learn::table::{PublicFeatures, SensitiveFeatures};
 use fusiondp_runtime::SystemClock;
 use fusiondp_site_agent::data::source::Records;
-use fusiondp_site_agent::data::{DataSource, Dataset, FileSource};
+use fusiondp_site_agent::data::{DataSource, Dataset, FileSource, Units};
 use ndarray::{Array2, Axis, concatenate};
 
 use super::reconstruction::{Prior, Target};
-use super::robustness::continuous_inputs;
+use super::robustness::{Grouping, continuous_inputs};
 use super::slots::Slots;
 use super::training::Run;
 use super::{AttackError, AttackOptions};
@@ -51,10 +51,16 @@ impl Cohort {
         Ok(model.logits(params, &self.view, &mut Workspace::default())?)
     }
 
-    /// Loss of each record.
-    pub(super) fn losses(&self, model: &Model, params: &[f32]) -> Result<Vec<f32>, AttackError> {
+    /// Logits of the true label, which are the log-odds of its probability, `[N]`.
+    pub(super) fn confidences(&self, model: &Model, params: &[f32]) -> Result<Vec<f64>, AttackError> {
         let logits = self.logits(model, params)?;
-        Ok(logits.iter().zip(&self.labels).map(|(&logit, &label)| cross_entropy(logit, label)).collect())
+        let of = |(&logit, &label): (&f32, &f32)| f64::from(if label == 1.0 { logit } else { -logit });
+        Ok(logits.iter().zip(&self.labels).map(of).collect())
+    }
+
+    /// Which records belong to which patient, by hospital.
+    pub(super) fn units(&self) -> impl Iterator<Item = &Units> {
+        self.parts.iter().map(Dataset::units)
     }
 
     /// Which dense inputs are numbers that are there, `[N, D]`.
@@ -146,11 +152,15 @@ impl Known {
         Ok(all)
     }
 
-    /// Slots of every record by sensitive column.
-    pub(super) fn groups(&self, cohort: &Cohort) -> Vec<(String, Vec<usize>)> {
+    /// Every record's slot by sensitive column, with the slots' names.
+    pub(super) fn groups(&self, cohort: &Cohort) -> Vec<Grouping> {
         let of = |(index, (name, slots, _)): (usize, &(String, Slots, Prior))| {
             let cells = cohort.parts.iter().flat_map(|part| part.sensitive().column(index));
-            (name.clone(), cells.map(|&cell| slots.of(cell)).collect())
+            Grouping {
+                column: name.clone(),
+                names: (0..slots.count()).map(|slot| slots.name(slot)).collect(),
+                slots: cells.map(|&cell| slots.of(cell)).collect(),
+            }
         };
         self.columns.iter().enumerate().map(of).collect()
     }

@@ -4,26 +4,7 @@
 //! less the others is the patient's clipped contribution plus noise, and each slot has a contribution of its own, so the likelihood
 //! is exact; with a secret sample it is that of the mean. How often each slot occurs among the site's patients is known too.
 
-use serde::Serialize;
-
 use super::reconstruction::largest;
-
-/// How often a column's slot is read off the updates.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Inversion {
-    /// The column.
-    pub column: String,
-    /// Patients tried.
-    pub patients: usize,
-    /// Slots to choose among.
-    pub slots: usize,
-    /// Share of right guesses with noise as released.
-    pub noised: f64,
-    /// What the same attacker reads off sums without noise.
-    pub without_noise: f64,
-    /// Share of the most frequent slot among these patients.
-    pub mode: f64,
-}
 
 /// Log-likelihood by slot of one patient, `[slots]`, gathered over rounds.
 #[derive(Debug, Clone)]

@@ -4,7 +4,8 @@
 //!
 //! | module | question |
 //! |---|---|
-//! | [`membership`] | was a record in the training data? (not protected) |
+//! | [`membership`] | was a record in the training data, by its loss? (not protected) |
+//! | [`references`] | the same, by models that were trained with and without it |
 //! | [`reconstruction`] | which sensitive value, from public features, label and model? |
 //! | [`inversion`] | which sensitive value, from all noised private sums and all other patients? |
 //! | [`robustness`] | how does the model do on changed inputs, and on its worst group? |
@@ -16,6 +17,7 @@ mod data;
 pub mod inversion;
 pub mod membership;
 pub mod reconstruction;
+pub mod references;
 pub mod report;
 pub mod robustness;
 pub mod slots;
@@ -23,17 +25,22 @@ pub mod slots;
 mod tests;
 mod training;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use fusiondp_coordinator::report::evidence::{
+    AttackEvidence, AttackFormat, EvidenceError, Membership, Perturbed, ReportFolder,
+};
+use fusiondp_dp::Digest;
 use fusiondp_learn::metrics::{MetricError, auroc};
-use serde::Serialize;
+use fusiondp_learn::model::{Model, ParameterFileError};
 
 use self::data::{Cohort, Known};
-use self::inversion::Inversion;
-use self::membership::{Membership, membership};
-use self::reconstruction::{Reconstruction, reconstruct};
-use self::robustness::{Group, Perturbed, perturb, worst_group};
+use self::membership::distinguish;
+use self::reconstruction::reconstruct;
+use self::references::{FEWEST, by_references};
+use self::robustness::{perturb, worst_group};
 use self::training::Run;
+use crate::MADE_WITH;
 use crate::audit::attribute::AttributeError;
 
 /// Smallest number of records of either label in a group.
@@ -67,6 +74,48 @@ pub enum AttackError {
     /// The support data or the fit of the attacker's imputer.
     #[error("support.csv: {0}")]
     Support(String),
+    /// The report, or its model.
+    #[error(transparent)]
+    Report(#[from] EvidenceError),
+    /// A file of parameters.
+    #[error("{}: {source}", path.display())]
+    Parameters {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: ParameterFileError,
+    },
+    /// A file of parameters that cannot be read.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Too few reference models, or an odd number.
+    #[error("{asked} reference models: give an even number of at least {FEWEST}, or 0 for none")]
+    References {
+        /// Asked for.
+        asked: usize,
+    },
+    /// A CSV file of records.
+    #[error("{}: {source}", path.display())]
+    Csv {
+        /// The file.
+        path: PathBuf,
+        /// What the reader or writer said.
+        source: csv::Error,
+    },
+    /// Training file and cohort with different headers.
+    #[error("{}: its header is not that of train.csv; reference models need the same columns in both", path.display())]
+    Header {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The folder of a reference model.
+    #[error("no temporary folder for a reference model: {0}")]
+    Folder(std::io::Error),
     /// A metric.
     #[error("{what}: {source}")]
     Metric {
@@ -83,6 +132,39 @@ impl AttackError {
     }
 }
 
+/// Whose parameters are attacked.
+#[derive(Debug, Clone, Copy)]
+pub enum Target<'a> {
+    /// Those of a training run made for the attack.
+    Trained,
+    /// Those of a `model.safetensors`.
+    File(&'a Path),
+    /// Those of a report.
+    Report(&'a ReportFolder),
+}
+
+impl Target<'_> {
+    /// The parameters and, where they were not trained here, the SHA-256 of their bytes.
+    fn parameters(self, model: &Model, trained: &[f32]) -> Result<(Vec<f32>, Option<Digest>), AttackError> {
+        let params = match self {
+            Self::Trained => return Ok((trained.to_vec(), None)),
+            Self::File(path) => {
+                let path = path.to_owned();
+                match std::fs::read(&path) {
+                    Err(source) => return Err(AttackError::File { path, source }),
+                    Ok(bytes) => model
+                        .from_safetensors(&bytes)
+                        .map_err(|source| AttackError::Parameters { path, source })?,
+                }
+            }
+            Self::Report(report) => report.parameters(model)?,
+        };
+        let bytes: Vec<u8> = params.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let digest = Digest::of(&bytes);
+        Ok((params, Some(digest)))
+    }
+}
+
 /// What is trained and attacked.
 #[derive(Debug, Clone)]
 pub struct AttackOptions<'a> {
@@ -92,55 +174,44 @@ pub struct AttackOptions<'a> {
     pub epsilon: Option<f64>,
     /// One folder per hospital (train.csv and the cohort's file), and support.csv, which the attacker's own imputer is fitted on.
     pub data: &'a Path,
+    /// Whose parameters are attacked; the run is trained in any case, for its updates.
+    pub target: Target<'a>,
     /// Cohort that the model is judged on.
     pub cohort: &'a str,
     /// Patients whose value is read off the updates.
     pub patients: usize,
+    /// Reference models for membership, an even number of at least 4; 0 for none.
+    pub references: usize,
     /// Decides samples and noise.
     pub seed: u64,
 }
 
-/// What came of the attacks.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Attacks {
-    /// The study.
-    pub study: String,
-    /// What the plan claims under `replace`.
-    pub epsilon: f64,
-    /// Seed of the run.
-    pub seed: u64,
-    /// AUROC on the cohort.
-    pub auroc: f64,
-    /// Membership, which is not protected.
-    pub membership: Membership,
-    /// Each sensitive column from the model.
-    pub reconstruction: Vec<Reconstruction>,
-    /// One sensitive column from the first site's updates; `None` in a study without a private part.
-    pub inversion: Option<Inversion>,
-    /// Changed inputs.
-    pub perturbed: Vec<Perturbed>,
-    /// The group with the lowest AUROC; `None` where every group is too small.
-    pub worst_group: Option<Group>,
-}
-
-/// Trains a study and attacks it.
+/// Trains a study and attacks it; `progress` is told the number of reference models that are trained.
 ///
 /// # Errors
-/// [`AttackError`]: study, data or cohort that do not serve.
-pub fn attack(options: &AttackOptions<'_>) -> Result<Attacks, AttackError> {
-    let run = Run::train(options)?;
+/// [`AttackError`]: study, data, model or cohort that do not serve.
+pub fn attack(
+    options: &AttackOptions<'_>,
+    progress: &mut dyn FnMut(usize),
+) -> Result<AttackEvidence, AttackError> {
+    let mut run = Run::train(options)?;
+    let (params, model_digest) = options.target.parameters(run.model(), &run.parameters)?;
+    run.parameters = params;
     let known = Known::new(&run, options)?;
     let train = Cohort::read(&run, options, "train")?;
     let test = Cohort::read(&run, options, options.cohort)?;
-    let (model, params) = (run.model(), &run.parameters[..]);
-    let logits = test.logits(model, params)?;
-    Ok(Attacks {
+    let logits = test.logits(run.model(), &run.parameters)?;
+    Ok(AttackEvidence {
+        format: AttackFormat::V1,
+        made_with: MADE_WITH.to_owned(),
+        study_digest: Digest::of(options.study.as_bytes()),
+        model_digest,
         study: run.study().study.name.clone(),
         epsilon: run.epsilon(),
         seed: options.seed,
+        cohort: options.cohort.to_owned(),
         auroc: auroc(&logits, &test.labels).map_err(AttackError::metric("AUROC"))?,
-        membership: membership(&train.losses(model, params)?, &test.losses(model, params)?)
-            .map_err(AttackError::metric("membership"))?,
+        membership: membership(&run, options, [&train, &test], progress)?,
         reconstruction: known
             .targets(&run, &train, RECONSTRUCTED)?
             .iter()
@@ -150,6 +221,27 @@ pub fn attack(options: &AttackOptions<'_>) -> Result<Attacks, AttackError> {
         perturbed: perturbed(&run, &test)?,
         worst_group: worst_group(&logits, &test.labels, &known.groups(&test), SMALLEST_GROUP),
     })
+}
+
+fn membership(
+    run: &Run,
+    options: &AttackOptions<'_>,
+    cohorts: [&Cohort; 2],
+    progress: &mut dyn FnMut(usize),
+) -> Result<Membership, AttackError> {
+    let [members, others] = [
+        cohorts[0].confidences(run.model(), &run.parameters)?,
+        cohorts[1].confidences(run.model(), &run.parameters)?,
+    ];
+    // The loss falls as the log-odds of the true label rise, so they order records alike.
+    let narrow = |confidences: &[f64]| confidences.iter().map(|&value| value as f32).collect::<Vec<f32>>();
+    let by_loss =
+        distinguish(&narrow(&members), &narrow(&others)).map_err(AttackError::metric("membership"))?;
+    let by_references = match options.references {
+        0 => None,
+        _ => Some(by_references(run, options, cohorts, [&members, &others], progress)?),
+    };
+    Ok(Membership { members: members.len(), others: others.len(), by_loss, by_references })
 }
 
 fn perturbed(run: &Run, test: &Cohort) -> Result<Vec<Perturbed>, AttackError> {

@@ -3,28 +3,7 @@
 //! The attacker's true baseline is what it knows without the model: how often each slot goes with the imputer's guess, counted
 //! on the support data. The model adds the likelihood of the label under each slot.
 
-use serde::Serialize;
-
-/// How often one sensitive column is guessed right, as a share of all records.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Reconstruction {
-    /// The column.
-    pub column: String,
-    /// Records.
-    pub records: usize,
-    /// Slots to choose among, the one for missing included.
-    pub slots: usize,
-    /// Always the most frequent slot of the support data.
-    pub mode: f64,
-    /// The imputer's own value.
-    pub imputer: f64,
-    /// The slot that most often goes with the imputer's value.
-    pub baseline: f64,
-    /// The same, weighed by the model's likelihood of the label.
-    pub with_model: f64,
-    /// The model's likelihood alone.
-    pub model_alone: f64,
-}
+use fusiondp_coordinator::report::evidence::Reconstruction;
 
 /// Joint counts of true and imputed slots on support data, each plus a fraction so that nothing is impossible.
 #[derive(Debug, Clone)]

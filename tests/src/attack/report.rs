@@ -3,14 +3,13 @@
 use std::fmt::Write as _;
 
 use fusiondp_coordinator::report::chart::{Below, Chart, Series};
-
-use super::Attacks;
+use fusiondp_coordinator::report::evidence::{AttackEvidence, Distinction, Reconstruction};
 
 /// A section of Markdown.
 #[must_use]
-pub fn markdown(attacks: &Attacks) -> String {
+pub fn markdown(attacks: &AttackEvidence) -> String {
     let mut text = String::from("## Attacks on this model\n\n");
-    let Attacks { epsilon, seed, auroc, membership, .. } = attacks;
+    let AttackEvidence { epsilon, seed, auroc, membership, .. } = attacks;
     // Writing to a string cannot fail.
     let _ = writeln!(text, "Study \"{}\", replace epsilon {epsilon:.3}, seed {seed}.\n", attacks.study);
     let _ = writeln!(
@@ -39,11 +38,20 @@ pub fn markdown(attacks: &Attacks) -> String {
             found.column, found.patients, found.noised, found.without_noise, found.mode
         );
     }
-    let _ = writeln!(
-        text,
-        "\nMembership is not protected. By the loss alone: AUROC {:.3}, advantage {:.3}.\n",
-        membership.auroc, membership.advantage
-    );
+    text.push_str("\nMembership is not protected.");
+    let told = |found: &Distinction| {
+        format!(
+            "AUROC {:.3}, advantage {:.3}, {:.1} % found at 1 % false alarms",
+            found.auroc,
+            found.advantage,
+            100.0 * found.hits_at_one_percent
+        )
+    };
+    let _ = write!(text, " By the loss alone: {}.", told(&membership.by_loss));
+    if let Some(references) = &membership.by_references {
+        let _ = write!(text, " By {} reference models: {}.", references.models, told(&references.found));
+    }
+    text.push_str("\n\n");
     let _ = write!(text, "AUROC {auroc:.3}");
     for moved in &attacks.perturbed {
         let _ = write!(text, "; inputs moved by {}: {:.3}", moved.radius, moved.auroc);
@@ -52,8 +60,8 @@ pub fn markdown(attacks: &Attacks) -> String {
     if let Some(group) = &attacks.worst_group {
         let _ = writeln!(
             text,
-            "Worst group: {} slot {} ({} records, {} positive), AUROC {:.3}.",
-            group.column, group.slot, group.records, group.positives, group.auroc
+            "Worst group: {} {} ({} records, {} positive), AUROC {:.3}.",
+            group.column, group.values, group.records, group.positives, group.auroc
         );
     }
     text
@@ -61,8 +69,8 @@ pub fn markdown(attacks: &Attacks) -> String {
 
 /// Shares of right guesses by sensitive column, in schema order; `None` without columns.
 #[must_use]
-pub fn svg(attacks: &Attacks) -> Option<String> {
-    let line = |name: &str, color, dashed, share: fn(&super::Reconstruction) -> f64| Series {
+pub fn svg(attacks: &AttackEvidence) -> Option<String> {
+    let line = |name: &str, color, dashed, share: fn(&Reconstruction) -> f64| Series {
         name: name.to_owned(),
         color,
         dashed,

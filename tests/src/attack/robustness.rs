@@ -1,36 +1,23 @@
 //! How the trained model holds against changed inputs, and for whom it works worst.
 
+use fusiondp_coordinator::report::evidence::Group;
 use fusiondp_learn::metrics::auroc;
 use fusiondp_learn::model::{Model, ModelError, View, Workspace};
 use fusiondp_learn::schema::{Column, ColumnKind, Schema, Transform};
 use ndarray::Array2;
-use serde::Serialize;
 
 /// Steps of the attack.
 const STEPS: usize = 20;
 
-/// AUROC when every continuous public input may move by so much.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Perturbed {
-    /// Largest change of an encoded input: standard deviations, where the schema scales by them.
-    pub radius: f32,
-    /// AUROC.
-    pub auroc: f64,
-}
-
-/// AUROC of a group of records.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Group {
-    /// Column.
+/// Records of a cohort by the values of one column.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Grouping {
+    /// The column.
     pub column: String,
-    /// Its slot, from 0; the last one is for missing.
-    pub slot: usize,
-    /// Records.
-    pub records: usize,
-    /// Positive ones.
-    pub positives: usize,
-    /// AUROC within the group.
-    pub auroc: f64,
+    /// What the values of each slot have in common.
+    pub names: Vec<String>,
+    /// Slot of each record, `[N]`.
+    pub slots: Vec<usize>,
 }
 
 /// Whether each dense input of the public block is a number that can move a little.
@@ -90,15 +77,10 @@ pub fn perturb(
 
 /// The group with the lowest AUROC among those with at least `smallest` records of either label; `None` where none is so large.
 #[must_use]
-pub fn worst_group(
-    logits: &[f32],
-    labels: &[f32],
-    columns: &[(String, Vec<usize>)],
-    smallest: usize,
-) -> Option<Group> {
+pub fn worst_group(logits: &[f32], labels: &[f32], groupings: &[Grouping], smallest: usize) -> Option<Group> {
     let mut groups = Vec::new();
-    for (column, slots) in columns {
-        for slot in 0..=slots.iter().copied().max().unwrap_or(0) {
+    for Grouping { column, names, slots } in groupings {
+        for (slot, name) in names.iter().enumerate() {
             let rows: Vec<usize> = (0..slots.len()).filter(|&row| slots[row] == slot).collect();
             let of = |values: &[f32]| rows.iter().map(|&row| values[row]).collect::<Vec<f32>>();
             let (logits, labels) = (of(logits), of(labels));
@@ -107,7 +89,8 @@ pub fn worst_group(
                 continue;
             }
             if let Ok(auroc) = auroc(&logits, &labels) {
-                groups.push(Group { column: column.clone(), slot, records: rows.len(), positives, auroc });
+                let (column, values) = (column.clone(), name.clone());
+                groups.push(Group { column, values, records: rows.len(), positives, auroc });
             }
         }
     }
@@ -135,9 +118,10 @@ mod tests {
     #[test]
     fn the_worst_group_is_found_and_small_ones_are_left_out() {
         let (logits, labels) = ([1.0, 2.0, 2.0, 1.0, 5.0, 6.0], [0.0, 1.0, 0.0, 1.0, 1.0, 1.0]);
-        let columns = [("x".to_owned(), vec![0, 0, 1, 1, 2, 2])];
-        let worst = worst_group(&logits, &labels, &columns, 1).unwrap();
-        assert_eq!((worst.slot, worst.records, worst.auroc), (1, 2, 0.0));
-        assert_eq!(worst_group(&logits, &labels, &columns, 2), None);
+        let names = ["below 3", "3 to 5", "from 5"].map(str::to_owned).to_vec();
+        let groupings = [Grouping { column: "x".to_owned(), names, slots: vec![0, 0, 1, 1, 2, 2] }];
+        let worst = worst_group(&logits, &labels, &groupings, 1).unwrap();
+        assert_eq!((worst.values.as_str(), worst.records, worst.auroc), ("3 to 5", 2, 0.0));
+        assert_eq!(worst_group(&logits, &labels, &groupings, 2), None);
     }
 }

@@ -12,22 +12,30 @@ pub struct Slots {
     edges: Vec<f32>,
     /// One value of each slot that is not missing.
     values: Vec<f32>,
+    /// Words of a vocabulary; empty for numbers and 0/1.
+    words: Vec<String>,
 }
 
 impl Slots {
     /// The bins or words that the schema declares; else quantiles of `support`.
     #[must_use]
     pub fn new(column: &Column, support: &[f32]) -> Self {
-        let words = |count: usize| Self { edges: Vec::new(), values: (0..count).map(|i| i as f32).collect() };
+        let of_words = |count: usize, words: Vec<String>| Self {
+            edges: Vec::new(),
+            values: (0..count).map(|i| i as f32).collect(),
+            words,
+        };
         match (&column.kind, column.effective_transform()) {
-            (Some(ColumnKind::Categorical { vocabulary }), _) => words(vocabulary.len()),
+            (Some(ColumnKind::Categorical { vocabulary }), _) => {
+                of_words(vocabulary.len(), vocabulary.clone())
+            }
             (Some(ColumnKind::Continuous { range }), Transform::Bins { edges }) => {
                 let edges: Vec<f32> = edges.iter().map(|&edge| edge as f32).collect();
                 let values = std::iter::once(range[0] as f32).chain(edges.iter().copied()).collect();
-                Self { edges, values }
+                Self { edges, values, words: Vec::new() }
             }
             (Some(ColumnKind::Continuous { .. }), _) => Self::quantiles(support),
-            _ => words(2),
+            _ => of_words(2, Vec::new()),
         }
     }
 
@@ -43,13 +51,32 @@ impl Slots {
             true => values,
             false => std::iter::once(at(0)).chain(edges.iter().copied()).collect(),
         };
-        Self { edges, values }
+        Self { edges, values, words: Vec::new() }
     }
 
     /// Number of slots, the one for missing included.
     #[must_use]
     pub fn count(&self) -> usize {
         self.values.len() + 1
+    }
+
+    /// What the values of a slot have in common.
+    #[must_use]
+    pub fn name(&self, slot: usize) -> String {
+        if slot + 1 == self.count() {
+            return "missing".to_owned();
+        }
+        if let Some(word) = self.words.get(slot) {
+            return word.clone();
+        }
+        let upper = self.edges.get(slot);
+        let lower = slot.checked_sub(1).and_then(|below| self.edges.get(below));
+        match (lower, upper) {
+            (None, None) => slot.to_string(),
+            (None, Some(upper)) => format!("below {upper}"),
+            (Some(lower), None) => format!("from {lower}"),
+            (Some(lower), Some(upper)) => format!("{lower} to {upper}"),
+        }
     }
 
     /// The slot of a cell.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use fusiondp_coordinator::report::evidence::Inversion;
 use fusiondp_dp::NeighboringRelation;
 use fusiondp_learn::encode::Encoder;
 use fusiondp_learn::model::{Model, ModelSpec, PairedBatch, Workspace};
@@ -16,7 +17,7 @@ use fusiondp_site_agent::data::{DataSource, FileSource};
 use fusiondp_site_agent::policy::EpsilonMeter;
 use fusiondp_site_agent::train::Session;
 
-use super::inversion::{Inversion, Likelihood};
+use super::inversion::Likelihood;
 use super::slots::Slots;
 use super::{AttackError, AttackOptions};
 use crate::audit::attribute::attacker::{batch, contributions};
@@ -79,17 +80,20 @@ impl Run {
         let mut state = ServerState::new(&model, self.document.study().server_settings(), start)
             .map_err(AttributeError::from)?;
         let plan = self.federation.plan.clone();
-        if plan.local_steps > 1 {
-            return Err(AttributeError::Releases { field: "local_steps" }.into());
-        }
-        let readable = plan.private_rounds() > 0 && self.study().fusion.private_directions.is_none();
+        // Sums over several steps, or of projections, are not read off here.
+        let readable = options.patients > 0
+            && plan.local_steps == 1
+            && plan.private_rounds() > 0
+            && self.study().fusion.private_directions.is_none();
         let mut watch =
             readable.then(|| Watch::new(&self.federation.sites[0].session, first, options)).transpose()?;
         for round in 1..=plan.rounds {
+            let Some(watch) = watch.as_mut().filter(|_| plan.is_private_round(round)) else {
+                self.federation.round(round, &mut state, 1).map_err(AttributeError::from)?;
+                continue;
+            };
             let released = self.federation.released(round, &state, 1).map_err(AttributeError::from)?;
-            if let Some(watch) = watch.as_mut().filter(|_| plan.is_private_round(round)) {
-                watch.see(&self.federation, state.parameters(), &released[0])?;
-            }
+            watch.see(&self.federation, state.parameters(), &released[0])?;
             let applied = state.apply_gradients(round, &released, &self.federation.scale());
             applied.map_err(AttributeError::from)?;
         }

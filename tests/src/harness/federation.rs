@@ -16,6 +16,8 @@ use super::{CommandLine, HarnessError, Process, SiteSetup};
 pub const COORDINATOR: &str = "fusiondp-coordinator";
 /// Name of the site agent's program.
 pub const SITE: &str = "fusiondp-site";
+/// Name of the simulation's program.
+pub const SIMULATE: &str = "fusiondp-simulate";
 
 /// How a federation is set up.
 #[derive(Debug, Clone)]

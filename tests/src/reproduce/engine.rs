@@ -82,7 +82,7 @@ pub fn train(
     let model = federation.sites[0].session.model().clone();
     let mut state = ServerState::new(&model, document.study().server_settings(), first)?;
     for round in 1..=federation.plan.rounds {
-        federation.round(round, &mut state, options)?;
+        federation.round(round, &mut state, options.threads)?;
         progress(round);
     }
     let spent = federation.spent(options.meter, document.study().privacy.delta)?;
@@ -121,19 +121,20 @@ impl Federation {
         Ok(Self { sites, plan, policy, runtime })
     }
 
-    fn round(
+    /// A whole round, of gradients or of model differences.
+    pub(crate) fn round(
         &mut self,
         round: u32,
         state: &mut ServerState,
-        options: &RunOptions<'_>,
+        threads: usize,
     ) -> Result<(), CellError> {
         if self.plan.local_steps > 1 {
-            let outputs = self.outputs(round, state, options.threads)?;
+            let outputs = self.outputs(round, state, threads)?;
             let differences = self.sites.iter().zip(outputs).map(|(site, output)| site.difference(&output));
             let differences = differences.collect::<Result<Vec<_>, _>>()?;
             return Ok(state.apply_differences(round, &differences)?);
         }
-        let contributions = self.released(round, state, options.threads)?;
+        let contributions = self.released(round, state, threads)?;
         Ok(state.apply_gradients(round, &contributions, &self.scale())?)
     }
 
@@ -244,11 +245,12 @@ impl SiteRun {
         parameters: &[f32],
     ) -> Result<RoundWork, CellError> {
         let (study, units) = (self.session.study(), self.session.units().count() as u64);
-        let public = match study.fusion.has_public_part(task.private_part) {
-            true => Some(policy.permit_public(study, units)?),
-            false => None,
+        let in_the_clear = study.fusion.has_public_part(task.private_part) && !study.noises_public_part();
+        let public = in_the_clear.then(|| policy.permit_public(study, units)).transpose()?;
+        let charges = match task.plan.releases(task.round).is_empty() {
+            true => Vec::new(),
+            false => self.charge(task, policy, runtime)?,
         };
-        let charges = if task.private_part { self.charge(task, policy, runtime)? } else { Vec::new() };
         Ok(RoundWork {
             params: parameters.to_vec(),
             public,

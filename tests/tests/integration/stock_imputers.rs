@@ -3,6 +3,7 @@
 //! `tests/data/imputers/README.md` says how the files were made; `expected.json` was written by ONNX Runtime in Python.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use std::sync::Arc;
 
 use fusiondp_dp::Digest;
 use fusiondp_protocol::study::StudyDocument;
+use fusiondp_protocol::support::SupportUnits;
 use fusiondp_runtime::SystemClock;
 use fusiondp_site_agent::data::source::Records;
 use fusiondp_site_agent::data::{DataSource, FileSource};
@@ -90,6 +92,27 @@ fn stock_exports_give_the_expected_cells() {
             }
         }
     }
+}
+
+/// Both writers of support lists agree, so that a site finds its patients whoever fitted the imputer.
+#[test]
+fn the_scripts_list_support_patients_as_imputer_fit_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let support = folder.path().join("support.csv");
+    fs::write(&support, "HR,patient_id\n80,p2\n81, p10 \n82,\n83,p2\n84,é-7\n").unwrap();
+    let program = "import json, support, sys; print(json.dumps(support.metadata(support.ids(sys.argv[1], 'patient_id'))))";
+    let output = std::process::Command::new("python3")
+        .current_dir(checkout().join("deploy/imputers"))
+        .args(["-B", "-c", program])
+        .arg(&support)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let written: BTreeMap<String, String> = serde_json::from_slice(&output.stdout).unwrap();
+    let listed = SupportUnits::of(["p2", "p10", "é-7"]).unwrap();
+    assert_eq!(written, BTreeMap::from(listed.to_metadata()));
+    let read = SupportUnits::from_metadata(&written).unwrap().unwrap();
+    assert!(read.count() == 3 && read.contains("p10") && !read.contains("p1"));
 }
 
 #[test]

@@ -14,6 +14,8 @@ use crate::split::{SiteFolder, SplitOptions, split};
 const PATIENTS: u32 = 8000;
 
 pub(super) struct DemoData {
+    /// One folder per hospital and support.csv.
+    pub(super) folder: PathBuf,
     pub(super) sites: Vec<SiteFolder>,
     pub(super) support: PathBuf,
 }
@@ -35,7 +37,7 @@ pub(super) fn prepare(options: &DemoOptions) -> anyhow::Result<DemoData> {
         sites.len(),
         sites.iter().map(|s| s.site.as_str()).collect::<Vec<_>>().join(", ")
     )?;
-    Ok(DemoData { sites, support })
+    Ok(DemoData { folder, sites, support })
 }
 
 fn source(options: &DemoOptions) -> anyhow::Result<PathBuf> {

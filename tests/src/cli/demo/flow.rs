@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
+use fusiondp_protocol::study::Study;
 use fusiondp_runtime::console::OutputError;
 use fusiondp_runtime::outln;
 use sha2::{Digest, Sha256};
@@ -12,10 +13,13 @@ use tokio::time::Instant;
 
 use super::data::DemoData;
 use super::{data, folder, summary};
-use crate::harness::federation::COORDINATOR;
+use crate::harness::federation::{COORDINATOR, SIMULATE};
 use crate::harness::toml_text::{SAMPLE_STUDY, TomlText};
 use crate::harness::{CommandLine, Federation, FederationOptions, PublicColumns, SiteSetup};
 use crate::split::SiteFolder;
+
+/// Models that membership is judged by: enough to show, and trained while somebody waits.
+const REFERENCES: &str = "8";
 
 /// What the demo is told.
 #[derive(Debug, Clone)]
@@ -71,6 +75,7 @@ pub(super) async fn run(options: DemoOptions) -> anyhow::Result<()> {
     let line = CommandLine::new(COORDINATOR).args(["receipts", "verify"]).arg(&options.out);
     outln!("$ {line}")?;
     line.run().await?;
+    attack(&data, &Study::parse(&text)?, &options.out).await?;
     outln!("\n{table}")?;
     outln!(
         "the demo took {:.0} s; open {}",
@@ -127,6 +132,21 @@ async fn train(federation: &mut Federation, study: &Path) -> anyhow::Result<Stri
     line.run().await?;
     federation.wait_finished(&id, Duration::from_secs(60)).await?;
     Ok(id)
+}
+
+/// Attacks what was released and trained; the report shows what came of it.
+async fn attack(data: &DemoData, study: &Study, report: &Path) -> anyhow::Result<()> {
+    heading("Attack the releases and the model, and show it in the report")?;
+    let audit = CommandLine::new(SIMULATE).args(["audit", "--faults", "--report"]).arg(report);
+    // Without a private part there is nothing that canaries could be sent through.
+    let audit = study.fusion.mode.has_private_part().then_some(audit);
+    let model = CommandLine::new(SIMULATE).args(["attack", "--report"]).arg(report);
+    let model = model.arg("--data").arg(&data.folder).args(["--references", REFERENCES]);
+    for line in audit.into_iter().chain([model]) {
+        outln!("$ {line}")?;
+        line.run().await?;
+    }
+    Ok(())
 }
 
 /// SHA-256 of a file, hexadecimal.

@@ -10,7 +10,8 @@
 //! RUN/study.toml       the study, with the imputer's digest pinned
 //! RUN/logs             one file per process
 //!
-//! OUT                  report.html, report.json, model.onnx, the study, ledgers/ with each site's ledger
+//! OUT                  report.html, report.json, the model, the study, receipts, what attacks have shown, ledgers/ with each
+//!                      site's ledger
 //! ```
 
 mod data;
