@@ -59,12 +59,11 @@ pub(super) struct Arguments {
     #[arg(long, default_value_t = 60)]
     patients: usize,
     /// Attribute canaries: canaries of one run; their contributions overlap, so few are better
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 5)]
     per_run: usize,
-    /// Attribute canaries: rounds without a private part, at most; after many a model knows so few patients by heart, and their
-    /// private gradients vanish
-    #[arg(long, default_value_t = 20)]
-    warmup: u32,
+    /// Attribute canaries: rounds without a private part, at most (default: as many as the study has)
+    #[arg(long, value_name = "N")]
+    warmup: Option<u32>,
     /// Attribute canaries: times that the private rounds are trained, each with fresh bits
     #[arg(long, default_value_t = 1000)]
     runs: usize,
@@ -104,7 +103,7 @@ impl Arguments {
             }
             None => SAMPLE_STUDY.to_owned(),
         };
-        let study = with_warmup(&study, self.warmup)?;
+        let study = self.warmup.map_or(Ok(study.clone()), |most| with_warmup(&study, most))?;
         let synthetic = tempfile::tempdir().context("no temporary folder")?;
         let data = match &self.data {
             Some(folder) => folder.clone(),
@@ -243,16 +242,19 @@ fn with_warmup(study: &str, most: u32) -> anyhow::Result<String> {
 }
 
 fn print_attributes(results: &[AttributeResult]) -> anyhow::Result<()> {
-    outln!("| code | relation | claim | attacker sees | right guesses | any mechanism | Gaussian shape |")?;
-    outln!("|---|---|---|---|---|---|---|")?;
+    outln!(
+        "| code | relation | claim | reach | attacker sees | right guesses | any mechanism | Gaussian shape |"
+    )?;
+    outln!("|---|---|---|---|---|---|---|---|")?;
     for result in results {
         let code =
             result.fault.map_or_else(|| "code as it is".to_owned(), |fault| format!("planted {fault}"));
         let line = |seen: &str, proved: &Proved| {
             outln!(
-                "| {code} | `{}` | {:.3} | {seen} | {} of {} | {:.3} | {:.3}{} |",
+                "| {code} | `{}` | {:.3} | {:.2} | {seen} | {} of {} | {:.3} | {:.3}{} |",
                 result.relation,
                 result.claim.get(),
+                result.reach,
                 proved.right,
                 result.canaries,
                 proved.lower_bound,

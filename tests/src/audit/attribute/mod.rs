@@ -199,6 +199,9 @@ pub struct AttributeResult {
     pub delta: Delta,
     /// Canaries over all runs.
     pub canaries: usize,
+    /// How far a canary's two contributions were apart (root mean square), over the largest distance that the relation allows: 0 to
+    /// 1. Where it is small the attack is weak, whatever the code does.
+    pub reach: f64,
     /// From every release and model version.
     pub releases: Proved,
     /// From the last model alone.
