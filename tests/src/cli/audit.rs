@@ -34,7 +34,7 @@ enum Canaries {
     Imputed,
 }
 
-/// Attack the private step with canaries, and compare what the attacker proves with what is claimed.
+/// Attack what leaves a site with noise by canaries, and compare what the attacker proves with what is claimed.
 ///
 /// Canaries go through real charges, sums and noise; the attacker sees every release. The lower bound on epsilon has a
 /// confidence of 99 %. Exit code 1 if it exceeds the claim of the code as it is.
@@ -143,12 +143,12 @@ impl Arguments {
     fn gradients(self) -> anyhow::Result<ExitCode> {
         let mut results = Vec::new();
         for setting in self.settings()? {
-            for fault in
-                [None].into_iter().chain(self.faults.then_some(Fault::ALL.map(Some)).into_iter().flatten())
-            {
+            let faults = if self.faults { setting.mechanism().faults() } else { &[] };
+            for fault in [None].into_iter().chain(faults.iter().copied().map(Some)) {
                 let result = audit(&setting, fault, self.seed)?;
                 if !self.json {
-                    errln!("claim {:.3}, {}: attacked", result.claim.get(), name(fault));
+                    let (claim, mechanism) = (result.claim.get(), result.mechanism);
+                    errln!("{mechanism}, claim {claim:.3}, {}: attacked", name(fault));
                 }
                 results.push(result);
             }
@@ -167,8 +167,9 @@ impl Arguments {
     fn settings(&self) -> anyhow::Result<Vec<Setting>> {
         let Some(path) = &self.study else {
             let (steps, delta) = (NonZeroU32::MIN.saturating_add(7), Delta::new(1e-5)?);
-            let calibrated = |claim| Setting::calibrated(claim, steps, delta, self.rows);
-            return CLAIMS.into_iter().map(calibrated).collect::<Result<_, _>>().map_err(Into::into);
+            let sums = CLAIMS.into_iter().map(|claim| Setting::calibrated(claim, steps, delta, self.rows));
+            let counts = CLAIMS.into_iter().map(|claim| Setting::counts(claim, steps, delta, self.rows));
+            return sums.chain(counts).collect::<Result<_, _>>().map_err(Into::into);
         };
         ensure!(!self.units.is_empty(), "--units: give the privacy units of each site of the study");
         let name = || path.display().to_string();
@@ -178,18 +179,9 @@ impl Arguments {
         };
         let sizes = self.units.iter().enumerate().map(size).collect::<anyhow::Result<Vec<_>>>()?;
         let plan = Plan::derive(&document, &sizes)?;
-        let steps = plan.private_rounds().saturating_mul(plan.local_steps);
-        let noise =
-            plan.noise_multiplier.context("the study has no private part; there is nothing to attack")?;
-        ensure!(steps > 0, "the study has no private round; there is nothing to attack");
-        Ok(vec![Setting {
-            noise_multiplier: noise,
-            sampling_probability: plan.sampling_probability,
-            steps: NonZeroU32::new(steps).context("no step")?,
-            clip_norm: plan.clip_norm,
-            delta: plan.delta,
-            side: self.rows,
-        }])
+        let settings = Setting::of_plan(&plan, document.study(), self.rows)?;
+        ensure!(!settings.is_empty(), "the study releases nothing with noise; there is nothing to attack");
+        Ok(settings)
     }
 }
 
@@ -199,7 +191,8 @@ fn name(fault: Option<Fault>) -> String {
 
 fn print(results: &[AuditResult]) -> anyhow::Result<()> {
     outln!(
-        "{:<26} {:<9} {:>7} {:>14} {:>15} {:>16}  verdict",
+        "{:<11} {:<26} {:<9} {:>7} {:>14} {:>15} {:>16}  verdict",
+        "mechanism",
         "code",
         "relation",
         "claim",
@@ -215,7 +208,8 @@ fn print(results: &[AuditResult]) -> anyhow::Result<()> {
             (Some(_), false, false) => "NOT NOTICED",
         };
         outln!(
-            "{:<26} {:<9} {:>7.3} {:>6} of {:>4} {:>15.3} {:>16.3}  {verdict}",
+            "{:<11} {:<26} {:<9} {:>7.3} {:>6} of {:>4} {:>15.3} {:>16.3}  {verdict}",
+            result.mechanism,
             name(result.fault),
             result.relation.to_string(),
             result.claim.get(),
