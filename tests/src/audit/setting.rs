@@ -103,6 +103,14 @@ impl Setting {
         }
     }
 
+    /// The faults that can be planted: those of its kind of release, and two that share their noise only where there are two.
+    #[must_use]
+    pub fn faults(&self) -> Vec<Fault> {
+        let several = self.series.iter().all(|series| series.event.steps().get() > 1);
+        let faults = self.mechanism().faults().iter().copied();
+        faults.filter(|&fault| several || fault != Fault::ReusedNoise).collect()
+    }
+
     /// The epsilon that is claimed, under the relation of the fault; `replace` without one.
     ///
     /// # Errors

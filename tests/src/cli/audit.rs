@@ -143,8 +143,8 @@ impl Arguments {
     fn gradients(self) -> anyhow::Result<ExitCode> {
         let mut results = Vec::new();
         for setting in self.settings()? {
-            let faults = if self.faults { setting.mechanism().faults() } else { &[] };
-            for fault in [None].into_iter().chain(faults.iter().copied().map(Some)) {
+            let faults = if self.faults { setting.faults() } else { Vec::new() };
+            for fault in [None].into_iter().chain(faults.into_iter().map(Some)) {
                 let result = audit(&setting, fault, self.seed)?;
                 if !self.json {
                     let (claim, mechanism) = (result.claim.get(), result.mechanism);

@@ -30,7 +30,8 @@ const STRICT: f64 = 1e-4;
 /// Not a matter of the seed, nor of the study's bytes, from whose digest all draws follow. At a claim of 4 (mu 0.92) with 3,000 bits,
 /// 95 % of the largest distance and bounds of confidence 99.99 %, the binomial distribution gives these probabilities of failure:
 /// honest code above its claim 1e-6 (1e-4 at the full distance), below half of it 7e-6; half of the noise not noticed below 1e-11, half of
-/// the sensitivity 1e-7.
+/// the sensitivity 1e-7. Observed over 40 seeds and six texts of the study with another comment: distance 0.967 to 0.971, honest code 2.49 to
+/// 3.38, half of the noise 6.82 to 8.43; none of these 46 would have failed.
 #[test]
 fn a_whole_run_stays_below_its_claim_and_faults_do_not() {
     let (data, study) = (cohort(), study());
