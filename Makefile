@@ -54,7 +54,7 @@ BENCH_VENV ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/fusiondp/bench-venv
 BENCH_STAMP := $(BENCH_VENV)/installed-$(firstword $(shell cat benches/peers/requirements.txt deploy/imputers/requirements.txt | cksum))
 
 .PHONY: bench
-bench: build onnxruntime $(if $(filter-out 0,$(PEERS)),$(BENCH_STAMP)) ## Measure speed, memory and the peers in Python (docs/BENCHMARKS.md), and attack private step and whole runs at length
+bench: build onnxruntime $(if $(filter-out 0,$(PEERS)),$(BENCH_STAMP)) ## Measure speed, memory and the peers in Python (docs/BENCHMARKS.md), and attack mechanisms and whole runs at length
 	$(CARGO) bench --locked -p fusiondp-dp -p fusiondp-learn -p fusiondp-site-agent
 	$(if $(filter-out 0,$(PEERS)),"$(BENCH_VENV)/bin/python",python3) benches/peers/compare.py \
 	    --bin "$${CARGO_TARGET_DIR:-target}/release" $(if $(filter 0,$(PEERS)),--no-peers) $(BENCH)

@@ -1,4 +1,4 @@
-//! Faults that are planted around the private step, to show that the attack notices them.
+//! Faults that are planted around the mechanisms, to show that the attack notices them.
 //!
 //! The product has no switch for any of them: each is made here, from outside, out of correct parts used wrongly.
 
@@ -6,28 +6,36 @@ use std::fmt;
 use std::str::FromStr;
 
 use fusiondp_dp::NeighboringRelation;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A way to claim more privacy than there is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fault {
     /// The noise has half of the deviation that is charged.
     HalfNoise,
     /// Contributions of four times the clip norm are not clipped.
     NoClipping,
-    /// `replace` is claimed with the sensitivity C, where it is 2C.
+    /// `replace` is claimed with the sensitivity of `zero_out`: of a sum C in place of 2C, of a table 1 in place of sqrt 2.
     HalfSensitivity,
     /// Sums are divided by the size that the secret sample happened to have.
     RealizedDivisor,
     /// Two rounds share their noise.
     ReusedNoise,
+    /// A unit of two records adds two to a table of counts.
+    CountedPerRecord,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::HalfNoise, Self::NoClipping, Self::HalfSensitivity, Self::RealizedDivisor, Self::ReusedNoise];
+    pub const ALL: [Self; 6] = [
+        Self::HalfNoise,
+        Self::NoClipping,
+        Self::HalfSensitivity,
+        Self::RealizedDivisor,
+        Self::ReusedNoise,
+        Self::CountedPerRecord,
+    ];
 
     /// What the canaries' bits decide.
     pub(super) fn relation(self) -> NeighboringRelation {
@@ -54,6 +62,7 @@ impl fmt::Display for Fault {
             Self::HalfSensitivity => "half-sensitivity",
             Self::RealizedDivisor => "realized-divisor",
             Self::ReusedNoise => "reused-noise",
+            Self::CountedPerRecord => "counted-per-record",
         })
     }
 }

@@ -1,7 +1,8 @@
 //! Proof by attack: what an attacker achieves against the private step, beside what is claimed.
 //!
 //! Canaries are units that an adversary chose: each contributes its own direction at the full clip norm, with a sign that
-//! one secret bit decides (`replace`), or is present or absent (`zero_out`). They go through the real private step with
+//! one secret bit decides (`replace`), or is present or absent (`zero_out`). In tables of counts the bit decides in which of
+//! two cells a canary lies. They go through the real mechanism of each [`Mechanism`] with
 //! real charges, the attacker sees every release, and guesses bits. [`bound`] turns the number of right guesses into a
 //! lower bound on epsilon with stated confidence. Honest code stays below its claim; with a planted [`Fault`] the bound
 //! exceeds it, which shows that the attack would notice. [`attribute`] attacks a whole training run by records whose
@@ -10,17 +11,22 @@
 pub mod attack;
 pub mod attribute;
 pub mod bound;
+mod charges;
 pub mod fault;
+pub mod mechanism;
 mod plot;
 pub mod setting;
+mod sums;
+mod tables;
 
 use fusiondp_dp::{Delta, Epsilon, NeighboringRelation};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use self::attack::AuditError;
 pub use self::fault::Fault;
+pub use self::mechanism::Mechanism;
 pub use self::plot::{attribute_svg, svg};
-pub use self::setting::Setting;
+pub use self::setting::{Series, Setting};
 
 /// Probability with which a lower bound may be wrong.
 pub const ERROR_PROBABILITY: f64 = 0.01;
@@ -29,8 +35,10 @@ pub const ERROR_PROBABILITY: f64 = 0.01;
 const GUESSED_SHARE: usize = 50;
 
 /// What an attack showed.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AuditResult {
+    /// What was attacked.
+    pub mechanism: Mechanism,
     /// `None` for the code as it is.
     pub fault: Option<Fault>,
     /// What the canaries' bits decide.
@@ -45,6 +53,8 @@ pub struct AuditResult {
     pub guesses: usize,
     /// Right guesses.
     pub right: usize,
+    /// Bits that were guessed wrongly where all canaries are guessed.
+    pub wrong: usize,
     /// Epsilon is at least this, with a confidence of 99 %, whatever the mechanism is (Steinke, Nasr, Jagielski 2023).
     pub lower_bound: f64,
     /// The same if the mechanism is as private as some Gaussian one (Nasr et al. 2023): sharper, and less certain.
@@ -78,6 +88,7 @@ pub fn audit(setting: &Setting, fault: Option<Fault>, seed: u64) -> Result<Audit
     let wrong = canaries.len() - attack::right_guesses(&canaries, canaries.len());
     let delta = setting.delta;
     Ok(AuditResult {
+        mechanism: setting.mechanism(),
         fault,
         relation,
         claim,
@@ -85,6 +96,7 @@ pub fn audit(setting: &Setting, fault: Option<Fault>, seed: u64) -> Result<Audit
         canaries: canaries.len(),
         guesses,
         right,
+        wrong,
         lower_bound: bound::epsilon((canaries.len(), guesses, right), delta.get(), ERROR_PROBABILITY),
         gaussian_bound: bound::gaussian_epsilon((canaries.len(), wrong), delta.get(), ERROR_PROBABILITY),
     })

@@ -3,10 +3,10 @@
 use fusiondp_coordinator::report::chart::{Below, Chart, Series};
 
 use super::attribute::{AttributeResult, RunFault};
-use super::{AuditResult, Fault};
+use super::{AuditResult, Fault, Mechanism};
 
-/// Lower bounds over the claimed epsilon: the honest code and each fault, with the claim itself as the line that honest code
-/// stays below. `None` without results.
+/// Lower bounds over the claimed epsilon: the honest code and each fault around private sums, the honest code of other
+/// mechanisms, with the claim itself as the line that honest code stays below. `None` without results.
 #[must_use]
 pub fn svg(results: &[AuditResult]) -> Option<String> {
     let largest = results.iter().map(|result| result.claim.get()).fold(0.0, f64::max);
@@ -16,8 +16,10 @@ pub fn svg(results: &[AuditResult]) -> Option<String> {
         dashed: true,
         points: vec![(0.0, 0.0), (largest, largest)],
     }];
-    let mut add = |name: String, fault: Option<Fault>, bound: fn(&AuditResult) -> f64| {
-        let of_fault = results.iter().filter(|result| result.fault == fault);
+    let mut add = |name: String,
+                   (mechanism, fault): (Mechanism, Option<Fault>),
+                   bound: fn(&AuditResult) -> f64| {
+        let of_fault = results.iter().filter(|result| (result.mechanism, result.fault) == (mechanism, fault));
         let mut points: Vec<(f64, f64)> =
             of_fault.map(|result| (result.claim.get(), bound(result))).collect();
         points.sort_by(|one, other| one.0.total_cmp(&other.0));
@@ -25,10 +27,14 @@ pub fn svg(results: &[AuditResult]) -> Option<String> {
             series.push(Series { name, color: series.len(), dashed: false, points });
         }
     };
-    add("bound, any mechanism".to_owned(), None, |result| result.lower_bound);
-    add("bound, Gaussian".to_owned(), None, |result| result.gaussian_bound);
+    let sums = Mechanism::PrivateSum;
+    add("bound, any mechanism".to_owned(), (sums, None), |result| result.lower_bound);
+    add("bound, Gaussian".to_owned(), (sums, None), |result| result.gaussian_bound);
+    for other in [Mechanism::PublicSum, Mechanism::Counts, Mechanism::Together] {
+        add(format!("{other}, Gaussian"), (other, None), |result| result.gaussian_bound);
+    }
     for fault in Fault::ALL {
-        add(format!("{fault}, Gaussian"), Some(fault), |result| {
+        add(format!("{fault}, Gaussian"), (sums, Some(fault)), |result| {
             result.gaussian_bound.min(3.0 * result.claim.get())
         });
     }

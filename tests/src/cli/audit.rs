@@ -34,7 +34,7 @@ enum Canaries {
     Imputed,
 }
 
-/// Attack the private step with canaries, and compare what the attacker proves with what is claimed.
+/// Attack what leaves a site with noise by canaries, and compare what the attacker proves with what is claimed.
 ///
 /// Canaries go through real charges, sums and noise; the attacker sees every release. The lower bound on epsilon has a
 /// confidence of 99 %. Exit code 1 if it exceeds the claim of the code as it is.
@@ -59,12 +59,11 @@ pub(super) struct Arguments {
     #[arg(long, default_value_t = 60)]
     patients: usize,
     /// Attribute canaries: canaries of one run; their contributions overlap, so few are better
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 5)]
     per_run: usize,
-    /// Attribute canaries: rounds without a private part, at most; after many a model knows so few patients by heart, and their
-    /// private gradients vanish
-    #[arg(long, default_value_t = 20)]
-    warmup: u32,
+    /// Attribute canaries: rounds without a private part, at most (default: as many as the study has)
+    #[arg(long, value_name = "N")]
+    warmup: Option<u32>,
     /// Attribute canaries: times that the private rounds are trained, each with fresh bits
     #[arg(long, default_value_t = 1000)]
     runs: usize,
@@ -104,7 +103,7 @@ impl Arguments {
             }
             None => SAMPLE_STUDY.to_owned(),
         };
-        let study = with_warmup(&study, self.warmup)?;
+        let study = self.warmup.map_or(Ok(study.clone()), |most| with_warmup(&study, most))?;
         let synthetic = tempfile::tempdir().context("no temporary folder")?;
         let data = match &self.data {
             Some(folder) => folder.clone(),
@@ -144,12 +143,12 @@ impl Arguments {
     fn gradients(self) -> anyhow::Result<ExitCode> {
         let mut results = Vec::new();
         for setting in self.settings()? {
-            for fault in
-                [None].into_iter().chain(self.faults.then_some(Fault::ALL.map(Some)).into_iter().flatten())
-            {
+            let faults = if self.faults { setting.faults() } else { Vec::new() };
+            for fault in [None].into_iter().chain(faults.into_iter().map(Some)) {
                 let result = audit(&setting, fault, self.seed)?;
                 if !self.json {
-                    errln!("claim {:.3}, {}: attacked", result.claim.get(), name(fault));
+                    let (claim, mechanism) = (result.claim.get(), result.mechanism);
+                    errln!("{mechanism}, claim {claim:.3}, {}: attacked", name(fault));
                 }
                 results.push(result);
             }
@@ -168,8 +167,9 @@ impl Arguments {
     fn settings(&self) -> anyhow::Result<Vec<Setting>> {
         let Some(path) = &self.study else {
             let (steps, delta) = (NonZeroU32::MIN.saturating_add(7), Delta::new(1e-5)?);
-            let calibrated = |claim| Setting::calibrated(claim, steps, delta, self.rows);
-            return CLAIMS.into_iter().map(calibrated).collect::<Result<_, _>>().map_err(Into::into);
+            let sums = CLAIMS.into_iter().map(|claim| Setting::calibrated(claim, steps, delta, self.rows));
+            let counts = CLAIMS.into_iter().map(|claim| Setting::counts(claim, steps, delta, self.rows));
+            return sums.chain(counts).collect::<Result<_, _>>().map_err(Into::into);
         };
         ensure!(!self.units.is_empty(), "--units: give the privacy units of each site of the study");
         let name = || path.display().to_string();
@@ -179,18 +179,9 @@ impl Arguments {
         };
         let sizes = self.units.iter().enumerate().map(size).collect::<anyhow::Result<Vec<_>>>()?;
         let plan = Plan::derive(&document, &sizes)?;
-        let steps = plan.private_rounds().saturating_mul(plan.local_steps);
-        let noise =
-            plan.noise_multiplier.context("the study has no private part; there is nothing to attack")?;
-        ensure!(steps > 0, "the study has no private round; there is nothing to attack");
-        Ok(vec![Setting {
-            noise_multiplier: noise,
-            sampling_probability: plan.sampling_probability,
-            steps: NonZeroU32::new(steps).context("no step")?,
-            clip_norm: plan.clip_norm,
-            delta: plan.delta,
-            side: self.rows,
-        }])
+        let settings = Setting::of_plan(&plan, document.study(), self.rows)?;
+        ensure!(!settings.is_empty(), "the study releases nothing with noise; there is nothing to attack");
+        Ok(settings)
     }
 }
 
@@ -200,7 +191,8 @@ fn name(fault: Option<Fault>) -> String {
 
 fn print(results: &[AuditResult]) -> anyhow::Result<()> {
     outln!(
-        "{:<26} {:<9} {:>7} {:>14} {:>15} {:>16}  verdict",
+        "{:<11} {:<26} {:<9} {:>7} {:>14} {:>15} {:>16}  verdict",
+        "mechanism",
         "code",
         "relation",
         "claim",
@@ -216,7 +208,8 @@ fn print(results: &[AuditResult]) -> anyhow::Result<()> {
             (Some(_), false, false) => "NOT NOTICED",
         };
         outln!(
-            "{:<26} {:<9} {:>7.3} {:>6} of {:>4} {:>15.3} {:>16.3}  {verdict}",
+            "{:<11} {:<26} {:<9} {:>7.3} {:>6} of {:>4} {:>15.3} {:>16.3}  {verdict}",
+            result.mechanism,
             name(result.fault),
             result.relation.to_string(),
             result.claim.get(),
@@ -243,16 +236,19 @@ fn with_warmup(study: &str, most: u32) -> anyhow::Result<String> {
 }
 
 fn print_attributes(results: &[AttributeResult]) -> anyhow::Result<()> {
-    outln!("| code | relation | claim | attacker sees | right guesses | any mechanism | Gaussian shape |")?;
-    outln!("|---|---|---|---|---|---|---|")?;
+    outln!(
+        "| code | relation | claim | reach | attacker sees | right guesses | any mechanism | Gaussian shape |"
+    )?;
+    outln!("|---|---|---|---|---|---|---|---|")?;
     for result in results {
         let code =
             result.fault.map_or_else(|| "code as it is".to_owned(), |fault| format!("planted {fault}"));
         let line = |seen: &str, proved: &Proved| {
             outln!(
-                "| {code} | `{}` | {:.3} | {seen} | {} of {} | {:.3} | {:.3}{} |",
+                "| {code} | `{}` | {:.3} | {:.2} | {seen} | {} of {} | {:.3} | {:.3}{} |",
                 result.relation,
                 result.claim.get(),
+                result.reach,
                 proved.right,
                 result.canaries,
                 proved.lower_bound,

@@ -11,6 +11,9 @@
 //! exactly if everybody is in every sample (q = 1), and in the mean over samples else. Evidence of all rounds is
 //! `h_i = sum_t <G - known, d_i> / s^2` and `J_ij = sum_t <d_i, d_j> / s^2`, `d_i = q (g_i(1) - g_i(0)) / 2`.
 
+use std::ops::AddAssign;
+
+use fusiondp_dp::NeighboringRelation;
 use fusiondp_learn::model::{Model, PairedBatch, Workspace};
 use fusiondp_site_agent::train::Session;
 
@@ -29,17 +32,54 @@ pub struct Knowledge<'a> {
     pub canaries: &'a [usize],
 }
 
+/// How far the two contributions of canaries are apart, summed over rounds and canaries.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Distance {
+    /// Squared distances over C^2.
+    squares: f64,
+    /// How many.
+    count: f64,
+}
+
+impl Distance {
+    /// Root mean square of the distance over the largest that `relation` allows, 2 C or C: 0 to 1. An attack of Gaussian noise
+    /// with everybody in the sample reaches at most this share of the claimed `mu`.
+    #[must_use]
+    pub fn reach(&self, relation: NeighboringRelation) -> f64 {
+        let most = match relation {
+            NeighboringRelation::Replace => 2.0,
+            NeighboringRelation::ZeroOut => 1.0,
+        };
+        (self.squares / self.count.max(1.0)).sqrt() / most
+    }
+}
+
+impl AddAssign for Distance {
+    fn add_assign(&mut self, other: Self) {
+        self.squares += other.squares;
+        self.count += other.count;
+    }
+}
+
 /// Evidence of one run.
 pub struct Evidence {
     h: Vec<f64>,
     j: Vec<f64>,
+    distance: Distance,
 }
 
 impl Evidence {
     /// Before the first release.
     #[must_use]
     pub fn none(canaries: usize) -> Self {
-        Self { h: vec![0.0; canaries], j: vec![0.0; canaries * canaries] }
+        let distance = Distance::default();
+        Self { h: vec![0.0; canaries], j: vec![0.0; canaries * canaries], distance }
+    }
+
+    /// How far contributions were apart.
+    #[must_use]
+    pub fn distance(&self) -> Distance {
+        self.distance
     }
 
     /// Adds a release `[P']` in units of the gradient, noised with deviation `noise`, of a sample with probability `q`, at `params`.
@@ -75,6 +115,9 @@ impl Evidence {
         let count = self.h.len();
         for (i, direction) in directions.iter().enumerate() {
             self.h[i] += dot(&residual, direction) / (noise * noise);
+            let whole = 2.0 / (q * clip_norm);
+            let squares = whole * whole * dot(direction, direction);
+            self.distance += Distance { squares, count: 1.0 };
             for (k, other) in directions[..=i].iter().enumerate() {
                 let product = dot(direction, other) / (noise * noise);
                 self.j[i * count + k] += product;
@@ -205,9 +248,10 @@ mod tests {
     /// Alone, a bit's log-likelihood ratio is 2 h; beside a canary that does the same, evidence is shared.
     #[test]
     fn scores_are_those_by_hand() {
-        let alone = Evidence { h: vec![0.7], j: vec![2.0] };
+        let evidence = |h, j| Evidence { h, j, distance: Distance::default() };
+        let alone = evidence(vec![0.7], vec![2.0]);
         assert!((alone.joint()[0] - 1.4).abs() < 1e-12 && (alone.linear()[0] - 1.4).abs() < 1e-12);
-        let twins = Evidence { h: vec![0.7, 0.7], j: vec![2.0; 4] };
+        let twins = evidence(vec![0.7, 0.7], vec![2.0; 4]);
         let weight = |x: f64, y: f64| (0.7 * (x + y) - (x + y) * (x + y)).exp();
         let by_hand =
             ((weight(1.0, 1.0) + weight(1.0, -1.0)) / (weight(-1.0, 1.0) + weight(-1.0, -1.0))).ln();

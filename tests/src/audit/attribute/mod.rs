@@ -24,7 +24,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use fusiondp_dp::{Delta, Epsilon, NeighboringRelation};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::attack::{Canary, right_guesses};
 use super::{ERROR_PROBABILITY, GUESSED_SHARE, bound};
@@ -115,7 +115,7 @@ impl From<fusiondp_learn::server::ServerError> for AttributeError {
 }
 
 /// What is done wrong over the whole run, and claimed as if it were not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RunFault {
     /// The noise has half of the deviation that is claimed.
@@ -160,7 +160,7 @@ pub struct AttributeSetting<'a> {
 }
 
 /// What an attacker proved who saw this much.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Proved {
     /// Right guesses of all bits.
     pub right: usize,
@@ -187,7 +187,7 @@ impl Proved {
 }
 
 /// What an attack by attribute canaries showed.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AttributeResult {
     /// `None` for the code as it is.
     pub fault: Option<RunFault>,
@@ -199,6 +199,9 @@ pub struct AttributeResult {
     pub delta: Delta,
     /// Canaries over all runs.
     pub canaries: usize,
+    /// How far a canary's two contributions were apart (root mean square), over the largest distance that the relation allows: 0 to
+    /// 1. Where it is small the attack is weak, whatever the code does.
+    pub reach: f64,
     /// From every release and model version.
     pub releases: Proved,
     /// From the last model alone.

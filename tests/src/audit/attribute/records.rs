@@ -10,11 +10,18 @@ use fusiondp_protocol::study::Study;
 
 use super::AttributeError;
 
+/// How often a canary has each of its records, with either label. One suffices where a gradient is longer than the clip norm;
+/// more lengthen it, and the model sees sooner that these records cannot be fitted.
+const COPIES: usize = 4;
+
 /// Training records as text, whole units in order of first appearance. Has no `Debug`: it holds patients' values.
 pub struct Records {
     header: StringRecord,
     units: Vec<Vec<StringRecord>>,
     sensitive: Vec<(usize, Column)>,
+    label: Option<(usize, Column)>,
+    /// Whether a column names the unit of each record, so that a unit may have several.
+    grouped: bool,
 }
 
 /// The values of a canary that its bit chooses between, as text. Has no `Debug`: imputed values follow from a patient's.
@@ -35,10 +42,12 @@ impl Pair {
         Self { imputed: Some((0..rows).map(of_row).collect()), ..self }
     }
 
-    fn cell(&self, row: usize, column: usize, bit: bool) -> &str {
+    /// The gradient of a record is its residual, whose sign the label decides, times a direction that its values decide. So the
+    /// two labels take the two values crosswise: a bit turns the sum over a unit's records around.
+    fn cell(&self, (row, label): (usize, bool), column: usize, bit: bool) -> &str {
         match &self.imputed {
             Some(imputed) if !bit => &imputed[row][column],
-            _ => &self.values[column][usize::from(bit)],
+            _ => &self.values[column][usize::from(bit == label)],
         }
     }
 }
@@ -54,13 +63,25 @@ fn text(column: &Column, cell: f32) -> String {
     }
 }
 
+/// A label as a site's file would spell it. `None` if the column has no word for it.
+fn label_text(column: &Column, positive: bool) -> Option<String> {
+    match &column.kind {
+        Some(ColumnKind::Categorical { vocabulary }) => {
+            vocabulary.iter().find(|word| (Some(*word) == column.positive.as_ref()) == positive).cloned()
+        }
+        _ => Some(u8::from(positive).to_string()),
+    }
+}
+
 impl Records {
     /// Reads the first `most` units of the files, which must have one header.
     ///
     /// # Errors
     /// A file that cannot be read, another header, or a sensitive or unit column that is not there.
     pub fn read(study: &Study, files: &[PathBuf], most: usize) -> Result<Self, AttributeError> {
-        let mut records = Self { header: StringRecord::new(), units: Vec::new(), sensitive: Vec::new() };
+        let grouped = study.privacy.unit_column.is_some();
+        let (header, units, sensitive) = (StringRecord::new(), Vec::new(), Vec::new());
+        let mut records = Self { header, units, sensitive, label: None, grouped };
         let mut places: HashMap<String, usize> = HashMap::new();
         let share = most.div_ceil(files.len().max(1));
         for (index, path) in files.iter().enumerate() {
@@ -86,6 +107,9 @@ impl Records {
     fn find_columns(&mut self, study: &Study, path: &Path) -> Result<(), AttributeError> {
         for column in study.schema.sensitive() {
             self.sensitive.push((place(&self.header, &column.name, path)?, column.clone()));
+        }
+        if let Some(label) = study.schema.label() {
+            self.label = Some((place(&self.header, &label.name, path)?, label.clone()));
         }
         Ok(())
     }
@@ -115,6 +139,32 @@ impl Records {
         self.units.len()
     }
 
+    /// Gives these units copies of their records with the same public cells and the opposite label, which no model can tell apart
+    /// by what is public. Where every record is a unit, the copies are units of their own.
+    pub fn add_opposites(&mut self, units: &[usize]) {
+        for &unit in units {
+            let own = self.units[unit].clone();
+            let opposites = own.iter().filter_map(|row| self.opposite(row));
+            let opposites: Vec<StringRecord> = opposites.flat_map(|row| vec![row; COPIES]).collect();
+            if self.grouped {
+                let more = own.into_iter().flat_map(|row| vec![row; COPIES - 1]);
+                self.units[unit].extend(more.chain(opposites));
+            } else {
+                self.units.extend(opposites.into_iter().map(|row| vec![row]));
+            }
+        }
+    }
+
+    fn opposite(&self, row: &StringRecord) -> Option<StringRecord> {
+        let (place, column) = self.label.as_ref()?;
+        let text = label_text(column, !self.is_positive(row))?;
+        Some(row.iter().enumerate().map(|(index, cell)| if index == *place { &text } else { cell }).collect())
+    }
+
+    fn is_positive(&self, row: &StringRecord) -> bool {
+        self.label.as_ref().is_some_and(|(place, column)| column.parse(&row[*place]) == Ok(1.0))
+    }
+
     /// Two values of every sensitive column, far apart, and others for other `canary` indices where bins or words are many.
     #[must_use]
     pub fn pair(&self, canary: usize) -> Pair {
@@ -122,7 +172,8 @@ impl Records {
         Pair { values, imputed: None }
     }
 
-    /// Writes all units; those that `chosen` names with their pair and bit have the bit's value in every sensitive cell.
+    /// Writes all units; those that `chosen` names with their pair and bit have one value of the pair in every sensitive cell: the
+    /// bit's in records with a positive label, the other in those with a negative one.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -137,8 +188,9 @@ impl Records {
                     continue;
                 };
                 let mut cells: Vec<&str> = row.iter().collect();
+                let label = self.is_positive(row);
                 for (column, (place, _)) in self.sensitive.iter().enumerate() {
-                    cells[*place] = pair.cell(index, column, *bit);
+                    cells[*place] = pair.cell((index, label), column, *bit);
                 }
                 writer.write_record(cells).map_err(failed)?;
             }
@@ -178,6 +230,34 @@ fn far_apart(column: &Column, canary: usize) -> [String; 2] {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn opposites_share_public_cells_and_take_the_pair_crosswise() {
+        let folder = tempfile::tempdir().unwrap();
+        let study = Study::parse(crate::harness::toml_text::SAMPLE_STUDY).unwrap();
+        let (source, out) = (folder.path().join("train.csv"), folder.path().join("out.csv"));
+        let header = "patient_id,HR,Age,Gender,Unit1,Unit2,HospAdmTime,ICULOS,SepsisLabel\n";
+        std::fs::write(&source, format!("{header}a,80,50,1,,,-3,4,0\nb,90,60,0,1,0,-9,30,1\n")).unwrap();
+        let mut records = Records::read(&study, &[source], 9).unwrap();
+        records.add_opposites(&[1]);
+        assert_eq!(records.units(), 2);
+        let pair = records.pair(0);
+        let written = |bit: bool| -> Vec<String> {
+            records.write(&out, &HashMap::from([(1, (&pair, bit))])).unwrap();
+            std::fs::read_to_string(&out).unwrap().lines().skip(1).map(str::to_owned).collect()
+        };
+        let (clear, set) = (written(false), written(true));
+        assert_eq!((clear.len(), &clear[0]), (1 + 2 * COPIES, &set[0]));
+        assert!(clear[1..].iter().all(|row| row.starts_with("b,90,")));
+        let with_label = |rows: &[String], label: char| -> Vec<String> {
+            let rows = rows[1..].iter().filter(|row| row.ends_with(label));
+            rows.map(|row| row[..row.len() - 1].to_owned()).collect()
+        };
+        assert_eq!(with_label(&clear, '1').len(), COPIES);
+        assert_eq!(with_label(&clear, '1'), with_label(&set, '0'));
+        assert_eq!(with_label(&clear, '0'), with_label(&set, '1'));
+        assert_ne!(with_label(&clear, '0'), with_label(&set, '0'));
+    }
 
     #[test]
     fn only_canaries_change_and_only_in_sensitive_cells() {

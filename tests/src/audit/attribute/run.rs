@@ -19,7 +19,7 @@ use fusiondp_site_agent::train::{Session, TrainError};
 use rand::RngExt as _;
 use toml::{Table, Value};
 
-use super::attacker::{Evidence, Knowledge, batch, contributions};
+use super::attacker::{Distance, Evidence, Knowledge, batch};
 use super::records::{Pair, Records};
 use super::{AttributeError, AttributeResult, AttributeSetting, Canary, Proved, RunFault};
 use crate::harness::toml_text::TomlText;
@@ -75,10 +75,11 @@ pub struct Warm<'a> {
 struct Shown {
     releases: Vec<Canary>,
     last: Vec<Canary>,
+    distance: Distance,
 }
 
 impl<'a> Warm<'a> {
-    /// Trains the rounds without a private part and chooses the units with the largest contributions.
+    /// Chooses the canaries and trains the rounds without a private part.
     ///
     /// # Errors
     /// [`AttributeError`].
@@ -87,11 +88,15 @@ impl<'a> Warm<'a> {
         let study = Study::parse(setting.study)?;
         let found = hospitals(setting.data).map_err(SimulationError::from)?;
         let files: Vec<PathBuf> = found.iter().map(|hospital| hospital.folder.join("train.csv")).collect();
-        let records = Records::read(&study, &files, setting.units)?;
+        let mut records = Records::read(&study, &files, setting.units)?;
         if setting.canaries == 0 || setting.canaries > records.units() {
             let (canaries, units) = (setting.canaries, records.units());
             return Err(AttributeError::Canaries { canaries, units });
         }
+        // Chosen before anything is trained and any bit is drawn, over all hospitals.
+        let canaries: Vec<usize> =
+            (0..setting.canaries).map(|canary| canary * records.units() / setting.canaries).collect();
+        records.add_opposites(&canaries);
         let text = edited(setting, &study, records.units(), &folder)?;
         let document = StudyDocument::from_bytes(text.text().as_bytes())?;
         let meter = Arc::new(EpsilonMeter::default());
@@ -108,7 +113,6 @@ impl<'a> Warm<'a> {
         }
         let plan = &federation.plan;
         let session = &federation.sites[0].session;
-        let canaries = longest(session, state.parameters(), setting.canaries)?;
         let mut pairs: Vec<Pair> = (0..canaries.len()).map(|canary| records.pair(canary)).collect();
         if setting.relation == NeighboringRelation::ZeroOut {
             let imputed = imputed(&document, session, &folder)?;
@@ -161,7 +165,7 @@ impl<'a> Warm<'a> {
             canaries: &self.canaries,
         };
         let mut random = SecureRng::seeded_for_simulation(self.setting.seed, u64::MAX);
-        let mut shown = Shown { releases: Vec::new(), last: Vec::new() };
+        let mut shown = Shown { releases: Vec::new(), last: Vec::new(), distance: Distance::default() };
         let before = self.losses(&known, self.state.parameters())?;
         for run in 0..self.setting.runs {
             let bits: Vec<bool> = self.canaries.iter().map(|_| random.random()).collect();
@@ -171,6 +175,7 @@ impl<'a> Warm<'a> {
                 bits.iter().zip(scores).map(|(&bit, score)| Canary { bit, score }).collect::<Vec<_>>()
             };
             shown.releases.extend(scored(evidence.scores()));
+            shown.distance += evidence.distance();
             let after = self.losses(&known, &last)?;
             shown.last.extend(scored(after.iter().zip(&before).map(|(a, b)| a - b).collect()));
         }
@@ -232,6 +237,7 @@ impl<'a> Warm<'a> {
             claim,
             delta: self.delta,
             canaries: shown.releases.len(),
+            reach: shown.distance.reach(self.setting.relation),
             releases: Proved::of(&shown.releases, self.delta.get()),
             final_model: Proved::of(&shown.last, self.delta.get()),
         }
@@ -322,16 +328,4 @@ fn check(document: &StudyDocument, federation: &Federation) -> Result<(), Attrib
         0 => Err(AttributeError::NoPrivatePart),
         _ => Ok(()),
     }
-}
-
-/// The units whose contributions are longest at these parameters.
-fn longest(session: &Session, params: &[f32], count: usize) -> Result<Vec<usize>, AttributeError> {
-    let all: Vec<usize> = (0..session.units().count()).collect();
-    let mut norms = Vec::with_capacity(all.len());
-    contributions(session, params, &all, f64::from(f32::MAX).sqrt(), |unit, gradient| {
-        let square: f64 = gradient.iter().map(|&g| f64::from(g) * f64::from(g)).sum();
-        norms.push((unit, square));
-    })?;
-    norms.sort_by(|one, other| other.1.total_cmp(&one.1));
-    Ok(norms.into_iter().take(count).map(|(unit, _)| unit).collect())
 }
