@@ -174,6 +174,8 @@ pub struct AttackOptions<'a> {
     pub epsilon: Option<f64>,
     /// One folder per hospital (train.csv and the cohort's file), and support.csv, which the attacker's own imputer is fitted on.
     pub data: &'a Path,
+    /// The ONNX imputer that the study pins; without it one is fitted on support.csv.
+    pub imputer: Option<&'a Path>,
     /// Whose parameters are attacked; the run is trained in any case, for its updates.
     pub target: Target<'a>,
     /// Cohort that the model is judged on.

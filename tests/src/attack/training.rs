@@ -48,6 +48,7 @@ impl Run {
             relation: NeighboringRelation::Replace,
             epsilon: options.epsilon,
             data: options.data,
+            imputer: options.imputer,
             units: usize::MAX,
             canaries: 0,
             runs: 1,

@@ -33,6 +33,9 @@ pub(super) struct Arguments {
     /// Folder with one folder per hospital (train.csv and the cohort) and support.csv, which the attacker's imputer is fitted on
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
+    /// The ONNX imputer that the study pins, where it computes on imputed values; without it one is fitted on support.csv
+    #[arg(long, value_name = "FILE.onnx")]
+    imputer: Option<PathBuf>,
     /// Parameters to attack, in place of those that are trained here
     #[arg(long, value_name = "FILE.safetensors")]
     model: Option<PathBuf>,
@@ -75,6 +78,7 @@ impl Arguments {
             study: &study,
             epsilon: self.epsilon,
             data: &self.data,
+            imputer: self.imputer.as_deref(),
             target,
             cohort: &self.cohort,
             patients: self.patients,

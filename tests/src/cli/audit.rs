@@ -7,7 +7,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
 use clap::{Args, ValueEnum};
-use fusiondp_dp::{Delta, NeighboringRelation};
+use fusiondp_coordinator::report::evidence::{AuditEvidence, AuditFormat, AuditLine, ReportFolder};
+use fusiondp_dp::{Delta, NeighboringRelation, NoiseMultiplier};
 use fusiondp_protocol::{
     Plan, SiteId, SiteSize,
     study::{Study, StudyDocument},
@@ -15,8 +16,9 @@ use fusiondp_protocol::{
 use fusiondp_runtime::files::write_atomic;
 use fusiondp_runtime::{errln, outln};
 
+use crate::MADE_WITH;
 use crate::audit::attribute::{AttributeResult, AttributeSetting, Proved, audit_run};
-use crate::audit::{AuditResult, Fault, Setting, attribute_svg, audit, svg};
+use crate::audit::{AuditResult, ERROR_PROBABILITY, Fault, Setting, attribute_svg, audit, svg};
 use crate::cohort::{CohortSpec, write};
 use crate::harness::toml_text::{SAMPLE_STUDY, TomlText};
 
@@ -41,17 +43,25 @@ enum Canaries {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  fusiondp-simulate audit --faults --plot audit.svg\n  \
                         fusiondp-simulate audit study.toml --units 7299,6994\n  \
+                        fusiondp-simulate audit --report report --faults\n  \
                         fusiondp-simulate audit study.toml --canaries attribute --data hospitals --epsilons 0.5,1,2")]
 pub(super) struct Arguments {
     /// Attack the releases that this study plans, in place of claims from 0.5 to 8
     #[arg(value_name = "STUDY.toml")]
     study: Option<PathBuf>,
+    /// Folder that `study export` wrote: the releases that its study planned are attacked, and audit.json and report.html tell the
+    /// outcome
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["study", "units"])]
+    report: Option<PathBuf>,
     /// What canaries contribute
     #[arg(long, value_enum, default_value_t = Canaries::Gradient)]
     canaries: Canaries,
     /// Attribute canaries: folder with one folder per hospital (default: a synthetic cohort)
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Attribute canaries: the ONNX imputer that the study pins, in place of one fitted on support.csv
+    #[arg(long, value_name = "FILE.onnx")]
+    imputer: Option<PathBuf>,
     /// Attribute canaries: claims to attack the study at
     #[arg(long, value_name = "E,E,…", value_delimiter = ',', default_values_t = [0.5, 1.0, 2.0, 4.0])]
     epsilons: Vec<f64>,
@@ -97,6 +107,10 @@ impl Arguments {
     }
 
     fn attributes(&self, relation: NeighboringRelation) -> anyhow::Result<ExitCode> {
+        ensure!(
+            self.report.is_none(),
+            "--report shows canaries of the releases; leave --canaries out, or name the study document"
+        );
         let study = match &self.study {
             Some(path) => {
                 fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?
@@ -119,6 +133,7 @@ impl Arguments {
                 relation,
                 epsilon: Some(epsilon),
                 data: &data,
+                imputer: self.imputer.as_deref(),
                 units: self.patients,
                 canaries: self.per_run,
                 runs: self.runs,
@@ -141,8 +156,9 @@ impl Arguments {
     }
 
     fn gradients(self) -> anyhow::Result<ExitCode> {
+        let report = self.report.as_deref().map(ReportFolder::open).transpose()?;
         let mut results = Vec::new();
-        for setting in self.settings()? {
+        for setting in self.settings(report.as_ref())? {
             let faults = if self.faults { setting.faults() } else { Vec::new() };
             for fault in [None].into_iter().chain(faults.into_iter().map(Some)) {
                 let result = audit(&setting, fault, self.seed)?;
@@ -156,6 +172,9 @@ impl Arguments {
         if let Some(path) = &self.plot {
             write_atomic(path, svg(&results).context("nothing to draw")?.as_bytes())?;
         }
+        if let Some(report) = &report {
+            report.add_audit(&evidence(report, self.seed, &results))?;
+        }
         match self.json {
             true => outln!("{}", serde_json::to_string_pretty(&results)?)?,
             false => print(&results)?,
@@ -164,24 +183,76 @@ impl Arguments {
         Ok(if refuted { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
 
-    fn settings(&self) -> anyhow::Result<Vec<Setting>> {
-        let Some(path) = &self.study else {
+    fn settings(&self, report: Option<&ReportFolder>) -> anyhow::Result<Vec<Setting>> {
+        let plan;
+        let settings = if let Some(report) = report {
+            plan = planned(report)?;
+            Setting::of_plan(&plan, report.document().study(), self.rows)?
+        } else if let Some(path) = &self.study {
+            ensure!(!self.units.is_empty(), "--units: give the privacy units of each site of the study");
+            let name = || path.display().to_string();
+            let document =
+                StudyDocument::from_bytes(&fs::read(path).with_context(name)?).with_context(name)?;
+            plan = Plan::derive(&document, &self.sizes()?)?;
+            Setting::of_plan(&plan, document.study(), self.rows)?
+        } else {
             let (steps, delta) = (NonZeroU32::MIN.saturating_add(7), Delta::new(1e-5)?);
             let sums = CLAIMS.into_iter().map(|claim| Setting::calibrated(claim, steps, delta, self.rows));
             let counts = CLAIMS.into_iter().map(|claim| Setting::counts(claim, steps, delta, self.rows));
-            return sums.chain(counts).collect::<Result<_, _>>().map_err(Into::into);
+            sums.chain(counts).collect::<Result<_, _>>()?
         };
-        ensure!(!self.units.is_empty(), "--units: give the privacy units of each site of the study");
-        let name = || path.display().to_string();
-        let document = StudyDocument::from_bytes(&fs::read(path).with_context(name)?).with_context(name)?;
+        ensure!(!settings.is_empty(), "the study releases nothing with noise; there is nothing to attack");
+        Ok(settings)
+    }
+
+    /// Sites of the units that were given, each unit with one record.
+    fn sizes(&self) -> anyhow::Result<Vec<SiteSize>> {
         let size = |(index, units): (usize, &u64)| -> anyhow::Result<SiteSize> {
             Ok(SiteSize { site: SiteId::new(format!("site-{}", index + 1))?, units: *units, records: *units })
         };
-        let sizes = self.units.iter().enumerate().map(size).collect::<anyhow::Result<Vec<_>>>()?;
-        let plan = Plan::derive(&document, &sizes)?;
-        let settings = Setting::of_plan(&plan, document.study(), self.rows)?;
-        ensure!(!settings.is_empty(), "the study releases nothing with noise; there is nothing to attack");
-        Ok(settings)
+        self.units.iter().enumerate().map(size).collect()
+    }
+}
+
+/// The plan that coordinator and sites derived, from the same document and sizes.
+fn planned(report: &ReportFolder) -> anyhow::Result<Plan> {
+    ensure!(!report.sizes().is_empty(), "no site has joined the study yet; export the report when it trains");
+    let plan = Plan::derive(report.document(), report.sizes())?;
+    let noise = plan.noise_multiplier.map(NoiseMultiplier::get);
+    ensure!(
+        noise == report.noise_multiplier(),
+        "report.json tells a noise multiplier of {}, and study document and sites' sizes give {}: the report was altered, or \
+         made by another version; export it again",
+        shown(report.noise_multiplier()),
+        shown(noise)
+    );
+    Ok(plan)
+}
+
+fn shown(noise: Option<f64>) -> String {
+    noise.map_or_else(|| "none".to_owned(), |noise| noise.to_string())
+}
+
+fn evidence(report: &ReportFolder, seed: u64, results: &[AuditResult]) -> AuditEvidence {
+    let line = |result: &AuditResult| AuditLine {
+        mechanism: result.mechanism.to_string(),
+        fault: result.fault.map(|fault| fault.to_string()),
+        relation: result.relation,
+        claim: result.claim,
+        delta: result.delta,
+        canaries: result.canaries,
+        guesses: result.guesses,
+        right: result.right,
+        lower_bound: result.lower_bound,
+        gaussian_bound: result.gaussian_bound,
+    };
+    AuditEvidence {
+        format: AuditFormat::V1,
+        made_with: MADE_WITH.to_owned(),
+        study_digest: report.document().digest(),
+        seed,
+        error_probability: ERROR_PROBABILITY,
+        results: results.iter().map(line).collect(),
     }
 }
 

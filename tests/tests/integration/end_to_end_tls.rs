@@ -2,9 +2,10 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
-use fusiondp_tests::harness::federation::{COORDINATOR, text};
+use fusiondp_tests::harness::federation::{COORDINATOR, SIMULATE, text};
 use fusiondp_tests::harness::{CommandLine, Federation, FederationOptions, small};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -74,8 +75,49 @@ async fn two_sites_train_a_model_over_tls() {
         }
     }
 
+    attack(&report, &cohort, &imputer).await;
+    federation.export(&id, &report).await.unwrap();
+    let html = fs::read_to_string(report.join("report.html")).unwrap();
+    assert!(
+        html.contains("stay below the claims") && html.contains("by 4 reference models"),
+        "kept by an export"
+    );
+
     // Nothing of a patient stands in a log.
     let logs = [federation.coordinator_log_text(), federation.site_log_text("hospital-a")].concat();
     assert!(!logs.contains("sa0000"), "a patient id is in a log");
     federation.stop().await.unwrap();
+}
+
+/// Releases and model are attacked, and the report shows what came of it.
+async fn attack(report: &Path, cohort: &Path, imputer: &Path) {
+    let bare = fs::read_to_string(report.join("report.html")).unwrap();
+    assert!(
+        bare.contains("Nobody has attacked the releases") && bare.contains("Nobody has attacked this model")
+    );
+    let audit =
+        CommandLine::new(SIMULATE).args(["audit", "--faults", "--rows", "64", "--report"]).arg(report);
+    let said = audit.stdout().await.unwrap();
+    assert!(said.contains("private sum") && !said.contains("NOT NOTICED"), "{said}");
+    let model =
+        CommandLine::new(SIMULATE).args(["attack", "--references", "4", "--patients", "20", "--report"]);
+    let model = model.arg(report).arg("--data").arg(cohort).arg("--imputer").arg(imputer);
+    model.stdout().await.unwrap();
+    let html = fs::read_to_string(report.join("report.html")).unwrap();
+    for shown in [
+        "stay below the claims, and above them",
+        "planted half-noise",
+        "by 4 reference models",
+        "Worst group",
+        "ICULOS",
+    ] {
+        assert!(html.contains(shown), "{shown}");
+    }
+    assert!(!html.contains("Nobody has attacked"));
+    let attacks: Value = serde_json::from_slice(&fs::read(report.join("attacks.json")).unwrap()).unwrap();
+    let figures: Value = serde_json::from_slice(&fs::read(report.join("report.json")).unwrap()).unwrap();
+    assert_eq!(attacks["model_digest"], figures["study"]["model_digest"]);
+    // The cohort is scored here as at the sites: the pooled figure of the report.
+    let (here, there) = (attacks["auroc"].as_f64().unwrap(), figures["auroc"].as_f64().unwrap());
+    assert!((here - there).abs() < 0.01, "{here} and {there}");
 }

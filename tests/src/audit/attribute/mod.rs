@@ -149,6 +149,8 @@ pub struct AttributeSetting<'a> {
     pub epsilon: Option<f64>,
     /// Hospitals' folders below it, and support.csv where the study needs an imputer.
     pub data: &'a Path,
+    /// The ONNX imputer that the study pins; without it one is fitted on support.csv.
+    pub imputer: Option<&'a Path>,
     /// Units that take part; the canaries are among them.
     pub units: usize,
     /// Canaries of a run.

@@ -305,7 +305,7 @@ pub(crate) fn edited(
         text.set("training", "expected_batch_size", "all")?;
     }
     let source = ImputerSource {
-        given: None,
+        given: setting.imputer,
         data: setting.data,
         folder: &folder.path().join("imputers"),
         seed: setting.seed,

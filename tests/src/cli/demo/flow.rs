@@ -18,6 +18,8 @@ use crate::harness::toml_text::{SAMPLE_STUDY, TomlText};
 use crate::harness::{CommandLine, Federation, FederationOptions, PublicColumns, SiteSetup};
 use crate::split::SiteFolder;
 
+/// The fitted imputer.
+const IMPUTER: &str = "imputer.onnx";
 /// Models that membership is judged by: enough to show, and trained while somebody waits.
 const REFERENCES: &str = "8";
 
@@ -70,12 +72,13 @@ pub(super) async fn run(options: DemoOptions) -> anyhow::Result<()> {
     heading("Report")?;
     federation.export(&id, &options.out).await?;
     let table = summary::collect(&federation, &id, &options.out).await?;
+    let imputer = federation.imputers().join(IMPUTER);
     federation.stop().await?;
     heading("Recompute the privacy loss from the sites' signed receipts alone")?;
     let line = CommandLine::new(COORDINATOR).args(["receipts", "verify"]).arg(&options.out);
     outln!("$ {line}")?;
     line.run().await?;
-    attack(&data, &Study::parse(&text)?, &options.out).await?;
+    attack(&data, &Study::parse(&text)?, &imputer, &options.out).await?;
     outln!("\n{table}")?;
     outln!(
         "the demo took {:.0} s; open {}",
@@ -112,7 +115,7 @@ async fn prepare_study(
     let path = options.run.join("study.toml");
     fs::write(&path, study.text())?;
     heading("Fit one imputer for all sensitive features on the support data")?;
-    let imputer = federation.imputers().join("imputer.onnx");
+    let imputer = federation.imputers().join(IMPUTER);
     let line = CommandLine::new(COORDINATOR).args(["imputer", "fit", "--schema"]).arg(&path);
     let line = line.arg("--support").arg(&data.support).arg("--out").arg(&imputer);
     let line = line.arg("--seed").arg(options.seed.to_string());
@@ -135,13 +138,14 @@ async fn train(federation: &mut Federation, study: &Path) -> anyhow::Result<Stri
 }
 
 /// Attacks what was released and trained; the report shows what came of it.
-async fn attack(data: &DemoData, study: &Study, report: &Path) -> anyhow::Result<()> {
+async fn attack(data: &DemoData, study: &Study, imputer: &Path, report: &Path) -> anyhow::Result<()> {
     heading("Attack the releases and the model, and show it in the report")?;
     let audit = CommandLine::new(SIMULATE).args(["audit", "--faults", "--report"]).arg(report);
     // Without a private part there is nothing that canaries could be sent through.
     let audit = study.fusion.mode.has_private_part().then_some(audit);
     let model = CommandLine::new(SIMULATE).args(["attack", "--report"]).arg(report);
-    let model = model.arg("--data").arg(&data.folder).args(["--references", REFERENCES]);
+    let model = model.arg("--data").arg(&data.folder).arg("--imputer").arg(imputer);
+    let model = model.args(["--references", REFERENCES]);
     for line in audit.into_iter().chain([model]) {
         outln!("$ {line}")?;
         line.run().await?;
