@@ -1,12 +1,14 @@
 //! Verifies the receipts of a study, for whoever trusts neither coordinator nor sites: from nothing but the files of a report.
 //!
+//! * [`key`]: whose the key is that signed them, under the consortium's authority
 //! * [`site`]: the receipts of one site: signatures, chain pieces, charges, and the epsilon they give
 //! * [`Verified`]: all sites of a report folder, and the consortium's figure
 //!
 //! What it can show: that nobody but the holder of a site's key has written the receipts, that every update was charged as the
-//! study says, that no charge the site counts is left out, and what epsilon follows. What it cannot: that a site has not
-//! released something it wrote no receipt of, and whose key it is; a hospital tells its key itself.
+//! study says, that no charge the site counts is left out, and what epsilon follows; with the consortium's authority also whose
+//! key it is ([`key`]). What it cannot: that a site has not released something it wrote no receipt of.
 
+pub mod key;
 pub mod site;
 
 use std::collections::BTreeMap;
@@ -19,8 +21,10 @@ use fusiondp_protocol::receipt::{ReceiptsFile, ReceiptsFileError};
 use fusiondp_protocol::study::{MAX_STUDY_BYTES, StudyDocument};
 use fusiondp_protocol::{SiteId, StudyError};
 use fusiondp_runtime::files::{FileError, read_limited};
+use fusiondp_runtime::tls::Authority;
 use serde::{Deserialize, Serialize};
 
+pub use key::{BoundCertificate, KeyBinding};
 pub use site::{RecordVerdict, SiteVerdict};
 
 /// Relative difference at which two figures still agree: see the coordinator's own comparison, round by round.
@@ -89,6 +93,15 @@ pub struct Epsilons {
     pub replace: f64,
     /// Under zero_out.
     pub zero_out: f64,
+}
+
+/// What the verifier has from elsewhere than the folder.
+#[derive(Debug, Clone, Default)]
+pub struct Trust {
+    /// Keys as hospitals tell them.
+    pub keys: BTreeMap<SiteId, LedgerPublicKey>,
+    /// The consortium's authority; without it nobody looks whose the other keys are.
+    pub authority: Option<Authority>,
 }
 
 /// The files of one report.
@@ -169,16 +182,15 @@ impl Folder {
     ///
     /// # Errors
     /// The accountant refuses the charges.
-    pub fn verify(
-        &self,
-        keys: &BTreeMap<SiteId, LedgerPublicKey>,
-        mut progress: impl FnMut(),
-    ) -> Result<Verified, AccountantError> {
+    pub fn verify(&self, trust: &Trust, mut progress: impl FnMut()) -> Result<Verified, AccountantError> {
         let mut figures = Figures::new(self.document.study().privacy.delta);
         let mut sites = Vec::new();
         for file in &self.sites {
             let mut verdict = SiteVerdict::of(&self.document, file, &mut figures, &mut progress)?;
-            verdict.check_key(keys);
+            verdict.check_key(&trust.keys);
+            if let Some(authority) = &trust.authority {
+                verdict.check_binding(file, authority);
+            }
             sites.push(verdict);
         }
         let max_overlap = self.document.study().federation.max_overlap;
@@ -197,7 +209,7 @@ impl Folder {
             records_epsilon,
             problems: Vec::new(),
         };
-        verified.check_unknown_keys(keys);
+        verified.check_unknown_keys(&trust.keys);
         if let Some(reported) = &self.reported {
             verified.check_report(reported);
         }

@@ -9,8 +9,10 @@ use fusiondp_dp::{
 use fusiondp_protocol::SiteId;
 use fusiondp_protocol::receipt::{Receipt, ReceiptEpsilons, ReceiptsFile, SignedReceipt};
 use fusiondp_protocol::study::StudyDocument;
+use fusiondp_runtime::tls::Authority;
 use serde::Serialize;
 
+use super::key::{ChargeTime, KeyBinding};
 use super::{Epsilons, Figures, ReportedSite, TOLERANCE};
 
 /// Of a site that has released nothing.
@@ -24,8 +26,10 @@ const MAX_PROBLEMS: usize = 20;
 pub struct SiteVerdict {
     /// The site.
     pub site: SiteId,
-    /// The key that signed; whose it is, the hospital says.
+    /// The key that signed.
     pub ledger_key: LedgerPublicKey,
+    /// Whose it is, as far as that was checked.
+    pub key_binding: KeyBinding,
     /// How many updates it has written receipts of.
     pub receipts: usize,
     /// How many charges they list.
@@ -41,6 +45,8 @@ pub struct SiteVerdict {
     pub records: Option<RecordVerdict>,
     /// What does not hold.
     pub problems: Vec<String>,
+    #[serde(skip)]
+    times: Vec<ChargeTime>,
     #[serde(skip)]
     pub(crate) steps: StepCounts,
     #[serde(skip)]
@@ -103,6 +109,7 @@ impl SiteVerdict {
         Ok(Self {
             site: file.header.site.clone(),
             ledger_key: file.header.ledger_key,
+            key_binding: KeyBinding::NotChecked,
             receipts: receipts.len(),
             charges,
             unlisted_charges,
@@ -110,9 +117,17 @@ impl SiteVerdict {
             epsilon_stated: newest.map_or(NONE, |newest| stated(&newest.epsilon)),
             records,
             problems: reading.problems,
+            times: times(&reading.charges),
             steps: reading.steps,
             record_steps: reading.record_steps,
         })
+    }
+
+    /// Checks under the consortium's authority whose the key is.
+    pub(super) fn check_binding(&mut self, file: &ReceiptsFile, authority: &Authority) {
+        let (binding, problems) = KeyBinding::check(&file.header, &self.times, authority);
+        self.key_binding = binding;
+        self.problems.extend(problems);
     }
 
     /// Compares the key with what a hospital has told.
@@ -292,6 +307,10 @@ impl<'a> Reading<'a> {
             self.report(error.to_string());
         }
     }
+}
+
+fn times(charges: &BTreeMap<u64, LedgerEntry>) -> Vec<ChargeTime> {
+    charges.values().map(|entry| (entry.sequence(), entry.charge().time_ms)).collect()
 }
 
 fn stated(epsilon: &ReceiptEpsilons) -> Epsilons {

@@ -8,6 +8,7 @@ use fusiondp_protocol::receipt::{Receipt, ReceiptEpsilons, ReceiptFormat, Signed
 use super::*;
 use crate::study::testing::charge;
 
+mod keys;
 mod records;
 
 const STUDY: &str = crate::study::testing::STUDY;
@@ -18,6 +19,8 @@ struct Site {
     key: LedgerKey,
     ledger: Ledger,
     noise: f64,
+    /// Of its charges.
+    time_ms: u64,
     receipts: Vec<SignedReceipt>,
 }
 
@@ -29,7 +32,7 @@ impl Site {
     fn new(name: &'static str, seed: u8) -> Self {
         let ledger = Ledger::open(Vec::new()).unwrap();
         let key = LedgerKey::from_seed([seed; LedgerKey::SEED_BYTES]);
-        Self { name, key, ledger, noise: 2.0, receipts: Vec::new() }
+        Self { name, key, ledger, noise: 2.0, time_ms: 1, receipts: Vec::new() }
     }
 
     /// Charges for a round, and for `lost` updates before that never arrive.
@@ -50,7 +53,7 @@ impl Site {
     fn charge(&mut self, round: u32, attempt: u8) {
         let document = document();
         let request = ChargeRequest {
-            time_ms: 1,
+            time_ms: self.time_ms,
             data_set: Digest::of(b"data"),
             study: document.id().to_string(),
             study_digest: document.digest(),
@@ -130,7 +133,7 @@ fn update_id(round: u32, attempt: u8) -> UpdateId {
 fn verify(sites: &[&Site]) -> Verified {
     let sites = sites.iter().map(|site| site.file()).collect();
     let folder = Folder { document: document(), sites, reported: None };
-    folder.verify(&BTreeMap::new(), || ()).unwrap()
+    folder.verify(&Trust::default(), || ()).unwrap()
 }
 
 fn problems(site: &Site) -> String {
@@ -227,7 +230,10 @@ fn what_others_change_is_named() {
     let site = honest();
     let folder = Folder { document: document(), sites: vec![site.file()], reported: None };
     let told = |seed| LedgerKey::from_seed([seed; LedgerKey::SEED_BYTES]).public();
-    let keys = |name: &str, seed| BTreeMap::from([(name.parse().unwrap(), told(seed))]);
+    let keys = |name: &str, seed| Trust {
+        keys: BTreeMap::from([(name.parse().unwrap(), told(seed))]),
+        authority: None,
+    };
     assert!(folder.verify(&keys("a", 1), || ()).unwrap().holds());
     let other = folder.verify(&keys("a", 2), || ()).unwrap();
     assert!(other.sites[0].problems[0].contains("the hospital's is"), "{other:?}");
@@ -247,7 +253,7 @@ fn a_report_that_says_less_than_its_receipts_is_named() {
         }];
         let reported = Some(Reported { epsilon, records_epsilon: None, site_details: details });
         let folder = Folder { document: document(), sites: vec![site.file()], reported };
-        folder.verify(&BTreeMap::new(), || ()).unwrap()
+        folder.verify(&Trust::default(), || ()).unwrap()
     };
     assert!(says(stated, stated, 3).holds());
     let less = Epsilons { replace: stated.replace * 0.99, ..stated };
@@ -275,5 +281,5 @@ fn a_folder_without_receipts_or_with_others_is_refused_by_name() {
     std::fs::remove_file(folder.path().join("report.json")).unwrap();
     let read = Folder::read(folder.path()).unwrap();
     assert_eq!(read.receipts(), 3);
-    assert!(read.verify(&BTreeMap::new(), || ()).unwrap().holds());
+    assert!(read.verify(&Trust::default(), || ()).unwrap().holds());
 }

@@ -30,7 +30,7 @@ use std::collections::BTreeMap;
 use fusiondp_learn::onnx::{OnnxError, export_model};
 use fusiondp_protocol::chunks::{ChunkError, decode_f32};
 use fusiondp_protocol::receipt::ReceiptsFile;
-use fusiondp_protocol::{SignedReceipt, SiteId};
+use fusiondp_protocol::{SignedKeyStatement, SignedReceipt, SiteId};
 
 pub(crate) use facts::Facts;
 
@@ -80,10 +80,11 @@ pub(crate) async fn export(
 ) -> Result<Vec<ExportedFile>, CoordinatorError> {
     let facts = Facts::read(core, context).await?;
     let receipts = core.store.receipts(context.id()).await?;
+    let statements = core.store.study_key_statements(context.id()).await?;
     let context = context.clone();
     let write = move || {
         let mut files = write(&context, &facts)?;
-        files.extend(receipt_files(&context, &facts, receipts));
+        files.extend(receipt_files(&context, &facts, receipts, statements));
         Ok::<_, ReportError>(files)
     };
     Ok(tokio::task::spawn_blocking(write).await??)
@@ -94,6 +95,7 @@ fn receipt_files(
     context: &SharedContext,
     facts: &Facts,
     receipts: Vec<(SiteId, SignedReceipt)>,
+    mut statements: BTreeMap<SiteId, Vec<SignedKeyStatement>>,
 ) -> Vec<ExportedFile> {
     let mut by_site: BTreeMap<SiteId, Vec<SignedReceipt>> = BTreeMap::new();
     for (site, receipt) in receipts {
@@ -103,7 +105,9 @@ fn receipt_files(
     let file = |(site, key): (SiteId, _)| {
         let receipts = by_site.remove(&site)?;
         let name = ReceiptsFile::name(&site);
+        let statements = statements.remove(&site).unwrap_or_default();
         let file = ReceiptsFile::new(site, context.id().clone(), key, receipts);
+        let file = file.with_key_statements(statements);
         Some(ExportedFile { name, bytes: file.to_text().into_bytes() })
     };
     keys.filter_map(file).collect()

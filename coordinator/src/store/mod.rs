@@ -11,6 +11,7 @@
 //! | `rounds`, `history` | `rounds`, `round_sites`: the edges of the round state machine, and what was |
 //! | `updates` | `updates` |
 //! | `mirror` | `mirror`, `warnings` |
+//! | `key_statements` | `key_statements` |
 //! | `models` | `models`, `server_states` |
 //! | `evaluations` | `evaluations`, `evaluation_sites`, `metrics` |
 //! | `snapshot` | all facts of one study at one moment |
@@ -21,6 +22,7 @@ mod ending;
 mod error;
 mod evaluations;
 mod history;
+mod key_statements;
 mod mirror;
 mod models;
 mod rounds;

@@ -124,7 +124,9 @@ pub(super) async fn export(config: &SiteConfig, study: Option<&StudyId>, out: &P
             let site = receipts.first().map(|signed| signed.receipt.site.clone());
             let site = site.with_context(|| format!("no update of study {study} has left this site"))?;
             let what = format!("{} receipts", receipts.len());
-            (ReceiptsFile::new(site, study.clone(), key, receipts).to_text(), what)
+            let statements = store.key_statements().await?;
+            let file = ReceiptsFile::new(site, study.clone(), key, receipts);
+            (file.with_key_statements(statements).to_text(), what)
         }
     };
     create_atomic(out, text.as_bytes())?;

@@ -1,21 +1,30 @@
 //! The receipts of one site in one study, as a file: `receipts-SITE.jsonl`.
 //!
 //! Lines of JSON: a [`ReceiptsHeader`], then one signed receipt a line in canonical form.
+//!
+//! | format | since | differs |
+//! |---|---|---|
+//! | `fusiondp/receipts/v1` | 0.1.0 | no key statements; still read |
+//! | [`RECEIPTS_FORMAT`] | 0.1.0 | the header has the site's key statements |
 
 use fusiondp_dp::LedgerPublicKey;
 use serde::{Deserialize, Serialize};
 
 use super::SignedReceipt;
 use crate::ids::{SiteId, StudyId};
+use crate::key_statement::SignedKeyStatement;
 
 /// What the first line says.
-pub const RECEIPTS_FORMAT: &str = "fusiondp/receipts/v1";
+pub const RECEIPTS_FORMAT: &str = "fusiondp/receipts/v2";
+
+/// What it said before there were key statements.
+const OLDER_FORMAT: &str = "fusiondp/receipts/v1";
 
 /// Whose receipts a file holds, of what, and under which key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReceiptsHeader {
-    /// [`RECEIPTS_FORMAT`].
+    /// [`RECEIPTS_FORMAT`] or the older one.
     pub format: String,
     /// The site.
     pub site: SiteId,
@@ -23,6 +32,10 @@ pub struct ReceiptsHeader {
     pub study: StudyId,
     /// The key that signs, as the site gave it when it enrolled.
     pub ledger_key: LedgerPublicKey,
+    /// Whose key it is: one statement for each certificate that the site has had, oldest first. Empty where the site's agent
+    /// makes none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub key_statements: Vec<SignedKeyStatement>,
 }
 
 /// The content of a file. Reading one verifies nothing.
@@ -53,7 +66,15 @@ impl ReceiptsFile {
         receipts: Vec<SignedReceipt>,
     ) -> Self {
         let format = RECEIPTS_FORMAT.to_owned();
-        Self { header: ReceiptsHeader { format, site, study, ledger_key }, receipts }
+        let header = ReceiptsHeader { format, site, study, ledger_key, key_statements: Vec::new() };
+        Self { header, receipts }
+    }
+
+    /// The same with what the site has stated about its key.
+    #[must_use]
+    pub fn with_key_statements(mut self, statements: Vec<SignedKeyStatement>) -> Self {
+        self.header.key_statements = statements;
+        self
     }
 
     /// Name of the file in a report folder.
@@ -63,7 +84,7 @@ impl ReceiptsFile {
 
     /// The file's text.
     pub fn to_text(&self) -> String {
-        // Unwrap safety: ids, a text and a key have a JSON form.
+        // Unwrap safety: ids, texts and keys have a JSON form.
         let mut text = serde_json::to_string(&self.header).expect("a header has a JSON form");
         text.push('\n');
         for receipt in &self.receipts {
@@ -83,7 +104,7 @@ impl ReceiptsFile {
         let (_, first) = lines.next().ok_or_else(|| failed(1, "the file is empty".to_owned()))?;
         let header: ReceiptsHeader =
             serde_json::from_str(first).map_err(|error| failed(1, error.to_string()))?;
-        if header.format != RECEIPTS_FORMAT {
+        if ![RECEIPTS_FORMAT, OLDER_FORMAT].contains(&header.format.as_str()) {
             let problem =
                 format!("format is \"{}\", this program reads \"{RECEIPTS_FORMAT}\"", header.format);
             return Err(failed(1, problem));

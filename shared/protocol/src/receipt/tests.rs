@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
-use crate::testing::{ledger_key, plan, receipt};
+use crate::testing::{key_statement, ledger_key, plan, receipt};
 
 /// A change and the error that it must give.
 type Case = (fn(&mut Receipt), fn(&ReceiptError) -> bool);
@@ -83,11 +83,16 @@ fn a_file_of_receipts_comes_back_and_a_changed_one_is_named_by_line() {
     let receipts = vec![base().signed(&ledger_key()), receipt(&plan(), 0, 1).signed(&ledger_key())];
     let (site, study) = (base().site, base().study);
     let file = ReceiptsFile::new(site.clone(), study, ledger_key().public(), receipts);
+    let stated = file.clone().with_key_statements(vec![key_statement()]);
+    assert_eq!(ReceiptsFile::parse(&stated.to_text()).unwrap(), stated);
     let text = file.to_text();
+    assert!(!text.contains("key_statements"), "as a file of the older format");
+    let older = ReceiptsFile::parse(&text.replacen("receipts/v2", "receipts/v1", 1)).unwrap();
+    assert_eq!((older.header.key_statements.len(), &older.receipts), (0, &file.receipts));
     assert_eq!((ReceiptsFile::parse(&text).unwrap(), text.lines().count()), (file, 3));
     assert_eq!(ReceiptsFile::name(&site), "receipts-site-1.jsonl");
     let edits = [
-        ("receipts/v1", "receipts/v0", 1),
+        ("receipts/v2", "receipts/v0", 1),
         ("{\"receipt\"", "{ \"receipt\"", 2),
         ("\"round\":3", "\"round\":\"x\"", 2),
     ];
