@@ -165,12 +165,10 @@ async fn whose_key_signed_is_checked_offline_under_the_consortiums_authority() {
     }
     fs::write(&a, honest).unwrap();
     // Another consortium's authority.
-    let other = Federation::provision(
-        &root.path().join("other"),
-        small::sites(&root.path().join("others"), 1, 100).unwrap(),
-        FederationOptions::default(),
-    );
-    let foreign = authority(&other.await.unwrap());
+    let others = small::sites(&root.path().join("others"), 1, 100).unwrap();
+    let other = root.path().join("other");
+    let other = Federation::provision(&other, others, FederationOptions::default()).await.unwrap();
+    let foreign = authority(&other);
     let output = receipts(&out).arg("--ca").arg(&foreign).output().await.unwrap();
     assert!(!output.status.success() && both_streams(&output).contains("unknown authority"));
     let output = receipts(&out).arg("--ca").arg(&a).output().await.unwrap();
