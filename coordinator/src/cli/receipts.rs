@@ -12,7 +12,7 @@ use fusiondp_runtime::tls::Authority;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::table::Table;
-use crate::receipts::{Folder, KeyBinding, SiteVerdict, Trust, Verified};
+use crate::receipts::{Epsilons, Folder, KeyBinding, SiteVerdict, Trust, Verified};
 use crate::text::{epsilon, time};
 
 #[derive(Debug, Subcommand)]
@@ -100,11 +100,31 @@ fn show(verified: &Verified, keys: &BTreeMap<SiteId, LedgerPublicKey>) -> anyhow
             epsilon(records.zero_out)
         )?;
     }
+    show_counts(verified)?;
     for site in &verified.sites {
         site.problems.iter().try_for_each(|problem| outln!("{}: {problem}", site.site))?;
     }
     verified.problems.iter().try_for_each(|problem| outln!("{problem}"))?;
     verified.sites.iter().try_for_each(|site| show_binding(site, keys.get(&site.site)))
+}
+
+/// What tables of counts cost.
+fn show_counts(verified: &Verified) -> anyhow::Result<()> {
+    if !verified.lists_counts {
+        outln!("tables of counts: not recomputed, files of an older format list no charges of them")?;
+    }
+    let Some(counts) = &verified.counts else { return Ok(()) };
+    let line = |what: String, figures: &Epsilons| {
+        outln!("{what}: replace {}, zero_out {}", epsilon(figures.replace), epsilon(figures.zero_out))
+    };
+    for one in &counts.cohorts {
+        line(format!("counts of cohort {}, {} tables", one.cohort, one.tables), &one.epsilon)?;
+    }
+    line("counts and training together".to_owned(), &counts.epsilon_with_training)?;
+    if let Some(records) = &counts.records_epsilon_with_training {
+        line("counts and training together, whole records".to_owned(), records)?;
+    }
+    Ok(())
 }
 
 /// Whose the key is that signed a site's receipts.

@@ -15,7 +15,7 @@ use futures::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::errors::ApiError;
-use super::keys::{self, Binding, Caller};
+use super::keys::{self, Caller};
 use super::update::{self, Expected};
 use super::{identity, metrics};
 use crate::round::reporting::SiteOutcome;
@@ -115,7 +115,7 @@ impl FederationService {
         self.core.board.withdraw_enrolment(site, context.id());
         self.invited(context.id(), site).await?;
         if self.core.store.record_enrolment(site, &enrolment).await? {
-            self.note_ledger_key(site, &enrolment, binding).await?;
+            keys::note(&self.core, site, &enrolment, binding).await?;
             tracing::info!(%site, study = %context.id(), units = enrolment.units, "site enrolled");
             self.answered(&context);
             return Ok(());
@@ -125,31 +125,6 @@ impl FederationService {
             Standing::Enrolled => Ok(()),
             Standing::Invited | Standing::Declined => Err(stale("enrollment has closed without this site")),
         }
-    }
-
-    /// A ledger has one key for ever, so another one means another ledger: a new installation, or somebody else's.
-    async fn note_ledger_key(
-        &self,
-        site: &SiteId,
-        enrolment: &Enrolment,
-        binding: Binding,
-    ) -> Result<(), ApiError> {
-        let now_ms = self.core.clock.now_ms();
-        if binding == Binding::Unstated {
-            let message = "its agent has not stated whose its ledger key is, as older ones do not: until a newer one has \
-                           connected, `receipts verify --ca` finds the key bound to no certificate";
-            tracing::warn!(%site, study = %enrolment.study_id, "the site's ledger key is bound to no certificate");
-            self.core.store.record_warning(&enrolment.study_id, Some(site), message, now_ms).await?;
-        }
-        let Some(other) = self.core.store.study_with_other_key(site, &enrolment.ledger_key).await? else {
-            return Ok(());
-        };
-        let message = format!(
-            "its ledger is signed with another key than in study {other}: the site keeps a new ledger, which may not count what \
-             the old one has charged"
-        );
-        tracing::warn!(%site, study = %enrolment.study_id, other = %other, "the site's ledger key has changed");
-        Ok(self.core.store.record_warning(&enrolment.study_id, Some(site), &message, now_ms).await?)
     }
 
     /// Takes one update at a time from each site, within a time that no honest upload needs.
@@ -213,7 +188,7 @@ impl FederationService {
         let model = self.core.model(context.id(), report.model_version).await?;
         let (enrolled, model_digest) = (&enrolled, model.map(|(digest, _)| digest));
         metrics::check_report(&metrics::Expected { context: &context, enrolled, model_digest }, &report)?;
-        let receipt = self.core.store.record_evaluation(&site, &report).await?;
+        let receipt = self.core.store.record_evaluation(&site, &report, self.core.clock.now_ms()).await?;
         let cohort = Some(&report.cohort);
         self.core.board.withdraw_evaluation(&site, context.id(), report.model_version, cohort);
         if receipt == ReportReceipt::NotAsked {

@@ -66,6 +66,34 @@ pub(super) async fn check_enrolment(
     }
 }
 
+/// Warns in a study's report of a key that is bound to no certificate, and of one that is not the key of earlier studies.
+pub(super) async fn note(
+    core: &Core,
+    site: &SiteId,
+    enrolment: &Enrolment,
+    binding: Binding,
+) -> Result<(), ApiError> {
+    let (study, now_ms) = (&enrolment.study_id, core.clock.now_ms());
+    if binding == Binding::Unstated {
+        tracing::warn!(%site, %study, "the site's ledger key is bound to no certificate");
+        core.store.record_warning(study, Some(site), UNSTATED, now_ms).await?;
+    }
+    // A ledger has one key for ever, so another one means another ledger: a new installation, or somebody else's.
+    let Some(other) = core.store.study_with_other_key(site, &enrolment.ledger_key).await? else {
+        return Ok(());
+    };
+    let message = format!(
+        "its ledger is signed with another key than in study {other}: the site keeps a new ledger, which may not count what \
+         the old one has charged"
+    );
+    tracing::warn!(%site, %study, other = %other, "the site's ledger key has changed");
+    Ok(core.store.record_warning(study, Some(site), &message, now_ms).await?)
+}
+
+/// What the report says of a site whose agent makes no key statements.
+const UNSTATED: &str = "its agent has not stated whose its ledger key is, as older ones do not: until a newer one has \
+                        connected, `receipts verify --ca` finds the key bound to no certificate";
+
 /// What helps where a statement and the certificate in use do not belong together.
 const REMEDY: &str =
     "restart the agent with the certificate of this site's kit, so that it states its key under that one";

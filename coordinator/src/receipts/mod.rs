@@ -1,5 +1,6 @@
 //! Verifies the receipts of a study, for whoever trusts neither coordinator nor sites: from nothing but the files of a report.
 //!
+//! * [`counts`]: charges of tables of counts, and what they cost alone and with training
 //! * [`key`]: whose the key is that signed them, under the consortium's authority
 //! * [`site`]: the receipts of one site: signatures, chain pieces, charges, and the epsilon they give
 //! * [`Verified`]: all sites of a report folder, and the consortium's figure
@@ -8,6 +9,7 @@
 //! study says, that no charge the site counts is left out, and what epsilon follows; with the consortium's authority also whose
 //! key it is ([`key`]). What it cannot: that a site has not released something it wrote no receipt of.
 
+pub mod counts;
 pub mod key;
 pub mod site;
 
@@ -24,6 +26,8 @@ use fusiondp_runtime::files::{FileError, read_limited};
 use fusiondp_runtime::tls::Authority;
 use serde::{Deserialize, Serialize};
 
+use counts::ReportedCounts;
+pub use counts::{CohortVerdict, CountsVerdict};
 pub use key::{BoundCertificate, KeyBinding};
 pub use site::{RecordVerdict, SiteVerdict};
 
@@ -117,6 +121,8 @@ struct Reported {
     epsilon: Epsilons,
     records_epsilon: Option<Epsilons>,
     #[serde(default)]
+    counts: Option<ReportedCounts>,
+    #[serde(default)]
     site_details: Vec<ReportedSite>,
 }
 
@@ -144,6 +150,11 @@ pub struct Verified {
     /// The same of whole records, in a study that protects them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub records_epsilon: Option<Epsilons>,
+    /// What tables of counts with noise cost; `None` where there are none, or the files do not list them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counts: Option<CountsVerdict>,
+    /// Charges of counts are in the files, if the study has any; files of the older format cannot hold them.
+    pub lists_counts: bool,
     /// What does not hold, of the folder as a whole.
     pub problems: Vec<String>,
 }
@@ -200,6 +211,7 @@ impl Folder {
             sites.iter().map(|site| Some((site.records?.epsilon, &site.record_steps))).collect();
         let records_epsilon =
             of_records.map(|sites| consortium(&sites, max_overlap, &mut figures)).transpose()?;
+        let counts = CountsVerdict::of(&sites, max_overlap, &mut figures)?;
         let mut verified = Verified {
             study: self.document.id().to_string(),
             delta: figures.delta,
@@ -207,6 +219,9 @@ impl Folder {
             max_overlap,
             epsilon,
             records_epsilon,
+            counts,
+            lists_counts: self.document.study().evaluation.noisy().is_none()
+                || self.sites.iter().all(ReceiptsFile::lists_counts),
             problems: Vec::new(),
         };
         verified.check_unknown_keys(&trust.keys);
@@ -243,6 +258,9 @@ impl Verified {
                     "report.json says {relation} {what} {said} for the consortium, the receipts give {given}"
                 ));
             }
+        }
+        if self.lists_counts {
+            self.problems.extend(CountsVerdict::compare(self.counts.as_ref(), reported.counts.as_ref()));
         }
         for said in &reported.site_details {
             match self.sites.iter_mut().find(|site| site.site.as_str() == said.site) {

@@ -7,7 +7,7 @@
 //! | `model.onnx` | the trained model with the schema's transforms, from raw columns to a probability |
 //! | `model-card.md` | what somebody needs to know who meets the model without the study |
 //! | `study.toml` | the study document as submitted |
-//! | `receipts-SITE.jsonl` | what each site has stated in writing of its updates |
+//! | `receipts-SITE.jsonl` | what each site has stated in writing of its updates and of its key, and charged for tables of counts |
 //!
 //! `facts` reads the store once; `json`, `html` and the drawings are pure functions of it. Epsilons are rounded up
 //! wherever they are shown.
@@ -90,7 +90,7 @@ pub(crate) async fn export(
     Ok(tokio::task::spawn_blocking(write).await??)
 }
 
-/// One file for each site that has a receipt.
+/// One file for each site that has a receipt, or has paid for a table of counts.
 fn receipt_files(
     context: &SharedContext,
     facts: &Facts,
@@ -103,11 +103,16 @@ fn receipt_files(
     }
     let keys = facts.sites.iter().filter_map(|row| Some((row.site.clone(), row.ledger_key?)));
     let file = |(site, key): (SiteId, _)| {
-        let receipts = by_site.remove(&site)?;
+        let receipts = by_site.remove(&site).unwrap_or_default();
+        let counts = facts.counts.iter().filter(|(other, _)| *other == site);
+        let counts: Vec<_> = counts.map(|(_, charge)| charge.clone()).collect();
+        if receipts.is_empty() && counts.is_empty() {
+            return None;
+        }
         let name = ReceiptsFile::name(&site);
         let statements = statements.remove(&site).unwrap_or_default();
         let file = ReceiptsFile::new(site, context.id().clone(), key, receipts);
-        let file = file.with_key_statements(statements);
+        let file = file.with_key_statements(statements).with_counts(counts);
         Some(ExportedFile { name, bytes: file.to_text().into_bytes() })
     };
     keys.filter_map(file).collect()

@@ -10,7 +10,7 @@
 //! | `sites` | `sites`, `study_sites` |
 //! | `rounds`, `history` | `rounds`, `round_sites`: the edges of the round state machine, and what was |
 //! | `updates` | `updates` |
-//! | `mirror` | `mirror`, `warnings` |
+//! | `mirror`, `counts` | `mirror`, `warnings`; charges of tables of counts |
 //! | `key_statements` | `key_statements` |
 //! | `models` | `models`, `server_states` |
 //! | `evaluations` | `evaluations`, `evaluation_sites`, `metrics` |
@@ -18,6 +18,7 @@
 //!
 //! The schema with a comment and unit on each column is in `migrations/`.
 
+mod counts;
 mod ending;
 mod error;
 mod evaluations;

@@ -85,6 +85,9 @@ fn a_file_of_receipts_comes_back_and_a_changed_one_is_named_by_line() {
     let file = ReceiptsFile::new(site.clone(), study, ledger_key().public(), receipts);
     let stated = file.clone().with_key_statements(vec![key_statement()]);
     assert_eq!(ReceiptsFile::parse(&stated.to_text()).unwrap(), stated);
+    let charge = base().charges.remove(0);
+    let counted = file.clone().with_counts(vec![charge.clone(), charge]);
+    assert_eq!(ReceiptsFile::parse(&counted.to_text()).unwrap(), counted);
     let text = file.to_text();
     assert!(!text.contains("key_statements"), "as a file of the older format");
     let older = ReceiptsFile::parse(&text.replacen("receipts/v2", "receipts/v1", 1)).unwrap();
@@ -101,4 +104,13 @@ fn a_file_of_receipts_comes_back_and_a_changed_one_is_named_by_line() {
         assert_eq!(ReceiptsFile::parse(&text.replacen(from, to, 1)).unwrap_err().line, line, "{to}");
     }
     assert_eq!(ReceiptsFile::parse("").unwrap_err().line, 1);
+    // What an older file cannot hold, so that nobody makes one of a newer file to hide what is missing in it.
+    let older = |file: &ReceiptsFile| file.to_text().replacen("receipts/v2", "receipts/v1", 1);
+    assert_eq!(ReceiptsFile::parse(&older(&stated)).unwrap_err().line, 1);
+    assert_eq!(ReceiptsFile::parse(&older(&counted)).unwrap_err().line, 4);
+    let spaced = counted.to_text().replacen("{\"entry\":{\"sequence", "{\"entry\":{ \"sequence", 2);
+    assert!(ReceiptsFile::parse(&spaced).is_err());
+    let last = text.lines().last().unwrap();
+    let behind = ReceiptsFile::parse(&format!("{}{last}\n", counted.to_text())).unwrap_err();
+    assert_eq!((behind.line, behind.problem.contains("which end a file")), (6, true));
 }

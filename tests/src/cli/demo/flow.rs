@@ -66,9 +66,11 @@ pub(super) async fn run(options: DemoOptions) -> anyhow::Result<()> {
     heading("Report")?;
     federation.export(&id, &options.out).await?;
     let table = summary::collect(&federation, &id, &options.out).await?;
+    let authority = federation.admin().join("ca.pem");
     federation.stop().await?;
     heading("Recompute the privacy loss from the sites' signed receipts alone")?;
     let line = CommandLine::new(COORDINATOR).args(["receipts", "verify"]).arg(&options.out);
+    let line = line.arg("--ca").arg(&authority);
     outln!("$ {line}")?;
     line.run().await?;
     outln!("\n{table}")?;
