@@ -10,7 +10,7 @@ use fusiondp_proto::v1::federation_server::FederationServer;
 use fusiondp_protocol::receipt::MAX_RECEIPT_BYTES;
 use fusiondp_protocol::study::MAX_STUDY_BYTES;
 use fusiondp_protocol::{Limits, SiteId};
-use fusiondp_runtime::tls::{CONNECTION_WINDOW_BYTES, PeerStream, STREAM_WINDOW_BYTES};
+use fusiondp_runtime::tls::{Authority, CONNECTION_WINDOW_BYTES, PeerStream, STREAM_WINDOW_BYTES};
 use fusiondp_runtime::{Clock, Shutdown};
 use futures::Stream;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -48,6 +48,9 @@ pub struct CoordinatorSettings {
     pub limits: Limits,
     /// Which studies are taken.
     pub submissions: Submissions,
+    /// Checks what sites state about their ledgers' keys. `None` within one process, where nobody has a certificate: statements
+    /// are refused there, and none is missed.
+    pub authority: Option<Authority>,
 }
 
 /// The allow-list: a valid certificate of a site that is not on it gets nothing.

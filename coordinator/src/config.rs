@@ -107,7 +107,7 @@ impl CoordinatorConfig {
         Ok(config)
     }
 
-    /// What the coordinator runs with; reads the consortium file.
+    /// What the coordinator runs with; reads the consortium file, and no certificate.
     ///
     /// # Errors
     /// [`SettingsError`].
@@ -121,7 +121,8 @@ impl CoordinatorConfig {
             .collect::<Result<_, _>>()?;
         let consortium = Consortium { name: file.name().to_owned(), sites };
         let limits = self.limits.as_limits();
-        Ok(CoordinatorSettings { consortium, limits, submissions: Submissions::Deployed })
+        let submissions = Submissions::Deployed;
+        Ok(CoordinatorSettings { consortium, limits, submissions, authority: None })
     }
 
     /// Where the state is kept.

@@ -20,6 +20,7 @@
 //! | [`support`] | support data that imputers are fitted on |
 //! | [`cli`] | the commands of the binary |
 //! | [`progress`] | the terminal view of a running study |
+//! | `counts` | what tables of counts add up to, for the report and for whoever verifies it |
 //! | `text` | figures and times for people |
 //!
 //! Where a round's data goes:
@@ -48,6 +49,7 @@ pub mod store;
 pub mod support;
 
 mod board;
+mod counts;
 mod grpc;
 mod presence;
 mod shared;

@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use anyhow::Context;
 use clap::{Args, Subcommand};
 use fusiondp_dp::LedgerPublicKey;
 use fusiondp_protocol::SiteId;
 use fusiondp_runtime::outln;
+use fusiondp_runtime::tls::Authority;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::table::Table;
-use crate::receipts::{Folder, SiteVerdict, Verified};
-use crate::text::epsilon;
+use crate::receipts::{Epsilons, Folder, KeyBinding, SiteVerdict, Trust, Verified};
+use crate::text::{epsilon, time};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ReceiptsCommand {
@@ -23,11 +25,15 @@ pub(super) enum ReceiptsCommand {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Reads study.toml, receipts-SITE.jsonl and, if it is there, report.json of a folder that `study export` wrote. Needs no
-coordinator, no certificate and no network. Exit code 1 if anything does not hold.
+coordinator and no network. Exit code 1 if anything does not hold.
 
-A hospital's key is what `fusiondp-site ledger verify` prints there; ask the hospital, not the coordinator.
+With --ca it checks whose keys signed: that each is bound to a certificate of the consortium's authority in the hospital's
+name, which was valid when the site charged. Take the file from somebody who trusts it, such as a hospital's kit.
 
-Example:
+Who does not trust the authority's holder either asks the hospital: its key is what `fusiondp-site ledger verify` prints.
+
+Examples:
+  fusiondp-coordinator receipts verify report --ca ca.pem
   fusiondp-coordinator receipts verify report --key hospital-a=6f0c...")]
 pub(super) struct Verify {
     /// The report folder.
@@ -36,6 +42,9 @@ pub(super) struct Verify {
     /// Key of a site as the hospital tells it; may be repeated.
     #[arg(long = "key", value_name = "SITE=KEY", value_parser = key)]
     keys: Vec<(SiteId, LedgerPublicKey)>,
+    /// Certificate of the consortium's authority, `ca.pem` of every kit.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// JSON instead of a table.
     #[arg(long)]
     json: bool,
@@ -52,15 +61,16 @@ impl ReceiptsCommand {
 impl Verify {
     fn run(self) -> anyhow::Result<()> {
         let folder = Folder::read(&self.folder)?;
-        let keys: BTreeMap<_, _> = self.keys.into_iter().collect();
+        let authority = self.ca.as_deref().map(Authority::read).transpose().context("--ca")?;
+        let trust = Trust { keys: self.keys.into_iter().collect(), authority };
         let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} receipts, {eta}")?;
         let bar = ProgressBar::new(folder.receipts() as u64).with_style(style);
-        let verified = folder.verify(&keys, || bar.inc(1))?;
+        let verified = folder.verify(&trust, || bar.inc(1))?;
         bar.finish_and_clear();
         if self.json {
             outln!("{}", serde_json::to_string_pretty(&verified)?)?;
         } else {
-            show(&verified, &keys)?;
+            show(&verified, &trust.keys)?;
         }
         anyhow::ensure!(verified.holds(), "the receipts do not hold: see the lines above");
         Ok(())
@@ -90,14 +100,48 @@ fn show(verified: &Verified, keys: &BTreeMap<SiteId, LedgerPublicKey>) -> anyhow
             epsilon(records.zero_out)
         )?;
     }
+    show_counts(verified)?;
     for site in &verified.sites {
         site.problems.iter().try_for_each(|problem| outln!("{}: {problem}", site.site))?;
     }
     verified.problems.iter().try_for_each(|problem| outln!("{problem}"))?;
-    if keys.len() < verified.sites.len() {
-        outln!(
-            "keys without a mark are as the coordinator recorded them; compare them with what the hospitals tell"
-        )?;
+    verified.sites.iter().try_for_each(|site| show_binding(site, keys.get(&site.site)))
+}
+
+/// What tables of counts cost.
+fn show_counts(verified: &Verified) -> anyhow::Result<()> {
+    if !verified.lists_counts {
+        outln!("tables of counts: not recomputed, files of an older format list no charges of them")?;
+    }
+    let Some(counts) = &verified.counts else { return Ok(()) };
+    let line = |what: String, figures: &Epsilons| {
+        outln!("{what}: replace {}, zero_out {}", epsilon(figures.replace), epsilon(figures.zero_out))
+    };
+    for one in &counts.cohorts {
+        line(format!("counts of cohort {}, {} tables", one.cohort, one.tables), &one.epsilon)?;
+    }
+    line("counts and training together".to_owned(), &counts.epsilon_with_training)?;
+    if let Some(records) = &counts.records_epsilon_with_training {
+        line("counts and training together, whole records".to_owned(), records)?;
+    }
+    Ok(())
+}
+
+/// Whose the key is that signed a site's receipts.
+fn show_binding(site: &SiteVerdict, told: Option<&LedgerPublicKey>) -> anyhow::Result<()> {
+    let name = &site.site;
+    match &site.key_binding {
+        KeyBinding::Bound(certificates) => certificates.iter().try_for_each(|certificate| {
+            let (from, until) = (time(certificate.from_ms), time(certificate.until_ms));
+            let fingerprint = certificate.fingerprint;
+            outln!("{name}: key bound to certificate {fingerprint} of site {name}, valid {from} to {until}")
+        })?,
+        KeyBinding::NotChecked if told == Some(&site.ledger_key) => {
+            outln!("{name}: the key is the one that was given with --key")?
+        }
+        KeyBinding::NotChecked => outln!("{name}: whose key this is was not checked; give --ca")?,
+        // A problem of the site says why.
+        KeyBinding::Unbound => {}
     }
     Ok(())
 }

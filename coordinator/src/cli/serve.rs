@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use fusiondp_runtime::tls::TlsServer;
+use fusiondp_runtime::tls::{Authority, TlsServer};
 use fusiondp_runtime::{Shutdown, SystemClock, telemetry};
 
 use crate::app::Coordinator;
@@ -32,7 +32,8 @@ impl Serve {
 }
 
 async fn serve(config: CoordinatorConfig) -> anyhow::Result<()> {
-    let settings = config.settings()?;
+    let mut settings = config.settings()?;
+    settings.authority = Some(Authority::read(&config.tls.ca)?);
     let server = TlsServer::new(&config.tls)?;
     let shutdown = Shutdown::on_signals()?;
     let store = Store::open(&config.store_options()).await?;

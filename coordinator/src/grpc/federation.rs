@@ -15,6 +15,7 @@ use futures::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::errors::ApiError;
+use super::keys::{self, Caller};
 use super::update::{self, Expected};
 use super::{identity, metrics};
 use crate::round::reporting::SiteOutcome;
@@ -45,10 +46,14 @@ impl FederationService {
     }
 
     async fn register_site(&self, request: Request<v1::RegisterRequest>) -> Result<Registered, ApiError> {
-        let site = identity::site(&self.core, &request)?;
+        let caller = identity::caller(&self.core, &request)?;
         let peer_address = identity::address(&request);
         let registration = Registration::try_from(request.into_inner())?;
-        check_version(&site, registration.protocol_version)?;
+        check_version(&caller.site, registration.protocol_version)?;
+        if let Some(statement) = &registration.key_statement {
+            keys::keep_statement(&self.core, &caller, statement).await?;
+        }
+        let site = caller.site;
         let limits = self.core.settings.limits.negotiate(registration.limits);
         let now_ms = self.core.clock.now_ms();
         self.core.presence.registered(&site, limits);
@@ -98,40 +103,28 @@ impl FederationService {
         }
     }
 
-    async fn enrol_site(&self, site: SiteId, enrolment: Enrolment) -> Result<(), ApiError> {
+    async fn enrol_site(&self, caller: Caller, enrolment: Enrolment) -> Result<(), ApiError> {
         let context = self.context(&enrolment.study_id).await?;
+        let site = &caller.site;
         if enrolment.study_digest != context.digest() {
             let detail =
                 format!("site {site} has checked other bytes than were submitted; fetch the offer again");
             return Err(ApiError::problem(ProblemType::StudyDigestMismatch, detail));
         }
-        self.core.board.withdraw_enrolment(&site, context.id());
-        self.invited(context.id(), &site).await?;
-        if self.core.store.record_enrolment(&site, &enrolment).await? {
-            self.note_ledger_key(&site, &enrolment).await?;
+        let binding = keys::check_enrolment(&self.core, &caller, &enrolment).await?;
+        self.core.board.withdraw_enrolment(site, context.id());
+        self.invited(context.id(), site).await?;
+        if self.core.store.record_enrolment(site, &enrolment).await? {
+            keys::note(&self.core, site, &enrolment, binding).await?;
             tracing::info!(%site, study = %context.id(), units = enrolment.units, "site enrolled");
             self.answered(&context);
             return Ok(());
         }
         // Said before, or too late.
-        match self.invited(context.id(), &site).await?.standing {
+        match self.invited(context.id(), site).await?.standing {
             Standing::Enrolled => Ok(()),
             Standing::Invited | Standing::Declined => Err(stale("enrollment has closed without this site")),
         }
-    }
-
-    /// A ledger has one key for ever, so another one means another ledger: a new installation, or somebody else's.
-    async fn note_ledger_key(&self, site: &SiteId, enrolment: &Enrolment) -> Result<(), ApiError> {
-        let Some(other) = self.core.store.study_with_other_key(site, &enrolment.ledger_key).await? else {
-            return Ok(());
-        };
-        let message = format!(
-            "its ledger is signed with another key than in study {other}: the site keeps a new ledger, which may not count what \
-             the old one has charged"
-        );
-        tracing::warn!(%site, study = %enrolment.study_id, other = %other, "the site's ledger key has changed");
-        let now_ms = self.core.clock.now_ms();
-        Ok(self.core.store.record_warning(&enrolment.study_id, Some(site), &message, now_ms).await?)
     }
 
     /// Takes one update at a time from each site, within a time that no honest upload needs.
@@ -195,7 +188,7 @@ impl FederationService {
         let model = self.core.model(context.id(), report.model_version).await?;
         let (enrolled, model_digest) = (&enrolled, model.map(|(digest, _)| digest));
         metrics::check_report(&metrics::Expected { context: &context, enrolled, model_digest }, &report)?;
-        let receipt = self.core.store.record_evaluation(&site, &report).await?;
+        let receipt = self.core.store.record_evaluation(&site, &report, self.core.clock.now_ms()).await?;
         let cohort = Some(&report.cohort);
         self.core.board.withdraw_evaluation(&site, context.id(), report.model_version, cohort);
         if receipt == ReportReceipt::NotAsked {
@@ -381,9 +374,9 @@ impl Federation for FederationService {
     }
 
     async fn enrol(&self, request: Request<v1::EnrolRequest>) -> Result<Response<v1::EnrolResponse>, Status> {
-        let site = identity::site(&self.core, &request)?;
+        let caller = identity::caller(&self.core, &request)?;
         let enrolment = Enrolment::try_from(request.into_inner()).map_err(ApiError::from)?;
-        self.enrol_site(site, enrolment).await?;
+        self.enrol_site(caller, enrolment).await?;
         Ok(Response::new(v1::EnrolResponse {}))
     }
 

@@ -1,10 +1,11 @@
 //! Who calls, as the certificate says, and whether that role may.
 
-use fusiondp_protocol::{ProblemType, SiteId};
+use fusiondp_protocol::{Digest, ProblemType, SiteId};
 use fusiondp_runtime::{PeerConnection, Role, peer_connection};
 use tonic::Request;
 
 use super::errors::ApiError;
+use super::keys::Caller;
 use crate::shared::Core;
 
 /// The site that calls.
@@ -22,6 +23,13 @@ pub(super) fn site<T>(core: &Core, request: &Request<T>) -> Result<SiteId, ApiEr
     })?;
     core.presence.seen(&site);
     Ok(site)
+}
+
+/// The site that calls, with the certificate that says so.
+pub(super) fn caller<T>(core: &Core, request: &Request<T>) -> Result<Caller, ApiError> {
+    let site = site(core, request)?;
+    let fingerprint = *peer(request, Role::Site)?.identity.fingerprint();
+    Ok(Caller { site, certificate: Digest::from_bytes(fingerprint) })
 }
 
 /// Checks that an administrator calls.

@@ -12,6 +12,7 @@ mod administration;
 mod errors;
 mod federation;
 mod identity;
+mod keys;
 mod metrics;
 mod update;
 

@@ -1,12 +1,16 @@
 //! Verifies the receipts of a study, for whoever trusts neither coordinator nor sites: from nothing but the files of a report.
 //!
+//! * [`counts`]: charges of tables of counts, and what they cost alone and with training
+//! * [`key`]: whose the key is that signed them, under the consortium's authority
 //! * [`site`]: the receipts of one site: signatures, chain pieces, charges, and the epsilon they give
 //! * [`Verified`]: all sites of a report folder, and the consortium's figure
 //!
 //! What it can show: that nobody but the holder of a site's key has written the receipts, that every update was charged as the
-//! study says, that no charge the site counts is left out, and what epsilon follows. What it cannot: that a site has not
-//! released something it wrote no receipt of, and whose key it is; a hospital tells its key itself.
+//! study says, that no charge the site counts is left out, and what epsilon follows; with the consortium's authority also whose
+//! key it is ([`key`]). What it cannot: that a site has not released something it wrote no receipt of.
 
+pub mod counts;
+pub mod key;
 pub mod site;
 
 use std::collections::BTreeMap;
@@ -19,8 +23,12 @@ use fusiondp_protocol::receipt::{ReceiptsFile, ReceiptsFileError};
 use fusiondp_protocol::study::{MAX_STUDY_BYTES, StudyDocument};
 use fusiondp_protocol::{SiteId, StudyError};
 use fusiondp_runtime::files::{FileError, read_limited};
+use fusiondp_runtime::tls::Authority;
 use serde::{Deserialize, Serialize};
 
+use counts::ReportedCounts;
+pub use counts::{CohortVerdict, CountsVerdict};
+pub use key::{BoundCertificate, KeyBinding};
 pub use site::{RecordVerdict, SiteVerdict};
 
 /// Relative difference at which two figures still agree: see the coordinator's own comparison, round by round.
@@ -91,6 +99,15 @@ pub struct Epsilons {
     pub zero_out: f64,
 }
 
+/// What the verifier has from elsewhere than the folder.
+#[derive(Debug, Clone, Default)]
+pub struct Trust {
+    /// Keys as hospitals tell them.
+    pub keys: BTreeMap<SiteId, LedgerPublicKey>,
+    /// The consortium's authority; without it nobody looks whose the other keys are.
+    pub authority: Option<Authority>,
+}
+
 /// The files of one report.
 pub struct Folder {
     document: StudyDocument,
@@ -103,6 +120,8 @@ pub struct Folder {
 struct Reported {
     epsilon: Epsilons,
     records_epsilon: Option<Epsilons>,
+    #[serde(default)]
+    counts: Option<ReportedCounts>,
     #[serde(default)]
     site_details: Vec<ReportedSite>,
 }
@@ -131,6 +150,11 @@ pub struct Verified {
     /// The same of whole records, in a study that protects them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub records_epsilon: Option<Epsilons>,
+    /// What tables of counts with noise cost; `None` where there are none, or the files do not list them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counts: Option<CountsVerdict>,
+    /// Charges of counts are in the files, if the study has any; files of the older format cannot hold them.
+    pub lists_counts: bool,
     /// What does not hold, of the folder as a whole.
     pub problems: Vec<String>,
 }
@@ -169,16 +193,15 @@ impl Folder {
     ///
     /// # Errors
     /// The accountant refuses the charges.
-    pub fn verify(
-        &self,
-        keys: &BTreeMap<SiteId, LedgerPublicKey>,
-        mut progress: impl FnMut(),
-    ) -> Result<Verified, AccountantError> {
+    pub fn verify(&self, trust: &Trust, mut progress: impl FnMut()) -> Result<Verified, AccountantError> {
         let mut figures = Figures::new(self.document.study().privacy.delta);
         let mut sites = Vec::new();
         for file in &self.sites {
             let mut verdict = SiteVerdict::of(&self.document, file, &mut figures, &mut progress)?;
-            verdict.check_key(keys);
+            verdict.check_key(&trust.keys);
+            if let Some(authority) = &trust.authority {
+                verdict.check_binding(file, authority);
+            }
             sites.push(verdict);
         }
         let max_overlap = self.document.study().federation.max_overlap;
@@ -188,6 +211,7 @@ impl Folder {
             sites.iter().map(|site| Some((site.records?.epsilon, &site.record_steps))).collect();
         let records_epsilon =
             of_records.map(|sites| consortium(&sites, max_overlap, &mut figures)).transpose()?;
+        let counts = CountsVerdict::of(&sites, max_overlap, &mut figures)?;
         let mut verified = Verified {
             study: self.document.id().to_string(),
             delta: figures.delta,
@@ -195,9 +219,12 @@ impl Folder {
             max_overlap,
             epsilon,
             records_epsilon,
+            counts,
+            lists_counts: self.document.study().evaluation.noisy().is_none()
+                || self.sites.iter().all(ReceiptsFile::lists_counts),
             problems: Vec::new(),
         };
-        verified.check_unknown_keys(keys);
+        verified.check_unknown_keys(&trust.keys);
         if let Some(reported) = &self.reported {
             verified.check_report(reported);
         }
@@ -231,6 +258,9 @@ impl Verified {
                     "report.json says {relation} {what} {said} for the consortium, the receipts give {given}"
                 ));
             }
+        }
+        if self.lists_counts {
+            self.problems.extend(CountsVerdict::compare(self.counts.as_ref(), reported.counts.as_ref()));
         }
         for said in &reported.site_details {
             match self.sites.iter_mut().find(|site| site.site.as_str() == said.site) {

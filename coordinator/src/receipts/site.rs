@@ -9,8 +9,11 @@ use fusiondp_dp::{
 use fusiondp_protocol::SiteId;
 use fusiondp_protocol::receipt::{Receipt, ReceiptEpsilons, ReceiptsFile, SignedReceipt};
 use fusiondp_protocol::study::StudyDocument;
+use fusiondp_runtime::tls::Authority;
 use serde::Serialize;
 
+use super::counts::CountsReading;
+use super::key::{ChargeTime, KeyBinding};
 use super::{Epsilons, Figures, ReportedSite, TOLERANCE};
 
 /// Of a site that has released nothing.
@@ -24,15 +27,19 @@ const MAX_PROBLEMS: usize = 20;
 pub struct SiteVerdict {
     /// The site.
     pub site: SiteId,
-    /// The key that signed; whose it is, the hospital says.
+    /// The key that signed.
     pub ledger_key: LedgerPublicKey,
+    /// Whose it is, as far as that was checked.
+    pub key_binding: KeyBinding,
     /// How many updates it has written receipts of.
     pub receipts: usize,
     /// How many charges they list.
     pub charges: u64,
     /// How many more the site counts.
     pub unlisted_charges: u64,
-    /// What the listed charges give, upper bounds.
+    /// How many tables of counts the file's last lines pay for.
+    pub tables: usize,
+    /// What the listed charges of training give, upper bounds.
     pub epsilon: Epsilons,
     /// What the site states in its newest receipt.
     pub epsilon_stated: Epsilons,
@@ -41,6 +48,11 @@ pub struct SiteVerdict {
     pub records: Option<RecordVerdict>,
     /// What does not hold.
     pub problems: Vec<String>,
+    #[serde(skip)]
+    times: Vec<ChargeTime>,
+    /// Of tables of counts.
+    #[serde(skip)]
+    pub(super) counts: BTreeMap<u64, LedgerEntry>,
     #[serde(skip)]
     pub(crate) steps: StepCounts,
     #[serde(skip)]
@@ -84,35 +96,17 @@ impl SiteVerdict {
             reading.read(signed, figures)?;
             progress();
         }
-        reading.check_links();
-        let newest = receipts.last().map(|signed| &signed.receipt);
-        let charges = reading.charges.len() as u64;
-        let unlisted_charges = newest.map_or(0, |receipt| receipt.study_charges).saturating_sub(charges);
-        if unlisted_charges > 0 {
-            reading.report(format!("{unlisted_charges} charges that the site counts are in no receipt"));
-        }
-        let records = match reading.whole_records() {
-            true => Some(RecordVerdict {
-                epsilon: figures.of(&reading.record_steps)?,
-                epsilon_stated: newest
-                    .and_then(|newest| newest.epsilon_records)
-                    .map_or(NONE, |one| stated(&one)),
-            }),
-            false => None,
-        };
-        Ok(Self {
-            site: file.header.site.clone(),
-            ledger_key: file.header.ledger_key,
-            receipts: receipts.len(),
-            charges,
-            unlisted_charges,
-            epsilon: figures.of(&reading.steps)?,
-            epsilon_stated: newest.map_or(NONE, |newest| stated(&newest.epsilon)),
-            records,
-            problems: reading.problems,
-            steps: reading.steps,
-            record_steps: reading.record_steps,
-        })
+        let counts = CountsReading::of(document, file, &reading.charges);
+        counts.problems.into_iter().for_each(|problem| reading.report(problem));
+        reading.check_links(&counts.charges);
+        reading.into_verdict(&receipts, counts.charges, figures)
+    }
+
+    /// Checks under the consortium's authority whose the key is.
+    pub(super) fn check_binding(&mut self, file: &ReceiptsFile, authority: &Authority) {
+        let (binding, problems) = KeyBinding::check(&file.header, &self.times, authority);
+        self.key_binding = binding;
+        self.problems.extend(problems);
     }
 
     /// Compares the key with what a hospital has told.
@@ -162,6 +156,53 @@ impl<'a> Reading<'a> {
             reading.report(format!("the file is of study {}", file.header.study));
         }
         reading
+    }
+
+    /// The verdict on `receipts`, which were read in the order of the chain, and on charges of counts.
+    fn into_verdict(
+        mut self,
+        receipts: &[&SignedReceipt],
+        counts: BTreeMap<u64, LedgerEntry>,
+        figures: &mut Figures,
+    ) -> Result<SiteVerdict, AccountantError> {
+        let newest = receipts.last().map(|signed| &signed.receipt);
+        let charges = self.charges.len() as u64;
+        let unlisted_charges = newest.map_or(0, |receipt| receipt.study_charges).saturating_sub(charges);
+        if unlisted_charges > 0 {
+            self.report(format!("{unlisted_charges} charges that the site counts are in no receipt"));
+        }
+        Ok(SiteVerdict {
+            site: self.file.header.site.clone(),
+            ledger_key: self.file.header.ledger_key,
+            key_binding: KeyBinding::NotChecked,
+            receipts: receipts.len(),
+            charges,
+            unlisted_charges,
+            tables: counts.len(),
+            epsilon: figures.of(&self.steps)?,
+            epsilon_stated: newest.map_or(NONE, |newest| stated(&newest.epsilon)),
+            records: self.record_verdict(newest, figures)?,
+            times: times(self.charges.values().chain(counts.values())),
+            counts,
+            problems: self.problems,
+            steps: self.steps,
+            record_steps: self.record_steps,
+        })
+    }
+
+    fn record_verdict(
+        &self,
+        newest: Option<&Receipt>,
+        figures: &mut Figures,
+    ) -> Result<Option<RecordVerdict>, AccountantError> {
+        if !self.whole_records() {
+            return Ok(None);
+        }
+        let said = newest.and_then(|newest| newest.epsilon_records);
+        Ok(Some(RecordVerdict {
+            epsilon: figures.of(&self.record_steps)?,
+            epsilon_stated: said.map_or(NONE, |one| stated(&one)),
+        }))
     }
 
     fn report(&mut self, problem: String) {
@@ -282,8 +323,9 @@ impl<'a> Reading<'a> {
     }
 
     /// Charges next to each other in the chain have to follow each other.
-    fn check_links(&mut self) {
-        let entries: Vec<&LedgerEntry> = self.charges.values().collect();
+    fn check_links(&mut self, counts: &BTreeMap<u64, LedgerEntry>) {
+        let mut entries: Vec<&LedgerEntry> = self.charges.values().chain(counts.values()).collect();
+        entries.sort_by_key(|entry| entry.sequence());
         let broken = entries.windows(2).find_map(|pair| {
             let adjacent = pair[0].sequence() + 1 == pair[1].sequence();
             adjacent.then(|| verify_piece(&[pair[0].clone(), pair[1].clone()]).err()).flatten()
@@ -292,6 +334,10 @@ impl<'a> Reading<'a> {
             self.report(error.to_string());
         }
     }
+}
+
+fn times<'a>(charges: impl Iterator<Item = &'a LedgerEntry>) -> Vec<ChargeTime> {
+    charges.map(|entry| (entry.sequence(), entry.charge().time_ms)).collect()
 }
 
 fn stated(epsilon: &ReceiptEpsilons) -> Epsilons {

@@ -1,13 +1,15 @@
 #![allow(clippy::unwrap_used)]
 use fusiondp_dp::{
-    ChargeRequest, ClipNorm, Digest, DpEvent, Ledger, LedgerKey, NoiseMultiplier, Protection, Released,
-    SamplingProbability, SignedEntry, UpdateId,
+    ChargeRequest, ClipNorm, Digest, DpEvent, Ledger, LedgerEntry, LedgerKey, NoiseMultiplier, Protection,
+    Released, SamplingProbability, SignedEntry, UpdateId,
 };
 use fusiondp_protocol::receipt::{Receipt, ReceiptEpsilons, ReceiptFormat, SignedReceipt};
 
 use super::*;
 use crate::study::testing::charge;
 
+mod counts;
+mod keys;
 mod records;
 
 const STUDY: &str = crate::study::testing::STUDY;
@@ -18,7 +20,12 @@ struct Site {
     key: LedgerKey,
     ledger: Ledger,
     noise: f64,
+    /// Of its charges.
+    time_ms: u64,
+    document: StudyDocument,
     receipts: Vec<SignedReceipt>,
+    /// Charges of tables of counts.
+    counts: Vec<SignedEntry>,
 }
 
 fn document() -> StudyDocument {
@@ -29,7 +36,8 @@ impl Site {
     fn new(name: &'static str, seed: u8) -> Self {
         let ledger = Ledger::open(Vec::new()).unwrap();
         let key = LedgerKey::from_seed([seed; LedgerKey::SEED_BYTES]);
-        Self { name, key, ledger, noise: 2.0, receipts: Vec::new() }
+        let (receipts, counts) = (Vec::new(), Vec::new());
+        Self { name, key, ledger, noise: 2.0, time_ms: 1, document: document(), receipts, counts }
     }
 
     /// Charges for a round, and for `lost` updates before that never arrive.
@@ -48,9 +56,9 @@ impl Site {
     }
 
     fn charge(&mut self, round: u32, attempt: u8) {
-        let document = document();
+        let document = self.document.clone();
         let request = ChargeRequest {
-            time_ms: 1,
+            time_ms: self.time_ms,
             data_set: Digest::of(b"data"),
             study: document.id().to_string(),
             study_digest: document.digest(),
@@ -69,8 +77,9 @@ impl Site {
     }
 
     fn receipt(&self, round: u32, attempt: u8, listed: usize) -> Receipt {
-        let document = document();
-        let entries = self.ledger.entries();
+        let document = &self.document;
+        let of_training = |entry: &&LedgerEntry| entry.charge().released == Released::PrivateSum;
+        let entries: Vec<LedgerEntry> = self.ledger.entries().iter().filter(of_training).cloned().collect();
         let charges: Vec<SignedEntry> =
             entries[listed..].iter().map(|entry| self.key.sign_entry(entry.clone())).collect();
         let delta = document.study().privacy.delta;
@@ -101,8 +110,9 @@ impl Site {
     }
 
     fn file(&self) -> ReceiptsFile {
-        let (site, study) = (self.name.parse().unwrap(), document().id().clone());
-        ReceiptsFile::new(site, study, self.key.public(), self.receipts.clone())
+        let (site, study) = (self.name.parse().unwrap(), self.document.id().clone());
+        let file = ReceiptsFile::new(site, study, self.key.public(), self.receipts.clone());
+        file.with_counts(self.counts.clone())
     }
 
     /// The last receipt, changed and signed again by the site.
@@ -128,9 +138,10 @@ fn update_id(round: u32, attempt: u8) -> UpdateId {
 }
 
 fn verify(sites: &[&Site]) -> Verified {
+    let document = sites[0].document.clone();
     let sites = sites.iter().map(|site| site.file()).collect();
-    let folder = Folder { document: document(), sites, reported: None };
-    folder.verify(&BTreeMap::new(), || ()).unwrap()
+    let folder = Folder { document, sites, reported: None };
+    folder.verify(&Trust::default(), || ()).unwrap()
 }
 
 fn problems(site: &Site) -> String {
@@ -227,7 +238,10 @@ fn what_others_change_is_named() {
     let site = honest();
     let folder = Folder { document: document(), sites: vec![site.file()], reported: None };
     let told = |seed| LedgerKey::from_seed([seed; LedgerKey::SEED_BYTES]).public();
-    let keys = |name: &str, seed| BTreeMap::from([(name.parse().unwrap(), told(seed))]);
+    let keys = |name: &str, seed| Trust {
+        keys: BTreeMap::from([(name.parse().unwrap(), told(seed))]),
+        authority: None,
+    };
     assert!(folder.verify(&keys("a", 1), || ()).unwrap().holds());
     let other = folder.verify(&keys("a", 2), || ()).unwrap();
     assert!(other.sites[0].problems[0].contains("the hospital's is"), "{other:?}");
@@ -245,9 +259,9 @@ fn a_report_that_says_less_than_its_receipts_is_named() {
             epsilon_claimed: claimed,
             records_epsilon_claimed: None,
         }];
-        let reported = Some(Reported { epsilon, records_epsilon: None, site_details: details });
+        let reported = Some(Reported { epsilon, records_epsilon: None, counts: None, site_details: details });
         let folder = Folder { document: document(), sites: vec![site.file()], reported };
-        folder.verify(&BTreeMap::new(), || ()).unwrap()
+        folder.verify(&Trust::default(), || ()).unwrap()
     };
     assert!(says(stated, stated, 3).holds());
     let less = Epsilons { replace: stated.replace * 0.99, ..stated };
@@ -275,5 +289,5 @@ fn a_folder_without_receipts_or_with_others_is_refused_by_name() {
     std::fs::remove_file(folder.path().join("report.json")).unwrap();
     let read = Folder::read(folder.path()).unwrap();
     assert_eq!(read.receipts(), 3);
-    assert!(read.verify(&BTreeMap::new(), || ()).unwrap().holds());
+    assert!(read.verify(&Trust::default(), || ()).unwrap().holds());
 }

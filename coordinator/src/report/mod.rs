@@ -8,7 +8,7 @@
 //! | `model.safetensors` | its parameters by name, as training left them |
 //! | `model-card.md` | what somebody needs to know who meets the model without the study |
 //! | `study.toml` | the study document as submitted |
-//! | `receipts-SITE.jsonl` | what each site has stated in writing of its updates |
+//! | `receipts-SITE.jsonl` | what each site has stated in writing of its updates and of its key, and charged for tables of counts |
 //!
 //! Who attacks the study adds `audit.json` and `attacks.json`: [`evidence`].
 //!
@@ -35,7 +35,7 @@ use fusiondp_learn::model::ParameterFileError;
 use fusiondp_learn::onnx::{OnnxError, export_model};
 use fusiondp_protocol::chunks::{ChunkError, decode_f32};
 use fusiondp_protocol::receipt::ReceiptsFile;
-use fusiondp_protocol::{SignedReceipt, SiteId};
+use fusiondp_protocol::{SignedKeyStatement, SignedReceipt, SiteId};
 
 pub(crate) use facts::Facts;
 
@@ -93,20 +93,22 @@ pub(crate) async fn export(
 ) -> Result<Vec<ExportedFile>, CoordinatorError> {
     let facts = Facts::read(core, context).await?;
     let receipts = core.store.receipts(context.id()).await?;
+    let statements = core.store.study_key_statements(context.id()).await?;
     let context = context.clone();
     let write = move || {
         let mut files = write(&context, &facts)?;
-        files.extend(receipt_files(&context, &facts, receipts));
+        files.extend(receipt_files(&context, &facts, receipts, statements));
         Ok::<_, ReportError>(files)
     };
     Ok(tokio::task::spawn_blocking(write).await??)
 }
 
-/// One file for each site that has a receipt.
+/// One file for each site that has a receipt, or has paid for a table of counts.
 fn receipt_files(
     context: &SharedContext,
     facts: &Facts,
     receipts: Vec<(SiteId, SignedReceipt)>,
+    mut statements: BTreeMap<SiteId, Vec<SignedKeyStatement>>,
 ) -> Vec<ExportedFile> {
     let mut by_site: BTreeMap<SiteId, Vec<SignedReceipt>> = BTreeMap::new();
     for (site, receipt) in receipts {
@@ -114,9 +116,16 @@ fn receipt_files(
     }
     let keys = facts.sites.iter().filter_map(|row| Some((row.site.clone(), row.ledger_key?)));
     let file = |(site, key): (SiteId, _)| {
-        let receipts = by_site.remove(&site)?;
+        let receipts = by_site.remove(&site).unwrap_or_default();
+        let counts = facts.counts.iter().filter(|(other, _)| *other == site);
+        let counts: Vec<_> = counts.map(|(_, charge)| charge.clone()).collect();
+        if receipts.is_empty() && counts.is_empty() {
+            return None;
+        }
         let name = ReceiptsFile::name(&site);
+        let statements = statements.remove(&site).unwrap_or_default();
         let file = ReceiptsFile::new(site, context.id().clone(), key, receipts);
+        let file = file.with_key_statements(statements).with_counts(counts);
         Some(ExportedFile { name, bytes: file.to_text().into_bytes() })
     };
     keys.filter_map(file).collect()

@@ -1,12 +1,13 @@
 //! What a patient may have lost: by training, of sensitive values and of whole records, and by metrics with noise.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use fusiondp_dp::{AccountantError, Delta, DpEvent, Protection, Released, SignedEntry, StepCounts};
+use fusiondp_dp::{AccountantError, Delta, DpEvent, Protection, Released, StepCounts};
 use fusiondp_protocol::{Plan, SiteId};
 
 use super::ReportError;
 use super::facts::Facts;
+use crate::counts::CountsSteps;
 use crate::store::Claim;
 use crate::study::accounting::{Accounting, EpsilonPair};
 
@@ -84,22 +85,18 @@ impl Facts {
         overlap: u32,
         whole_records: bool,
     ) -> Result<Option<CountsSpent>, ReportError> {
-        if self.counts.is_empty() {
-            return Ok(None);
-        }
+        let charges = self.counts.iter().map(|(site, charge)| (site, charge.entry.charge()));
+        let Some(steps) = CountsSteps::of_the_worst(charges, overlap) else { return Ok(None) };
         let mut accounting = Accounting::new(delta);
         let mut cohorts = Vec::new();
-        let names: BTreeSet<&str> = self.counts.iter().filter_map(|(_, charge)| cohort(charge)).collect();
-        for name in names {
-            let worst = self.worst_counts(overlap, |charge| cohort(charge) == Some(name));
-            let (tables, epsilon) = (worst.total(), accounting.of(&worst)?);
-            cohorts.push(CohortSpent { cohort: name.to_owned(), tables, epsilon });
+        for (cohort, worst) in &steps.cohorts {
+            let (tables, epsilon) = (worst.total(), accounting.of(worst)?);
+            cohorts.push(CohortSpent { cohort: cohort.clone(), tables, epsilon });
         }
-        let tables = self.worst_counts(overlap, |_| true);
         let with_training =
-            self.with_training(Protection::SensitiveValues, overlap, &tables, &mut accounting)?;
+            self.with_training(Protection::SensitiveValues, overlap, &steps, &mut accounting)?;
         let records_with_training = match whole_records {
-            true => self.with_training(Protection::WholeRecords, overlap, &tables, &mut accounting)?,
+            true => self.with_training(Protection::WholeRecords, overlap, &steps, &mut accounting)?,
             false => None,
         };
         Ok(Some(CountsSpent { cohorts, with_training, records_with_training }))
@@ -110,26 +107,15 @@ impl Facts {
         &self,
         tier: Protection,
         overlap: u32,
-        tables: &StepCounts,
+        tables: &CountsSteps,
         accounting: &mut Accounting,
     ) -> Result<Option<EpsilonPair>, ReportError> {
         let claims = self.plan.as_ref().map_or_else(Vec::new, |plan| self.tier_claims(tier, plan));
         if claims.iter().any(|claim| !claim.complete) {
             return Ok(None);
         }
-        let mut steps = StepCounts::of_the_worst(claims.iter().map(|claim| &claim.steps), overlap as usize);
-        steps.extend(tables);
+        let steps = tables.with_training(claims.iter().map(|claim| &claim.steps), overlap);
         Ok(Some(accounting.of(&steps)?))
-    }
-
-    /// The tables of the `overlap` sites with the most of them.
-    fn worst_counts(&self, overlap: u32, wanted: impl Fn(&SignedEntry) -> bool) -> StepCounts {
-        let mut sites: BTreeMap<&SiteId, StepCounts> = BTreeMap::new();
-        for (site, charge) in self.counts.iter().filter(|(_, charge)| wanted(charge)) {
-            let event = charge.entry.charge().event;
-            sites.entry(site).or_default().add(&event, event.steps().get().into());
-        }
-        StepCounts::of_the_worst(sites.values(), overlap as usize)
     }
 
     fn tier_claims(&self, tier: Protection, plan: &Plan) -> Vec<TierClaim<'_>> {
@@ -184,12 +170,5 @@ impl<'a> TierClaim<'a> {
             return Ok(self.claimed);
         }
         Ok(accounting.of(&self.steps)?.max(self.claimed))
-    }
-}
-
-fn cohort(charge: &SignedEntry) -> Option<&str> {
-    match &charge.entry.charge().released {
-        Released::Counts { cohort } => Some(cohort),
-        Released::PrivateSum | Released::PublicSum => None,
     }
 }

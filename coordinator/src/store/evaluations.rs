@@ -1,12 +1,12 @@
 //! Evaluations of stored models, and the metrics that came of them.
 
-use fusiondp_dp::SignedEntry;
 use fusiondp_proto::v1;
 use fusiondp_protocol::{CohortName, EvaluationReport, ReleasedMetrics, SiteId, StudyId};
 use prost::Message as _;
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
+use super::mirror::{self, Paid};
 use super::row::{BindExt as _, RowExt as _, beginning, int};
 use super::{Store, StoreError};
 
@@ -171,11 +171,12 @@ impl Store {
         self.read("evaluation_sites", |tx| Box::pin(evaluation_sites(tx, id, evaluation))).await
     }
 
-    /// Stores a site's report.
+    /// Stores a site's report, and mirrors what paid for it. The charge of a report that comes too late was made all the same.
     pub async fn record_evaluation(
         &self,
         site: &SiteId,
         report: &EvaluationReport,
+        now_ms: u64,
     ) -> Result<ReportReceipt, StoreError> {
         let bytes = v1::EvaluationReport::from(report.clone()).encode_to_vec();
         let bytes = &bytes;
@@ -193,11 +194,15 @@ impl Store {
                 .bind(bytes.clone())
                 .execute(&mut **tx)
                 .await?;
-                if updated.rows_affected() == 1 {
-                    return Ok(ReportReceipt::Stored);
+                if updated.rows_affected() == 0 && !was_asked(tx, site, report).await? {
+                    return Ok(ReportReceipt::NotAsked);
                 }
-                let asked = was_asked(tx, site, report).await?;
-                Ok(if asked { ReportReceipt::TooLate } else { ReportReceipt::NotAsked })
+                if let ReleasedMetrics::Noisy(counts) = &report.metrics {
+                    let charge = (&counts.charge, Paid::Counts);
+                    mirror::insert(tx, &report.study_id, site, charge, now_ms).await?;
+                }
+                let stored = updated.rows_affected() == 1;
+                Ok(if stored { ReportReceipt::Stored } else { ReportReceipt::TooLate })
             })
         })
         .await
@@ -279,28 +284,6 @@ impl Store {
         .await
     }
 
-    /// The signed charges of every table of counts that sites have sent, by site.
-    pub async fn counts_charges(&self, id: &StudyId) -> Result<Vec<(SiteId, SignedEntry)>, StoreError> {
-        self.read("counts_charges", |tx| {
-            Box::pin(async move {
-                let query = sqlx::query(
-                    "SELECT site_id, outcome, detail, report FROM evaluation_sites WHERE study_id = $1 \
-                     AND report IS NOT NULL ORDER BY site_id, model_version, cohort",
-                );
-                let rows = query.bind(id.as_str()).fetch_all(&mut **tx).await?;
-                let mut charges = Vec::new();
-                for row in &rows {
-                    let EvaluationSite { site, report, .. } = evaluation_site(row)?;
-                    if let Some(ReleasedMetrics::Noisy(counts)) = report.map(|report| report.metrics) {
-                        charges.push((site, counts.charge));
-                    }
-                }
-                Ok(charges)
-            })
-        })
-        .await
-    }
-
     /// Every figure of a study, oldest first; sites by id, the pooled figure before them.
     pub async fn metrics(&self, id: &StudyId) -> Result<Vec<MetricRow>, StoreError> {
         self.read("metrics", |tx| Box::pin(metrics(tx, id))).await
@@ -321,7 +304,7 @@ async fn evaluation_sites(
     rows.iter().map(evaluation_site).collect()
 }
 
-fn evaluation_site(row: &AnyRow) -> Result<EvaluationSite, StoreError> {
+pub(super) fn evaluation_site(row: &AnyRow) -> Result<EvaluationSite, StoreError> {
     let report = match row.optional_blob("report")? {
         None => None,
         Some(bytes) => {

@@ -2,7 +2,8 @@
 //!
 //! The site's ledger is authoritative. The mirror tells what has been charged in a study as far as it was seen from
 //! here: a receipt lists the charges of its update and those of earlier updates that never arrived, and says how many the
-//! study has in all. Where fewer are mirrored, the site's own figures count more than the mirror.
+//! study has in all. Where fewer are mirrored, the site's own figures count more than the mirror. Charges of tables of counts
+//! are mirrored from their reports; what is accounted here is training alone, and leaves them out.
 
 use std::collections::BTreeMap;
 
@@ -93,7 +94,7 @@ pub(super) async fn append(
 ) -> Result<(), StoreError> {
     let receipt = &signed.receipt;
     for charge in &receipt.charges {
-        insert(tx, &receipt.study, site, charge, now_ms).await?;
+        insert(tx, &receipt.study, site, (charge, Paid::Update), now_ms).await?;
     }
     sqlx::query(
         "INSERT INTO receipts (update_id, study_id, site_id, round, receipt, received_ms) \
@@ -143,7 +144,7 @@ async fn note_gap(
 ) -> Result<(), StoreError> {
     let query = sqlx::query(
         "SELECT s.study_charges AS study_charges, (SELECT COUNT(*) FROM mirror m \
-         WHERE m.study_id = s.study_id AND m.site_id = s.site_id) AS mirrored \
+         WHERE m.study_id = s.study_id AND m.site_id = s.site_id AND m.counts = 0) AS mirrored \
          FROM study_sites s WHERE s.study_id = $1 AND s.site_id = $2",
     );
     let row = query.bind(receipt.study.as_str()).bind(site.as_str()).fetch_one(&mut *tx).await?;
@@ -162,17 +163,27 @@ async fn note_gap(
     warn(tx, &receipt.study, Some(site), message, now_ms).await
 }
 
-async fn insert(
+/// What a mirrored charge has paid for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Paid {
+    /// An update, whose receipt or a later one lists it.
+    Update,
+    /// A table of counts, whose report has it.
+    Counts,
+}
+
+/// Mirrors one charge; one that is mirrored changes nothing.
+pub(super) async fn insert(
     tx: &mut AnyConnection,
     id: &StudyId,
     site: &SiteId,
-    signed: &SignedEntry,
+    (signed, paid): (&SignedEntry, Paid),
     now_ms: u64,
 ) -> Result<(), StoreError> {
     let entry = &signed.entry;
     sqlx::query(
-        "INSERT INTO mirror (site_id, hash, previous, sequence, study_id, entry, signature, received_ms) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (site_id, hash) DO NOTHING",
+        "INSERT INTO mirror (site_id, hash, previous, sequence, study_id, entry, signature, received_ms, counts) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (site_id, hash) DO NOTHING",
     )
     .bind(site.as_str())
     .bind(entry.hash().to_string())
@@ -182,6 +193,7 @@ async fn insert(
     .bind(entry.canonical_json())
     .bind(signed.signature.to_string())
     .bind(int(now_ms))
+    .bind(int(u64::from(paid == Paid::Counts)))
     .execute(tx)
     .await?;
     Ok(())
@@ -364,7 +376,8 @@ async fn charges_behind(
     let mut charges = Vec::new();
     for row in super::sites::study_sites(tx, id).await? {
         let query = sqlx::query(
-            "SELECT entry FROM mirror WHERE study_id = $1 AND site_id = $2 AND sequence > $3 ORDER BY sequence",
+            "SELECT entry FROM mirror WHERE study_id = $1 AND site_id = $2 AND sequence > $3 AND counts = 0 \
+             ORDER BY sequence",
         );
         let place = behind.get(&row.site).map_or(-1, |place| int(*place));
         let rows = query.bind(id.as_str()).bind(row.site.as_str()).bind(place).fetch_all(&mut *tx).await?;
@@ -385,7 +398,7 @@ fn entry(row: &AnyRow) -> Result<LedgerEntry, StoreError> {
     serde_json::from_str(&row.text("entry")?).map_err(|source| StoreError::column("entry", source))
 }
 
-fn signed_entry(row: &AnyRow) -> Result<SignedEntry, StoreError> {
+pub(super) fn signed_entry(row: &AnyRow) -> Result<SignedEntry, StoreError> {
     Ok(SignedEntry { entry: entry(row)?, signature: row.parsed("signature")? })
 }
 
@@ -394,8 +407,9 @@ async fn mirrored_entries(
     id: &StudyId,
     site: &SiteId,
 ) -> Result<Vec<String>, StoreError> {
-    let query =
-        sqlx::query("SELECT entry FROM mirror WHERE study_id = $1 AND site_id = $2 ORDER BY sequence");
+    let query = sqlx::query(
+        "SELECT entry FROM mirror WHERE study_id = $1 AND site_id = $2 AND counts = 0 ORDER BY sequence",
+    );
     let rows = query.bind(id.as_str()).bind(site.as_str()).fetch_all(tx).await?;
     rows.iter().map(|row| row.text("entry")).collect()
 }

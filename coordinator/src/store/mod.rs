@@ -10,17 +10,20 @@
 //! | `sites` | `sites`, `study_sites` |
 //! | `rounds`, `history` | `rounds`, `round_sites`: the edges of the round state machine, and what was |
 //! | `updates` | `updates` |
-//! | `mirror` | `mirror`, `warnings` |
+//! | `mirror`, `counts` | `mirror`, `warnings`; charges of tables of counts |
+//! | `key_statements` | `key_statements` |
 //! | `models` | `models`, `server_states` |
 //! | `evaluations` | `evaluations`, `evaluation_sites`, `metrics` |
 //! | `snapshot` | all facts of one study at one moment |
 //!
 //! The schema with a comment and unit on each column is in `migrations/`.
 
+mod counts;
 mod ending;
 mod error;
 mod evaluations;
 mod history;
+mod key_statements;
 mod mirror;
 mod models;
 mod rounds;

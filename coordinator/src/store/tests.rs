@@ -606,11 +606,69 @@ async fn a_report_that_was_acknowledged_is_in_the_figures() {
         }),
     };
     assert_eq!(store.evaluation_waits_for(id, &evaluation).await.unwrap(), 2);
-    assert_eq!(store.record_evaluation(&site("a"), &report).await.unwrap(), ReportReceipt::Stored);
+    assert_eq!(store.record_evaluation(&site("a"), &report, 5).await.unwrap(), ReportReceipt::Stored);
     assert_eq!(store.evaluation_waits_for(id, &evaluation).await.unwrap(), 1);
     let sites = store.close_evaluation(id, &evaluation, counted).await.unwrap();
     assert_eq!(sites.iter().map(|site| site.report.is_some()).collect::<Vec<_>>(), [true, false]);
     assert_eq!(store.metrics(id).await.unwrap(), counted(&evaluation, &sites));
-    assert_eq!(store.record_evaluation(&site("b"), &report).await.unwrap(), ReportReceipt::TooLate);
+    assert_eq!(store.record_evaluation(&site("b"), &report, 5).await.unwrap(), ReportReceipt::TooLate);
     assert!(store.open_evaluations(id).await.unwrap().is_empty());
+}
+
+/// The mirror covers charges of counts, also of a report that comes too late, and training is accounted as if they were not there.
+#[tokio::test]
+async fn charges_of_counts_are_mirrored_and_left_out_of_training() {
+    use crate::study::testing::{counts_charge, noisy_counts};
+    let folder = tempfile::tempdir().unwrap();
+    let (store, document) = running(folder.path()).await;
+    let id = document.id();
+    let cohort: fusiondp_protocol::CohortName = "test".parse().unwrap();
+    let evaluation = EvaluationRow {
+        model_version: 1,
+        cohort: cohort.clone(),
+        round: 0,
+        open: true,
+        opened_ms: 1,
+        deadline_ms: 9,
+    };
+    store.open_evaluation(id, &evaluation, &[site("a")]).await.unwrap();
+    let report = |model: &[u8]| {
+        let request = fusiondp_dp::ChargeRequest {
+            model_digest: fusiondp_dp::Digest::of(model),
+            ..counts_charge(&document, "test")
+        };
+        // Off the runtime of this test: the charge is made on one of its own.
+        let counts = std::thread::spawn(move || noisy_counts(&[1, 2, 3, 4], request)).join().unwrap();
+        EvaluationReport {
+            study_id: id.clone(),
+            model_version: 1,
+            cohort: cohort.clone(),
+            metrics: ReleasedMetrics::Noisy(Box::new(counts)),
+        }
+    };
+    let (first, late) = (report(b"m"), report(b"other"));
+    let charge = |report: &EvaluationReport| match &report.metrics {
+        ReleasedMetrics::Noisy(counts) => counts.charge.clone(),
+        ReleasedMetrics::Summary(_) => panic!("exact"),
+    };
+    let claims = async || store.snapshot(id).await.unwrap().unwrap().claims.len();
+    let before = claims().await;
+    assert_eq!(store.record_evaluation(&site("b"), &first, 5).await.unwrap(), ReportReceipt::NotAsked);
+    assert_eq!(store.newest_entry(&site("b")).await.unwrap(), None);
+    assert_eq!(store.record_evaluation(&site("a"), &first, 5).await.unwrap(), ReportReceipt::Stored);
+    assert_eq!(store.newest_entry(&site("a")).await.unwrap(), Some(charge(&first)));
+    assert_eq!(store.record_evaluation(&site("a"), &first, 6).await.unwrap(), ReportReceipt::TooLate);
+    assert_eq!(store.record_evaluation(&site("a"), &late, 7).await.unwrap(), ReportReceipt::TooLate);
+    let mut charges = store.counts_charges(id).await.unwrap();
+    charges.sort_by_key(|(_, charge)| charge.entry.charge().model_digest != fusiondp_dp::Digest::of(b"m"));
+    assert_eq!(charges, [(site("a"), charge(&first)), (site("a"), charge(&late))]);
+    assert_eq!(claims().await, before, "nobody has trained");
+    let behind = store.charges_behind(id, &std::collections::BTreeMap::new()).await.unwrap();
+    assert!(behind.iter().all(|site| site.entries.is_empty() && site.complete), "{behind:?}");
+    // Two charges of training that no receipt lists are missing, however many of counts are there.
+    hand_out(&store, id, KEY, &["a", "b"]).await;
+    let mut gap = update("a", KEY);
+    gap.header.receipt.receipt.study_charges = 2;
+    store.record_update(&gap, 8).await.unwrap().unwrap();
+    assert_eq!(store.study_site(id, &site("a")).await.unwrap().unwrap().mirror_gaps, 2);
 }

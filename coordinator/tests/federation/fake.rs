@@ -17,8 +17,8 @@ use fusiondp_protocol::study::ImputerSpec;
 use fusiondp_protocol::{
     Assignment, Decline, DeclineKind, DeclinedTask, Enrolment, EnrolmentOffer, EvaluationReport,
     EvaluationTask, Limits, MetricSummary, ModelHeader, ModelPart, ModelRequest, PROTOCOL_VERSION, Poll,
-    Problem, ProblemType, Registered, Registration, ReleasedMetrics, SiteId, TrainingTask, UpdateHeader,
-    UpdateOutcome, UpdatePart, chunks,
+    Problem, ProblemType, Registered, Registration, ReleasedMetrics, SignedKeyStatement, SiteId,
+    TrainingTask, UpdateHeader, UpdateOutcome, UpdatePart, chunks,
 };
 use tonic::Status;
 use tonic::transport::Channel;
@@ -351,10 +351,19 @@ fn report(task: &EvaluationTask) -> EvaluationReport {
 }
 
 pub(crate) async fn register(client: &mut FederationClient<Channel>) -> Result<Registered, Status> {
+    register_with(client, None).await
+}
+
+/// Registers with what the site states about its ledger's key.
+pub(crate) async fn register_with(
+    client: &mut FederationClient<Channel>,
+    key_statement: Option<SignedKeyStatement>,
+) -> Result<Registered, Status> {
     let registration = Registration {
         protocol_version: PROTOCOL_VERSION,
         agent_version: "fake 1".into(),
         limits: Limits { max_chunk_bytes: 4096, max_model_bytes: 1 << 20 },
+        key_statement: key_statement.map(Box::new),
     };
     let answer = client.register(v1::RegisterRequest::from(registration)).await?;
     Ok(Registered::try_from(answer.into_inner()).unwrap())

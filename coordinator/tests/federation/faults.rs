@@ -37,6 +37,7 @@ async fn a_panic_of_the_supervisor_ends_the_coordinator_with_an_error() {
         consortium: Consortium { name: "tests".into(), sites: sites.into_iter().collect() },
         limits: Limits::default(),
         submissions: Submissions::Deployed,
+        authority: None,
     };
     let (listener, _connector) = memory_transport();
     let clock = Arc::new(Breaks::default());

@@ -4,6 +4,7 @@
 mod attempts;
 mod fake;
 mod faults;
+mod keys;
 mod refusals;
 mod restart;
 mod rounds;

@@ -54,8 +54,12 @@ async fn another_protocol_version_is_refused_with_both_numbers() {
     let federation = Federation::start(folder.path(), &["a"]).await;
     let mut client = FederationClient::new(channel(&federation.connector, "a", Role::Site));
     let limits = v1::Limits { max_chunk_bytes: 65_536, max_model_bytes: 1 << 20 };
-    let request =
-        v1::RegisterRequest { protocol_version: 2, agent_version: "x".into(), limits: Some(limits) };
+    let request = v1::RegisterRequest {
+        protocol_version: 2,
+        agent_version: "x".into(),
+        limits: Some(limits),
+        ..v1::RegisterRequest::default()
+    };
     let refused = problem(client.register(request).await.unwrap_err());
     assert_eq!(refused.kind, ProblemType::ProtocolVersionMismatch);
     assert!(refused.detail.contains("version 2") && refused.detail.contains("speaks 1"), "{refused}");

@@ -10,7 +10,7 @@ use fusiondp_coordinator::{Store, StoreOptions};
 use fusiondp_proto::v1;
 use fusiondp_proto::v1::administration_client::AdministrationClient;
 use fusiondp_protocol::{ExportPart, Limits, StudyDocument, StudyId, StudyStatus, SubmittedStudy};
-use fusiondp_runtime::tls::{MemoryConnector, memory_transport};
+use fusiondp_runtime::tls::{Authority, MemoryConnector, memory_transport};
 use fusiondp_runtime::{PeerIdentity, Role, Shutdown, SystemClock};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 use tokio::task::JoinSet;
@@ -84,12 +84,18 @@ pub(crate) struct Federation {
 impl Federation {
     /// A coordinator on the state in `folder` whose consortium has these sites.
     pub(crate) async fn start(folder: &Path, members: &[&str]) -> Self {
+        Self::start_under(folder, members, None).await
+    }
+
+    /// The same with an authority that tells whose ledger keys are.
+    pub(crate) async fn start_under(folder: &Path, members: &[&str], authority: Option<Authority>) -> Self {
         let store = open_store(folder).await;
         let sites = members.iter().map(|id| id.parse().unwrap()).collect();
         let settings = CoordinatorSettings {
             consortium: Consortium { name: "tests".into(), sites },
             limits: Limits::default(),
             submissions: Submissions::Deployed,
+            authority,
         };
         let (listener, connector) = memory_transport();
         let shutdown = Shutdown::new();
@@ -110,6 +116,12 @@ impl Federation {
     pub(crate) fn rejoin(&mut self, site: FakeSite) {
         let channel = channel(&self.connector, site.id.as_str(), Role::Site);
         self.sites.spawn(site.run(channel));
+    }
+
+    /// Adds a site at work, whose connection has this certificate.
+    pub(crate) fn join_as(&mut self, identity: PeerIdentity) {
+        let site = FakeSite::new(identity.id(), Behavior::Works);
+        self.sites.spawn(site.run(self.connector.channel(identity)));
     }
 
     pub(crate) async fn submit(&mut self, document: &StudyDocument) -> StudyId {

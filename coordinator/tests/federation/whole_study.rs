@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use fusiondp_coordinator::receipts::Folder;
+use fusiondp_coordinator::receipts::{Folder, Trust};
 use fusiondp_proto::v1;
 use fusiondp_protocol::{SiteState, StudyState};
 use serde_json::{Value, json};
@@ -67,7 +67,7 @@ fn check_receipts(files: &BTreeMap<String, Vec<u8>>, epsilon_replace: f64) {
     for (name, bytes) in files {
         std::fs::write(folder.path().join(name), bytes).unwrap();
     }
-    let verified = Folder::read(folder.path()).unwrap().verify(&BTreeMap::new(), || ()).unwrap();
+    let verified = Folder::read(folder.path()).unwrap().verify(&Trust::default(), || ()).unwrap();
     assert!(verified.holds(), "{verified:?}");
     assert_eq!((verified.sites.len(), verified.epsilon.replace), (3, epsilon_replace));
     assert!(verified.sites.iter().all(|site| (site.receipts, site.charges) == (6, 5)));

@@ -10,6 +10,7 @@
 //! | [`plan`] | [`plan::Plan`]: derived by the coordinator, recomputed by every site |
 //! | [`messages`] | one domain type per wire message |
 //! | [`receipt`] | what a site states in writing of every update that it releases |
+//! | [`key_statement`] | what a site states about the key that signs them |
 //! | [`convert`] | wire to domain with limits (`TryFrom`), domain to wire (`From`) |
 //! | [`chunks`] | long byte strings in pieces, vectors as little-endian bytes |
 //! | [`support`] | whom an imputer was fitted on, as digests in its file |
@@ -32,6 +33,7 @@
 //! | units, records of one site | 1 to 2^32 - 1 |
 //! | rounds; local steps; their product | 100,000; 1,000; 1,000,000 |
 //! | receipt of an update | 1,500 ledger entries, 2 MiB of JSON |
+//! | key statement | 32 KiB of JSON |
 //! | histogram | exactly 4,096 bins |
 //! | sites, metrics, studies in one status or list | 10,000; 100,000; 10,000 |
 //! | agent version; names; detail lines | 64; 120; 1,024 characters |
@@ -41,6 +43,7 @@
 pub mod chunks;
 pub mod convert;
 pub mod ids;
+pub mod key_statement;
 pub mod messages;
 pub mod plan;
 pub mod problem;
@@ -52,6 +55,7 @@ mod testing;
 
 pub use fusiondp_dp::{Digest, UpdateId};
 pub use ids::{CohortName, IdError, SiteId, StudyId};
+pub use key_statement::{KeyStatement, SignedKeyStatement};
 pub use messages::*;
 pub use plan::{Plan, PlanError, PlanMismatch, SiteSize};
 pub use problem::{Problem, ProblemType};

@@ -87,6 +87,8 @@ problem_types! {
     DataError = "data-error", FailedPrecondition, final;
     /// The site's ledger could not be read, verified or written.
     LedgerError = "ledger-error", FailedPrecondition, final;
+    /// What the site states about the key of its ledger does not hold, or it enrolls with another key; the detail says what.
+    KeyStatementInvalid = "key-statement-invalid", FailedPrecondition, final;
     /// A site's epsilon is not what the coordinator computes from its receipts; the detail says who claims what.
     EpsilonDisagreement = "epsilon-disagreement", FailedPrecondition, final;
     /// More bytes than the negotiated limits allow.

@@ -7,6 +7,9 @@ use fusiondp_dp::{
 };
 
 use crate::ids::SiteId;
+use crate::key_statement::{
+    CertificateProof, HexBytes, KeyStatement, KeyStatementFormat, SignedKeyStatement,
+};
 use crate::plan::{Plan, SiteSize};
 use crate::receipt::{Receipt, ReceiptEpsilons, ReceiptFormat};
 use crate::study::{ImputerSpec, Study, StudyDocument, StudyError};
@@ -94,6 +97,24 @@ pub(crate) fn plan() -> Plan {
 /// The key that signs the receipts of these tests.
 pub(crate) fn ledger_key() -> LedgerKey {
     LedgerKey::from_seed([5; LedgerKey::SEED_BYTES])
+}
+
+/// What a site says of [`ledger_key`]; the certificate and its signature are invented.
+pub(crate) fn key_statement() -> SignedKeyStatement {
+    let certificate = b"a certificate".to_vec();
+    let statement = KeyStatement {
+        format: KeyStatementFormat::V1,
+        site: SiteId::new("site-1").unwrap(),
+        ledger_key: ledger_key().public(),
+        certificate: Digest::of(&certificate),
+        made_ms: 5,
+    };
+    let proof = CertificateProof {
+        scheme: "ed25519".to_owned(),
+        signature: HexBytes(vec![1, 2]),
+        chain: vec![HexBytes(certificate)],
+    };
+    statement.signed(&ledger_key(), proof)
 }
 
 /// Signed charges for `count` steps each of updates 6 and 7, in one chain.

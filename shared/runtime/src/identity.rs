@@ -4,6 +4,7 @@
 //! example `leipzig.site.fusiondp`. The consortium's authority signs it, so no message can claim another id.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use sha2::{Digest, Sha256};
@@ -192,14 +193,19 @@ impl CertificateSummary {
             .and_then(|name| name.as_str().ok())
             .unwrap_or("(unnamed)")
             .to_owned();
+        let (not_before_ms, not_after_ms) = Self::validity_ms(der)?.into_inner();
+        Ok(Self { identity, issuer, not_before_ms, not_after_ms })
+    }
+
+    /// From when to when any certificate in DER form is valid, Unix milliseconds.
+    ///
+    /// # Errors
+    /// [`IdentityError::Unreadable`].
+    pub fn validity_ms(der: &[u8]) -> Result<RangeInclusive<u64>, IdentityError> {
         let milliseconds = |seconds: i64| u64::try_from(seconds).unwrap_or(0).saturating_mul(1_000);
+        let certificate = parse(der)?;
         let validity = certificate.validity();
-        Ok(Self {
-            identity,
-            issuer,
-            not_before_ms: milliseconds(validity.not_before.timestamp()),
-            not_after_ms: milliseconds(validity.not_after.timestamp()),
-        })
+        Ok(milliseconds(validity.not_before.timestamp())..=milliseconds(validity.not_after.timestamp()))
     }
 
     /// Whole days until the certificate ends, negative once it has ended.

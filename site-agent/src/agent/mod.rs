@@ -11,6 +11,7 @@
 //!
 //! * [`answer`]: what the coordinator is told of a task that is not done
 //! * [`enrolment`]: checks a study against data, imputers and policy
+//! * [`key`]: what the site states about the key of its ledger
 //! * [`mirror`]: what a coordinator has seen of this site's ledger
 //! * [`round`]: one training task from plan to receipt
 //! * [`evaluation`]: one evaluation task, and `counts`: one whose metrics leave with noise
@@ -19,6 +20,7 @@ mod answer;
 mod counts;
 mod enrolment;
 mod evaluation;
+mod key;
 mod mirror;
 mod round;
 mod sessions;
@@ -194,7 +196,7 @@ impl SiteAgent {
     /// The ledger cannot be used any more; everything else is answered, logged and tried again.
     pub async fn run(mut self) -> Result<(), AgentError> {
         let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
-        while let Some(outcome) = self.connect().await {
+        while let Some(outcome) = self.connect().await? {
             let error = match outcome {
                 Ok(mut link) => match self.serve(&mut link, &mut backoff).await? {
                     Some(error) => error,
@@ -211,14 +213,18 @@ impl SiteAgent {
     }
 
     /// A registered connection; `None` on shutdown.
-    async fn connect(&self) -> Option<Result<Link, TransportError>> {
-        let link = Link::open(self.connector.as_ref(), self.settings.limits);
-        let link = self.shutdown.unless_triggered(link).await?;
-        if let Ok(link) = &link {
+    async fn connect(&self) -> Result<Option<Result<Link, TransportError>>, AgentError> {
+        let statement = match self.key_statement().await {
+            Ok(statement) => statement,
+            Err(error) => return Ok(Some(Err(error.lost()?))),
+        };
+        let link = Link::open(self.connector.as_ref(), self.settings.limits, statement);
+        let link = self.shutdown.unless_triggered(link).await;
+        if let Some(Ok(link)) = &link {
             let registered = link.registered();
             tracing::info!(site = %registered.site_id, consortium = registered.consortium, "registered with the coordinator");
         }
-        Some(link)
+        Ok(link)
     }
 
     /// Waits before the next attempt; false on shutdown.

@@ -124,11 +124,21 @@ pub(super) async fn export(config: &SiteConfig, study: Option<&StudyId>, out: &P
             let site = receipts.first().map(|signed| signed.receipt.site.clone());
             let site = site.with_context(|| format!("no update of study {study} has left this site"))?;
             let what = format!("{} receipts", receipts.len());
-            (ReceiptsFile::new(site, study.clone(), key, receipts).to_text(), what)
+            let statements = store.key_statements().await?;
+            let file = ReceiptsFile::new(site, study.clone(), key, receipts);
+            let counts =
+                store.signed_entries().await?.into_iter().filter(|signed| counts_of(study, &signed.entry));
+            (file.with_key_statements(statements).with_counts(counts.collect()).to_text(), what)
         }
     };
     create_atomic(out, text.as_bytes())?;
     Ok(outln!("{what} in {}, signed with ledger key {key}", out.display())?)
+}
+
+/// Whether an entry paid for a table of counts of a study.
+fn counts_of(study: &StudyId, entry: &LedgerEntry) -> bool {
+    let charge = entry.charge();
+    charge.study == study.as_str() && matches!(charge.released, Released::Counts { .. })
 }
 
 /// Per data set: each study in order of first charge, then all of them.

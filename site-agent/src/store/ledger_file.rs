@@ -1,8 +1,8 @@
 //! A ledger as a file: the form of the journal and of exports.
 //!
 //! Lines of JSON. The first is `{"format":"fusiondp/ledger/v1","ledger_key":"<64 digits>"}`, then one signed entry a line, in
-//! canonical form and ledger order. Receipts of a study, as a coordinator exports them, are read too: their charges are
-//! entries of the same ledger, with gaps where the site has charged for something else.
+//! canonical form and ledger order. Receipts of a study, as a coordinator exports them, are read too: their charges, and those of
+//! counts after them, are entries of the same ledger, with gaps where the site has charged for something else.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -127,8 +127,9 @@ fn parse(text: &str) -> Result<(LedgerPublicKey, Lines), (usize, String)> {
 
 fn parse_receipts(text: &str) -> Result<(LedgerPublicKey, Lines), (usize, String)> {
     let file = ReceiptsFile::parse(text).map_err(|error| (error.line, error.problem))?;
+    let counts = (2 + file.receipts.len()..).zip(file.counts);
     let lines = (2..).zip(file.receipts);
     let charges =
         lines.flat_map(|(line, signed)| signed.receipt.charges.into_iter().map(move |charge| (line, charge)));
-    Ok((file.header.ledger_key, charges.collect()))
+    Ok((file.header.ledger_key, charges.chain(counts).collect()))
 }

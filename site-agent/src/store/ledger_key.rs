@@ -105,6 +105,14 @@ fn read(path: &Path) -> Result<Option<LedgerKey>, LedgerKeyError> {
 }
 
 impl Store {
+    /// Public half of the key that this store signs with.
+    ///
+    /// # Errors
+    /// The store was opened to be read.
+    pub fn signing_key(&self) -> Result<LedgerPublicKey, StoreError> {
+        Ok(self.signer()?.key.public())
+    }
+
     /// Public half of the key that signs this ledger; `None` before an agent has run.
     ///
     /// # Errors

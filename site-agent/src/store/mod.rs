@@ -8,6 +8,7 @@
 //! * [`outbox`]: updates from the moment they exist until the coordinator has them
 //! * [`counts`]: tables of counts that have left with noise
 //! * [`receipts`]: what the site has stated of every update that it released
+//! * [`key_statements`]: what it has stated about the key that it signs with
 //! * [`studies`]: documents the site has enrolled with
 //! * [`approvals`]: offered studies, and what people at the site decided of them
 //! * [`refusals`]: what the site did not do and why
@@ -21,6 +22,7 @@ pub mod counts;
 mod error;
 mod identity_key;
 pub mod journal;
+pub mod key_statements;
 pub mod ledger;
 pub mod ledger_file;
 pub mod ledger_key;

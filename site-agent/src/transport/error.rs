@@ -52,6 +52,12 @@ pub enum TransportError {
         /// This agent's.
         ours: u32,
     },
+    /// The site cannot state whose its ledger's key is.
+    #[error("no statement about the ledger's key: {reason}")]
+    KeyStatement {
+        /// Why, with the remedy.
+        reason: String,
+    },
     /// An update beyond the negotiated limits.
     #[error("the update has {bytes} bytes, the connection allows {}; raise max_model_bytes", limits.max_model_bytes)]
     TooLarge {
@@ -68,7 +74,7 @@ impl TransportError {
         match self {
             TransportError::Connect(error) => error.needs_attention(),
             TransportError::Refused(problem) => !problem.is_retryable(),
-            TransportError::Version { .. } => true,
+            TransportError::Version { .. } | TransportError::KeyStatement { .. } => true,
             _ => false,
         }
     }

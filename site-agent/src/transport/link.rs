@@ -9,6 +9,7 @@ use fusiondp_proto::v1::federation_client::FederationClient;
 use fusiondp_protocol::PROTOCOL_VERSION;
 use fusiondp_protocol::chunks::{Assembler, decode_f32, split};
 use fusiondp_protocol::ids::StudyId;
+use fusiondp_protocol::key_statement::SignedKeyStatement;
 use fusiondp_protocol::messages::{
     Assignment, Decline, Enrolment, EvaluationReport, Limits, ModelHeader, ModelPart, ModelRequest, Poll,
     Registered, Registration, UpdateHeader, UpdateOutcome, UpdatePart,
@@ -52,11 +53,15 @@ pub struct WantedModel {
 }
 
 impl Link {
-    /// Connects and registers.
+    /// Connects and registers, with what the site states about its ledger's key, if it has to say anything.
     ///
     /// # Errors
     /// No connection, another protocol version, or a refusal in the coordinator's words.
-    pub async fn open(connector: &dyn Connector, limits: Limits) -> Result<Self, TransportError> {
+    pub async fn open(
+        connector: &dyn Connector,
+        limits: Limits,
+        key_statement: Option<SignedKeyStatement>,
+    ) -> Result<Self, TransportError> {
         let channel = connector.connect().await?;
         let message_bytes = limits.max_chunk_bytes as usize + MESSAGE_OVERHEAD_BYTES;
         let mut client = FederationClient::new(channel)
@@ -66,6 +71,7 @@ impl Link {
             protocol_version: PROTOCOL_VERSION,
             agent_version: AGENT_VERSION.to_owned(),
             limits,
+            key_statement: key_statement.map(Box::new),
         };
         let answer = within(PATIENCE, client.register(v1::RegisterRequest::from(registration))).await?;
         let mut registered = Registered::try_from(answer.into_inner())?;

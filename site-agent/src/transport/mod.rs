@@ -11,8 +11,10 @@ pub mod link;
 use std::future::Future;
 use std::pin::Pin;
 
-use fusiondp_runtime::identity::PeerIdentity;
-use fusiondp_runtime::tls::{ClientOptions, ConnectError, MemoryConnector, TlsFiles, connect};
+use fusiondp_runtime::identity::{PeerIdentity, Role};
+use fusiondp_runtime::tls::{
+    ClientOptions, ConnectError, Credentials, MemoryConnector, TlsFiles, TlsFilesError, connect,
+};
 use tonic::transport::Channel;
 
 pub use error::TransportError;
@@ -25,6 +27,11 @@ pub type Connecting<'a> = Pin<Box<dyn Future<Output = Result<Channel, ConnectErr
 pub trait Connector: Send + Sync {
     /// Opens a connection.
     fn connect(&self) -> Connecting<'_>;
+
+    /// Certificate and key that connections are opened with; `None` where they carry none.
+    fn credentials(&self) -> Option<Result<Credentials, TlsFilesError>> {
+        None
+    }
 
     /// Whether nothing that is sent leaves this process.
     fn is_in_process(&self) -> bool {
@@ -47,6 +54,10 @@ impl Connector for TlsConnector {
     fn connect(&self) -> Connecting<'_> {
         let options = ClientOptions::default();
         Box::pin(async move { connect(&self.url, &self.coordinator_id, &self.files, &options).await })
+    }
+
+    fn credentials(&self) -> Option<Result<Credentials, TlsFilesError>> {
+        Some(self.files.load_as(Role::Site))
     }
 }
 

@@ -84,6 +84,7 @@ impl InMemory {
             consortium: consortium(options.sites)?,
             limits: Limits::default(),
             submissions: Submissions::Simulation,
+            authority: None,
         };
         let coordinator =
             Coordinator::start(settings, store.clone(), listener, shutdown.clone(), clock.clone());

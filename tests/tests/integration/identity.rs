@@ -151,6 +151,7 @@ async fn a_site_cannot_answer_for_another() {
         protocol_version: 1,
         agent_version: "test".to_owned(),
         limits: Some(v1::Limits { max_chunk_bytes: 1 << 19, max_model_bytes: 1 << 28 }),
+        ..v1::RegisterRequest::default()
     };
     // What counts is the certificate, whatever the message wants.
     assert_eq!(client.register(register).await.unwrap().into_inner().site_id, "hospital-b");

@@ -83,6 +83,98 @@ async fn receipts_are_verified_offline_and_what_was_changed_is_named() {
     assert!(!output.status.success() && both_streams(&output).contains("the hospital's is"));
 }
 
+/// Certificate of the authority, as every kit has it.
+fn authority(federation: &Federation) -> PathBuf {
+    federation.admin().join("ca.pem")
+}
+
+/// The first line of a site's receipts, and the others.
+fn parts(file: &Path) -> (Value, String) {
+    let text = fs::read_to_string(file).unwrap();
+    let (header, lines) = text.split_once('\n').unwrap();
+    (serde_json::from_str(header).unwrap(), lines.to_owned())
+}
+
+fn statements(file: &Path) -> usize {
+    parts(file).0["key_statements"].as_array().map_or(0, Vec::len)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whose_key_signed_is_checked_offline_under_the_consortiums_authority() {
+    let root = tempfile::tempdir().unwrap();
+    let (mut federation, id) = federation(root.path(), 4).await;
+    federation.wait_finished(&id, LIMIT).await.unwrap();
+    // A renewed certificate is stated at the next registration; the receipts are handed out with both.
+    federation.kill_site("hospital-a").await.unwrap();
+    let kit = federation.site_toml("hospital-a").parent().unwrap().to_owned();
+    fs::remove_file(kit.join("site.pem")).unwrap();
+    let again = CommandLine::new("fusiondp-coordinator").arg("provision");
+    let again = again.arg(root.path().join("run/consortium.toml")).arg("--out").arg(federation.pki());
+    again.stdout().await.unwrap();
+    let registered = federation.site_log_text("hospital-a").matches("registered with").count();
+    federation.start_site("hospital-a").unwrap();
+    for _ in 0..400 {
+        if federation.site_log_text("hospital-a").matches("registered with").count() > registered {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let out = root.path().join("report");
+    federation.export(&id, &out).await.unwrap();
+    let (a, b) = (out.join("receipts-hospital-a.jsonl"), out.join("receipts-hospital-b.jsonl"));
+    let logs = [federation.coordinator_log_text(), federation.site_log_text("hospital-a")].concat();
+    let ca = authority(&federation);
+    federation.stop().await.unwrap();
+    assert_eq!((statements(&a), statements(&b)), (2, 1));
+    // The key's own text, as its file has it.
+    let secret = fs::read_to_string(kit.join("site.key")).unwrap();
+    assert!(!logs.contains(secret.lines().nth(1).unwrap()), "a private key is in a log");
+
+    let said = receipts(&out).arg("--ca").arg(&ca).stdout().await.unwrap();
+    assert_eq!(said.matches("hospital-a: key bound to certificate ").count(), 2, "{said}");
+    assert!(said.contains(" of site hospital-b, valid ") && !said.contains("was not checked"), "{said}");
+    let said = receipts(&out).stdout().await.unwrap();
+    assert_eq!(said.matches("whose key this is was not checked; give --ca").count(), 2, "{said}");
+
+    // What the coordinator can write: no statement, another site's, its own key.
+    let honest = fs::read_to_string(&a).unwrap();
+    let (mut header, lines) = parts(&a);
+    let whole = header.clone();
+    let with = |header: &Value| format!("{header}\n{lines}");
+    header["key_statements"] = parts(&b).0["key_statements"].clone();
+    let borrowed = with(&header);
+    header.as_object_mut().unwrap().remove("key_statements");
+    let older = with(&header);
+    let mut altered = whole.clone();
+    let digits = altered["key_statements"][0]["signature"].as_str().unwrap().to_owned();
+    let flipped = if digits.starts_with('0') { "1" } else { "0" };
+    altered["key_statements"][0]["signature"] = format!("{flipped}{}", &digits[1..]).into();
+    for (text, named) in [
+        (borrowed, "is of site hospital-b"),
+        (older, "holds no key statement"),
+        (with(&altered), "not signed with the ledger key"),
+    ] {
+        fs::write(&a, text).unwrap();
+        let output = receipts(&out).arg("--ca").arg(&ca).output().await.unwrap();
+        let said = both_streams(&output);
+        assert!(output.status.code() == Some(1) && said.contains(named), "{named}: {said}");
+        assert!(
+            receipts(&out).output().await.unwrap().status.success(),
+            "without --ca nobody looks: {named}"
+        );
+    }
+    fs::write(&a, honest).unwrap();
+    // Another consortium's authority.
+    let others = small::sites(&root.path().join("others"), 1, 100).unwrap();
+    let other = root.path().join("other");
+    let other = Federation::provision(&other, others, FederationOptions::default()).await.unwrap();
+    let foreign = authority(&other);
+    let output = receipts(&out).arg("--ca").arg(&foreign).output().await.unwrap();
+    assert!(!output.status.success() && both_streams(&output).contains("unknown authority"));
+    let output = receipts(&out).arg("--ca").arg(&a).output().await.unwrap();
+    assert!(!output.status.success() && both_streams(&output).contains("--ca"));
+}
+
 /// State folder and journal of a site.
 fn state(federation: &Federation, site: &str) -> (PathBuf, PathBuf) {
     let kit = federation.site_toml(site).parent().unwrap().to_owned();

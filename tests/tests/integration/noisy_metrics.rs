@@ -1,6 +1,7 @@
 //! Metrics with noise through a whole federation: estimates near the exact figures, charges in the ledgers, costs in the report.
 #![allow(clippy::unwrap_used)]
 
+use fusiondp_coordinator::receipts::{Folder, Trust};
 use fusiondp_dp::Released;
 use fusiondp_site_agent::store::Store;
 use fusiondp_tests::cohort::{CohortSpec, write};
@@ -57,6 +58,18 @@ async fn a_study_with_noisy_metrics_estimates_charges_and_reports() {
     }
     let with_training = report["counts"]["epsilon_with_training"]["replace"].as_f64().unwrap();
     assert!(with_training > report["epsilon"]["replace"].as_f64().unwrap());
+    // Whoever has the report's files recomputes the same from the charges in them.
+    let folder = tempfile::tempdir().unwrap();
+    for (name, bytes) in &outcome.report {
+        std::fs::write(folder.path().join(name), bytes).unwrap();
+    }
+    let verified = Folder::read(folder.path()).unwrap().verify(&Trust::default(), || ()).unwrap();
+    assert!(verified.holds(), "{verified:?}");
+    assert!(verified.sites.iter().all(|site| site.tables == 4), "{verified:?}");
+    let recomputed = serde_json::to_value(verified.counts.unwrap()).unwrap();
+    for figure in ["cohorts", "epsilon_with_training"] {
+        assert_eq!(recomputed[figure], report["counts"][figure], "{figure}");
+    }
     let html = String::from_utf8(outcome.report["report.html"].clone()).unwrap();
     assert!(html.contains("Metrics with noise") && !html.contains("<li>Metrics"));
 }

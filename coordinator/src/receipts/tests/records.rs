@@ -87,7 +87,7 @@ fn file(told: &Told) -> ReceiptsFile {
 
 fn verified(told: &Told) -> Verified {
     let folder = Folder { document: document(), sites: vec![file(told)], reported: None };
-    folder.verify(&BTreeMap::new(), || ()).unwrap()
+    folder.verify(&Trust::default(), || ()).unwrap()
 }
 
 #[test]

@@ -12,6 +12,7 @@
 //! |---|---|---|
 //! | [`Statement::Entry`] | `fusiondp/ledger-signature/v1` | the entry, see the [module documentation](super) |
 //! | [`Statement::Receipt`] | `fusiondp/receipt-signature/v1` | the receipt's canonical JSON |
+//! | [`Statement::Key`] | `fusiondp/key-statement-signature/v1` | the key statement's canonical JSON |
 
 use std::fmt;
 
@@ -39,6 +40,8 @@ pub enum Statement {
     Entry,
     /// "I have released this update."
     Receipt,
+    /// "This is my key, and this is my certificate." Signed with both.
+    Key,
 }
 
 impl Statement {
@@ -46,10 +49,13 @@ impl Statement {
         match self {
             Self::Entry => "fusiondp/ledger-signature/v1",
             Self::Receipt => "fusiondp/receipt-signature/v1",
+            Self::Key => "fusiondp/key-statement-signature/v1",
         }
     }
 
-    fn message(self, digest: Digest) -> Vec<u8> {
+    /// The bytes under a signature, for whoever signs the same statement with another key too.
+    #[must_use]
+    pub fn message(self, digest: Digest) -> Vec<u8> {
         [self.domain().as_bytes(), &[0], digest.as_bytes()].concat()
     }
 }

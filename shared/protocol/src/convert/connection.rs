@@ -6,6 +6,7 @@ use fusiondp_proto::v1;
 
 use super::ConvertError;
 use super::checks::{at_most, invalid, line, parsed, required, within};
+use crate::key_statement::{MAX_KEY_STATEMENT_BYTES, SignedKeyStatement};
 use crate::messages::{Limits, MAX_POLL_WAIT_MS, Poll, Registered, Registration};
 
 /// Longest text that names a version of the software, in characters.
@@ -42,8 +43,23 @@ impl TryFrom<v1::RegisterRequest> for Registration {
             protocol_version: wire.protocol_version,
             agent_version: line("RegisterRequest.agent_version", wire.agent_version, MAX_VERSION_LENGTH)?,
             limits: required("RegisterRequest.limits", wire.limits)?.try_into()?,
+            key_statement: key_statement(&wire.key_statement)?.map(Box::new),
         })
     }
+}
+
+/// A statement in its one canonical form: what is kept and handed on is what the site has signed.
+fn key_statement(json: &Bytes) -> Result<Option<SignedKeyStatement>, ConvertError> {
+    const FIELD: &str = "RegisterRequest.key_statement";
+    at_most(FIELD, json.len(), MAX_KEY_STATEMENT_BYTES)?;
+    if json.is_empty() {
+        return Ok(None);
+    }
+    let signed: SignedKeyStatement = serde_json::from_slice(json).map_err(|error| invalid(FIELD, error))?;
+    if signed.canonical_json().as_bytes() != json.as_ref() {
+        return Err(invalid(FIELD, "not in canonical form; send the bytes that were signed"));
+    }
+    Ok(Some(signed))
 }
 
 impl From<Registration> for v1::RegisterRequest {
@@ -52,6 +68,9 @@ impl From<Registration> for v1::RegisterRequest {
             protocol_version: registration.protocol_version,
             agent_version: registration.agent_version,
             limits: Some(registration.limits.into()),
+            key_statement: registration
+                .key_statement
+                .map_or_else(Bytes::new, |signed| Bytes::from(signed.canonical_json())),
         }
     }
 }

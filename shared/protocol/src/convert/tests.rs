@@ -15,7 +15,7 @@ use crate::messages::*;
 use crate::plan::Plan;
 use crate::problem::{Problem, ProblemType};
 use crate::receipt::Receipt;
-use crate::testing::{document, ledger_key, plan, receipt};
+use crate::testing::{document, key_statement, ledger_key, plan, receipt};
 
 /// Through the wire's bytes and back.
 fn travels<D, W>(domain: D)
@@ -32,7 +32,12 @@ fn study_id() -> StudyId {
 }
 
 fn registration() -> Registration {
-    Registration { protocol_version: 1, agent_version: "0.1.0".to_owned(), limits: Limits::default() }
+    Registration {
+        protocol_version: 1,
+        agent_version: "0.1.0".to_owned(),
+        limits: Limits::default(),
+        key_statement: Some(Box::new(key_statement())),
+    }
 }
 
 fn registered() -> Registered {
@@ -191,6 +196,7 @@ fn registered_site() -> RegisteredSite {
 #[test]
 fn every_message_survives_the_wire() {
     travels::<_, v1::RegisterRequest>(registration());
+    travels::<_, v1::RegisterRequest>(Registration { key_statement: None, ..registration() });
     travels::<_, v1::RegisterResponse>(registered());
     travels::<_, v1::NextAssignmentRequest>(Poll { wait_ms: MAX_POLL_WAIT_MS });
     travels::<_, v1::Assignment>(Assignment::Idle);

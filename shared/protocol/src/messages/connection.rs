@@ -3,6 +3,7 @@
 use fusiondp_dp::SignedEntry;
 
 use crate::ids::SiteId;
+use crate::key_statement::SignedKeyStatement;
 
 /// Longest wait of one poll, in milliseconds.
 pub const MAX_POLL_WAIT_MS: u32 = 60_000;
@@ -49,6 +50,9 @@ pub struct Registration {
     pub agent_version: String,
     /// What the site is willing to take.
     pub limits: Limits,
+    /// Binds the key of the site's ledger to the certificate of this connection; `None` from an older agent, and within one
+    /// process.
+    pub key_statement: Option<Box<SignedKeyStatement>>,
 }
 
 /// The coordinator's answer (`RegisterResponse`).

@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
-use crate::testing::{ledger_key, plan, receipt};
+use crate::testing::{key_statement, ledger_key, plan, receipt};
 
 /// A change and the error that it must give.
 type Case = (fn(&mut Receipt), fn(&ReceiptError) -> bool);
@@ -83,11 +83,19 @@ fn a_file_of_receipts_comes_back_and_a_changed_one_is_named_by_line() {
     let receipts = vec![base().signed(&ledger_key()), receipt(&plan(), 0, 1).signed(&ledger_key())];
     let (site, study) = (base().site, base().study);
     let file = ReceiptsFile::new(site.clone(), study, ledger_key().public(), receipts);
+    let stated = file.clone().with_key_statements(vec![key_statement()]);
+    assert_eq!(ReceiptsFile::parse(&stated.to_text()).unwrap(), stated);
+    let charge = base().charges.remove(0);
+    let counted = file.clone().with_counts(vec![charge.clone(), charge]);
+    assert_eq!(ReceiptsFile::parse(&counted.to_text()).unwrap(), counted);
     let text = file.to_text();
+    assert!(!text.contains("key_statements"), "as a file of the older format");
+    let older = ReceiptsFile::parse(&text.replacen("receipts/v2", "receipts/v1", 1)).unwrap();
+    assert_eq!((older.header.key_statements.len(), &older.receipts), (0, &file.receipts));
     assert_eq!((ReceiptsFile::parse(&text).unwrap(), text.lines().count()), (file, 3));
     assert_eq!(ReceiptsFile::name(&site), "receipts-site-1.jsonl");
     let edits = [
-        ("receipts/v1", "receipts/v0", 1),
+        ("receipts/v2", "receipts/v0", 1),
         ("{\"receipt\"", "{ \"receipt\"", 2),
         ("\"round\":3", "\"round\":\"x\"", 2),
     ];
@@ -96,4 +104,13 @@ fn a_file_of_receipts_comes_back_and_a_changed_one_is_named_by_line() {
         assert_eq!(ReceiptsFile::parse(&text.replacen(from, to, 1)).unwrap_err().line, line, "{to}");
     }
     assert_eq!(ReceiptsFile::parse("").unwrap_err().line, 1);
+    // What an older file cannot hold, so that nobody makes one of a newer file to hide what is missing in it.
+    let older = |file: &ReceiptsFile| file.to_text().replacen("receipts/v2", "receipts/v1", 1);
+    assert_eq!(ReceiptsFile::parse(&older(&stated)).unwrap_err().line, 1);
+    assert_eq!(ReceiptsFile::parse(&older(&counted)).unwrap_err().line, 4);
+    let spaced = counted.to_text().replacen("{\"entry\":{\"sequence", "{\"entry\":{ \"sequence", 2);
+    assert!(ReceiptsFile::parse(&spaced).is_err());
+    let last = text.lines().last().unwrap();
+    let behind = ReceiptsFile::parse(&format!("{}{last}\n", counted.to_text())).unwrap_err();
+    assert_eq!((behind.line, behind.problem.contains("which end a file")), (6, true));
 }

@@ -125,7 +125,7 @@ impl TlsFiles {
             .map_err(|source| TlsFilesError::Identity { path: self.certificate.clone(), source })?;
         let key = read_key(&self.key)?;
         self.check_pair(&chain, &key)?;
-        Ok(Credentials { files: self.clone(), roots: Arc::new(self.read_roots()?), chain, key, identity })
+        Ok(Credentials { files: self.clone(), roots: Arc::new(read_roots(&self.ca)?), chain, key, identity })
     }
 
     /// Like [`load`](Self::load), and insists on a role.
@@ -139,16 +139,6 @@ impl TlsFiles {
             return Err(TlsFilesError::WrongRole { path: self.certificate.clone(), found, expected });
         }
         Ok(credentials)
-    }
-
-    fn read_roots(&self) -> Result<RootCertStore, TlsFilesError> {
-        let mut roots = RootCertStore::empty();
-        for certificate in read_certificates(&self.ca)? {
-            roots
-                .add(certificate)
-                .map_err(|source| TlsFilesError::Unusable { path: self.ca.clone(), source })?;
-        }
-        Ok(roots)
     }
 
     fn check_pair(
@@ -231,6 +221,14 @@ impl Credentials {
         verifier.verify_client_cert(&self.chain[0], &self.chain[1..], now).map(|_| ())
     }
 
+    pub(super) fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain
+    }
+
+    pub(super) fn key(&self) -> &PrivateKeyDer<'static> {
+        &self.key
+    }
+
     pub(super) fn roots(&self) -> Arc<RootCertStore> {
         Arc::clone(&self.roots)
     }
@@ -253,6 +251,15 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
 pub(super) fn server_name(id: &str) -> Result<ServerName<'static>, rustls::Error> {
     ServerName::try_from(crate::identity::dns_name(id, Role::Coordinator))
         .map_err(|_| rustls::Error::General(format!("`{id}` cannot be part of a DNS name")))
+}
+
+pub(super) fn read_roots(path: &Path) -> Result<RootCertStore, TlsFilesError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in read_certificates(path)? {
+        let added = roots.add(certificate);
+        added.map_err(|source| TlsFilesError::Unusable { path: path.to_owned(), source })?;
+    }
+    Ok(roots)
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsFilesError> {

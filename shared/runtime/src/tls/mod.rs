@@ -6,6 +6,7 @@
 //! | [`files`] | [`TlsFiles`]: authority, certificate and key, loaded and checked |
 //! | [`memory`] | connections inside one process, for the simulation |
 //! | [`server`] | [`server::TlsServer`]: accepts members of the consortium and nobody else |
+//! | [`signing`] | signatures with the key of a certificate outside of any handshake, checked by [`signing::Authority`] |
 //!
 //! ```text
 //! client                              server
@@ -21,6 +22,7 @@ pub mod client;
 pub mod files;
 pub mod memory;
 pub mod server;
+pub mod signing;
 
 mod admission;
 mod peer_stream;
@@ -35,6 +37,7 @@ pub use files::{Credentials, TlsFiles, TlsFilesError};
 pub use memory::{MemoryConnector, MemoryListener, memory_transport};
 pub use peer_stream::PeerStream;
 pub use server::{BindError, HandshakeError, Incoming, TlsListener, TlsServer};
+pub use signing::{Authority, CertificateSignature, SignatureProblem, Signer};
 
 use crate::identity::PeerIdentity;
 

@@ -103,7 +103,7 @@ pub(super) fn own_certificate(error: &Error) -> String {
     }
 }
 
-fn certificate_problem(problem: &CertificateError) -> String {
+pub(super) fn certificate_problem(problem: &CertificateError) -> String {
     match problem {
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             "certificate is signed by an unknown authority".to_owned()

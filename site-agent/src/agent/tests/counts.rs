@@ -162,3 +162,30 @@ async fn a_patient_counts_once() {
     assert!((sum - 25.0).abs() < 0.75, "{sum}");
     assert!(counts.counts.iter().any(|count| count.abs() > HistogramStep::UNIT));
 }
+
+/// Folder and journal are restored together from before a table was charged: nothing at the site can tell, the mirror can.
+#[tokio::test]
+async fn a_rollback_past_a_charge_of_counts_stops_the_agent() {
+    let bench = bench(&[]);
+    bench.answer([bench.offer(), bench.training(2)]).await;
+    let (held, journal) = (bench.state(), default_path(&bench.state()));
+    let backup = bench.folder.path().join("backup");
+    std::fs::create_dir(&backup).unwrap();
+    closed(&held).await;
+    for file in ["site.sqlite", "ledger.key"] {
+        std::fs::copy(held.join(file), backup.join(file)).unwrap();
+    }
+    std::fs::copy(&journal, backup.join("journal")).unwrap();
+    bench.answer([bench.evaluation("test")]).await;
+    let charge = bench.counts().remove(0).charge;
+    shown(&bench, charge.clone()).await.unwrap();
+    closed(&held).await;
+    std::fs::remove_dir_all(&held).unwrap();
+    std::fs::create_dir(&held).unwrap();
+    for file in ["site.sqlite", "ledger.key"] {
+        std::fs::copy(backup.join(file), held.join(file)).unwrap();
+    }
+    std::fs::copy(backup.join("journal"), &journal).unwrap();
+    let said = shown(&bench, charge).await.unwrap_err();
+    assert!(said.contains("the coordinator holds entry 1"), "{said}");
+}

@@ -73,9 +73,11 @@ pub(super) async fn run(options: DemoOptions) -> anyhow::Result<()> {
     federation.export(&id, &options.out).await?;
     let table = summary::collect(&federation, &id, &options.out).await?;
     let imputer = federation.imputers().join(IMPUTER);
+    let authority = federation.admin().join("ca.pem");
     federation.stop().await?;
     heading("Recompute the privacy loss from the sites' signed receipts alone")?;
     let line = CommandLine::new(COORDINATOR).args(["receipts", "verify"]).arg(&options.out);
+    let line = line.arg("--ca").arg(&authority);
     outln!("$ {line}")?;
     line.run().await?;
     attack(&data, &Study::parse(&text)?, &imputer, &options.out).await?;

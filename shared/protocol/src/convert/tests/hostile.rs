@@ -43,6 +43,12 @@ fn hostile_registrations_are_refused() {
     refused(&request, "RegisterRequest.agent_version", |wire: &mut v1::RegisterRequest| {
         wire.agent_version = "1.0\nERROR forged log line".to_owned();
     });
+    let spaced = key_statement().canonical_json().replacen(':', ": ", 1);
+    for statement in ["{}".to_owned(), spaced, " ".repeat((32 << 10) + 1)] {
+        refused(&request, "RegisterRequest.key_statement", |wire: &mut v1::RegisterRequest| {
+            wire.key_statement = statement.into();
+        });
+    }
     for (chunk, model, field) in [
         (4095, 1, "Limits.max_chunk_bytes"),
         ((1 << 20) + 1, 1, "Limits.max_chunk_bytes"),

@@ -8,4 +8,5 @@ mod memory;
 mod pki;
 mod reconnect;
 mod service;
+mod signing;
 mod strangers;
