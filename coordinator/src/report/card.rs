@@ -135,7 +135,10 @@ fn performance(summary: &Summary) -> String {
             "\nEstimated from counts of patients with noise; behind ± stands the standard error by the noise alone.\n",
         );
     }
-    text.push_str("\nSub-groups are not measured; sites differ as the table shows.\n");
+    text.push_str(
+        "\nSites differ as the table shows. Sub-groups, changed inputs and attacks are not measured in the study: what whoever prepared \
+         the report has measured of them stands in attacks.json and report.html.\n",
+    );
     text
 }
 

@@ -159,9 +159,9 @@ pub(super) fn checking(facts: &Facts) -> String {
     }
     format!(
         "<h2>How to check this report</h2><p>Each update that left a site has a receipt beside this page, signed by the site. \
-         <code>fusiondp-coordinator receipts verify DIR</code> recomputes the epsilons above from nothing but these, without \
-         network or certificates. The keys are as the coordinator recorded them; each hospital tells its own \
-         (<code>fusiondp-site ledger verify</code>):</p><div class=\"wide\"><table><tr><th>site</th><th>ledger key</th></tr>\
+         <code>fusiondp-coordinator receipts verify DIR --ca ca.pem</code> recomputes the epsilons above from nothing but these, without \
+         network, and checks under the consortium's authority that each key is the named hospital's. Without <code>--ca</code> the keys \
+         are as the coordinator recorded them; each hospital tells its own (<code>fusiondp-site ledger verify</code>):</p><div class=\"wide\"><table><tr><th>site</th><th>ledger key</th></tr>\
          {keys}</table></div>"
     )
 }
