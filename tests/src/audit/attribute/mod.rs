@@ -1,8 +1,11 @@
 //! Attribute canaries over a whole training run.
 //!
 //! Some units of a study's data have every sensitive value replaced: a secret bit per unit chooses between two values that
-//! the schema holds far apart (`replace`), or between the imputer's value and one far from it (`zero_out`). The study is trained through the sites' own step, with charges, secret samples and noise, and the
-//! server's own step. The attacker sees every release and every model version ([`attacker`]), or the last model alone.
+//! the schema holds far apart (`replace`), or between the imputer's value and one far from it (`zero_out`). Each of them has its
+//! records with both labels, which no model can fit, and the labels take the two values crosswise: so the bit turns the unit's
+//! contribution around (docs/adr/0015-attribute-canaries.md). The study is trained through the sites' own step,
+//! with charges, secret samples and noise, and the server's own step. The attacker sees every release and every model version
+//! ([`attacker`]), or the last model alone.
 //!
 //! Rounds without a private part depend on no bit. They are computed once, and the private rounds after them as often as
 //! asked for, each time with fresh bits, samples and noise: a run of many canaries whose contributions overlap proves less than
