@@ -3,6 +3,7 @@
 
 use fusiondp_coordinator::receipts::{Folder, Trust};
 use fusiondp_dp::Released;
+use fusiondp_protocol::receipt::ReceiptsFile;
 use fusiondp_site_agent::store::Store;
 use fusiondp_tests::cohort::{CohortSpec, write};
 use fusiondp_tests::harness::small;
@@ -54,7 +55,10 @@ async fn a_study_with_noisy_metrics_estimates_charges_and_reports() {
         assert!(rows.iter().all(|row| row.released));
         let counts =
             rows.iter().filter(|row| matches!(row.signed.entry.charge().released, Released::Counts { .. }));
-        assert_eq!(counts.count(), 4, "{site}");
+        // The coordinator hands out what the ledger holds.
+        let counts: Vec<_> = counts.map(|row| row.signed.clone()).collect();
+        let file = String::from_utf8(outcome.report[&format!("receipts-{site}.jsonl")].clone()).unwrap();
+        assert_eq!((counts.len(), ReceiptsFile::parse(&file).unwrap().counts), (4, counts), "{site}");
     }
     let with_training = report["counts"]["epsilon_with_training"]["replace"].as_f64().unwrap();
     assert!(with_training > report["epsilon"]["replace"].as_f64().unwrap());

@@ -154,6 +154,16 @@ fn a_site_cannot_claim_a_key_that_it_does_not_hold() {
     assert!(verdict.problems[0].contains("not signed with the ledger key"), "{verdict:?}");
 }
 
+/// Ids are unique within a role only.
+#[test]
+fn an_administrators_certificate_is_no_sites_of_the_same_id() {
+    let (kits, named) = (Kits::new(), site("admin", 1));
+    let statement = statement(&kits.files("admin", "admin"), "admin", &named.key, THEN_MS);
+    let verdict = checked(&named, vec![statement], &kits.trust());
+    let found = verdict.problems.join("; ");
+    assert!(found.contains("certificate of admin.admin.fusiondp"), "{found}");
+}
+
 #[test]
 fn altered_statements_are_named() {
     let (kits, honest) = (Kits::new(), site("a", 1));

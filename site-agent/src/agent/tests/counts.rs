@@ -2,9 +2,11 @@
 
 use fusiondp_dp::{HistogramStep, Released};
 use fusiondp_protocol::messages::NoisyCounts;
+use fusiondp_protocol::receipt::ReceiptsFile;
 use sqlx::Connection as _;
 
 use super::*;
+use crate::store::ledger_file::LedgerFile;
 use crate::testing::NOISY;
 
 /// A bench whose site permits noise of 5, and nothing in the clear.
@@ -168,24 +170,19 @@ async fn a_patient_counts_once() {
 async fn a_rollback_past_a_charge_of_counts_stops_the_agent() {
     let bench = bench(&[]);
     bench.answer([bench.offer(), bench.training(2)]).await;
-    let (held, journal) = (bench.state(), default_path(&bench.state()));
-    let backup = bench.folder.path().join("backup");
-    std::fs::create_dir(&backup).unwrap();
-    closed(&held).await;
-    for file in ["site.sqlite", "ledger.key"] {
-        std::fs::copy(held.join(file), backup.join(file)).unwrap();
-    }
-    std::fs::copy(&journal, backup.join("journal")).unwrap();
+    bench.back_up().await;
     bench.answer([bench.evaluation("test")]).await;
     let charge = bench.counts().remove(0).charge;
     shown(&bench, charge.clone()).await.unwrap();
-    closed(&held).await;
-    std::fs::remove_dir_all(&held).unwrap();
-    std::fs::create_dir(&held).unwrap();
-    for file in ["site.sqlite", "ledger.key"] {
-        std::fs::copy(backup.join(file), held.join(file)).unwrap();
-    }
-    std::fs::copy(backup.join("journal"), &journal).unwrap();
-    let said = shown(&bench, charge).await.unwrap_err();
+    bench.roll_back().await;
+    let said = shown(&bench, charge.clone()).await.unwrap_err();
     assert!(said.contains("the coordinator holds entry 1"), "{said}");
+
+    // A report's file brings it back, as it does charges of training.
+    let (study, key) = (bench.document.id().clone(), bench.fake.kept().enrolments[0].ledger_key);
+    let file =
+        ReceiptsFile::new("here".parse().unwrap(), study, key, Vec::new()).with_counts(vec![charge.clone()]);
+    let path = bench.folder.path().join(ReceiptsFile::name(&file.header.site));
+    std::fs::write(&path, file.to_text()).unwrap();
+    assert_eq!(LedgerFile::read(&path).unwrap().entries, [charge]);
 }

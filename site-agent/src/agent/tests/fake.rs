@@ -8,10 +8,11 @@ use bytes::Bytes;
 use fusiondp_dp::{Digest, SignedEntry};
 use fusiondp_proto::v1;
 use fusiondp_proto::v1::federation_server::{Federation, FederationServer};
+use fusiondp_protocol::SignedKeyStatement;
 use fusiondp_protocol::chunks::split;
 use fusiondp_protocol::messages::{
     Assignment, Decline, Enrolment, EvaluationReport, Limits, ModelHeader, ModelPart, Registered,
-    UpdateHeader, UpdateOutcome, UpdatePart,
+    Registration, UpdateHeader, UpdateOutcome, UpdatePart,
 };
 use fusiondp_protocol::problem::{Problem, ProblemType};
 use fusiondp_runtime::identity::{PeerIdentity, Role};
@@ -38,6 +39,8 @@ pub(super) struct Kept {
     pub(super) script: VecDeque<Assignment>,
     pub(super) faults: VecDeque<Fault>,
     pub(super) model: Vec<u8>,
+    /// What the site has stated about its key, by registration.
+    pub(super) statements: Vec<Option<SignedKeyStatement>>,
     /// Shown to the site when it registers.
     pub(super) newest_entry: Option<SignedEntry>,
     pub(super) updates: Vec<(UpdateHeader, Bytes)>,
@@ -92,8 +95,10 @@ impl Federation for Fake {
 
     async fn register(
         &self,
-        _: Request<v1::RegisterRequest>,
+        request: Request<v1::RegisterRequest>,
     ) -> Result<Response<v1::RegisterResponse>, Status> {
+        let registration = Registration::try_from(request.into_inner())?;
+        self.kept().statements.push(registration.key_statement.map(|signed| *signed));
         let registered = Registered {
             protocol_version: 1,
             site_id: "here".parse().unwrap(),

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 mod counts;
 mod fake;
+mod key;
 
 use std::path::Path;
 
@@ -11,6 +12,7 @@ use fusiondp_protocol::messages::{
 };
 use fusiondp_protocol::problem::ProblemType;
 use fusiondp_protocol::study::StudyDocument;
+use fusiondp_runtime::TlsFiles;
 use tempfile::TempDir;
 
 use super::*;
@@ -32,6 +34,8 @@ struct Bench {
     session: Session,
     policy: PolicyLimits,
     cohort_identities: BTreeMap<CohortName, DeclaredIdentity>,
+    /// What the agent connects with, though its connection needs none.
+    certificate: Option<TlsFiles>,
 }
 
 impl Bench {
@@ -42,7 +46,8 @@ impl Bench {
         let session = Session::prepare(document.clone(), &sources(folder.path())).unwrap();
         let fake = Fake::default();
         encode_f32(&session.model().initialise::<f32>(1), &mut fake.kept().model);
-        Self { folder, fake, document, session, policy: limits(), cohort_identities: BTreeMap::new() }
+        let (policy, cohort_identities) = (limits(), BTreeMap::new());
+        Self { folder, fake, document, session, policy, cohort_identities, certificate: None }
     }
 
     fn state(&self) -> std::path::PathBuf {
@@ -83,7 +88,10 @@ impl Bench {
             source: sources.source,
             imputers: Arc::new(provider(self.folder.path())),
             store: Arc::new(Store::open(&self.state()).await.unwrap()),
-            connector: Arc::new(self.fake.serve(shutdown)),
+            connector: Arc::new(key::Certified {
+                connector: self.fake.serve(shutdown),
+                files: self.certificate.clone(),
+            }),
             random: RandomSource::Os,
             meter: Arc::default(),
             workers: Workers::per_core(),
@@ -114,6 +122,29 @@ impl Bench {
         running.abort();
         assert!(running.await.unwrap_err().is_cancelled());
         shutdown.trigger();
+    }
+
+    /// Keeps a copy of state folder and journal.
+    async fn back_up(&self) {
+        let (held, backup) = (self.state(), self.folder.path().join("backup"));
+        std::fs::create_dir(&backup).unwrap();
+        closed(&held).await;
+        for file in ["site.sqlite", "ledger.key"] {
+            std::fs::copy(held.join(file), backup.join(file)).unwrap();
+        }
+        std::fs::copy(default_path(&held), backup.join("journal")).unwrap();
+    }
+
+    /// Restores both from it.
+    async fn roll_back(&self) {
+        let (held, backup) = (self.state(), self.folder.path().join("backup"));
+        closed(&held).await;
+        std::fs::remove_dir_all(&held).unwrap();
+        std::fs::create_dir(&held).unwrap();
+        for file in ["site.sqlite", "ledger.key"] {
+            std::fs::copy(backup.join(file), held.join(file)).unwrap();
+        }
+        std::fs::copy(backup.join("journal"), default_path(&held)).unwrap();
     }
 
     async fn charges(&self) -> usize {
@@ -456,26 +487,14 @@ async fn shown(bench: &Bench, entry: SignedEntry) -> Result<(), String> {
 async fn an_entry_that_the_coordinator_has_and_the_ledger_lacks_stops_the_agent() {
     let bench = Bench::new(&[]);
     bench.answer([bench.offer(), bench.training(2)]).await;
-    let (held, journal) = (bench.state(), default_path(&bench.state()));
-    let backup = bench.folder.path().join("backup");
-    std::fs::create_dir(&backup).unwrap();
-    closed(&held).await;
-    for file in ["site.sqlite", "ledger.key"] {
-        std::fs::copy(held.join(file), backup.join(file)).unwrap();
-    }
-    std::fs::copy(&journal, backup.join("journal")).unwrap();
+    let held = bench.state();
+    bench.back_up().await;
     bench.answer([bench.training(3)]).await;
     let newest = Store::open_read_only(&held).await.unwrap().signed_entries().await.unwrap().remove(1);
     shown(&bench, newest.clone()).await.unwrap();
 
     // Folder and journal are both restored from the same backup: nothing at the site can tell, the coordinator can.
-    closed(&held).await;
-    std::fs::remove_dir_all(&held).unwrap();
-    std::fs::create_dir(&held).unwrap();
-    for file in ["site.sqlite", "ledger.key"] {
-        std::fs::copy(backup.join(file), held.join(file)).unwrap();
-    }
-    std::fs::copy(backup.join("journal"), &journal).unwrap();
+    bench.roll_back().await;
     let error = shown(&bench, newest.clone()).await.unwrap_err();
     assert!(error.contains("entry 1") && error.contains("ledger restore"), "{error}");
     let stranger = LedgerKey::from_seed([9; LedgerKey::SEED_BYTES]).sign_entry(newest.entry.clone());
