@@ -167,3 +167,24 @@ fn a_report_tells_of_the_tables_that_are_paid_for_and_of_no_smaller_cost() {
     fewer.counts.clear();
     assert!(says(&fewer, |_| ()).contains("no line here pays for one"));
 }
+
+/// A report of before charges of counts were listed: what they cost is not recomputed, and that is said.
+#[test]
+fn files_of_the_older_format_are_read_and_their_counts_are_left_open() {
+    let mut site = counted("a", 1);
+    let given = verify(&[&site]).counts.unwrap();
+    site.counts.clear();
+    let older = site.file().to_text().replacen("receipts/v2", "receipts/v1", 1);
+    let counts = ReportedCounts {
+        cohorts: given.cohorts,
+        epsilon_with_training: Some(given.epsilon_with_training),
+        records_epsilon_with_training: None,
+    };
+    let epsilon = verify(&[&site]).epsilon;
+    let reported =
+        Some(Reported { epsilon, records_epsilon: None, counts: Some(counts), site_details: Vec::new() });
+    let sites = vec![ReceiptsFile::parse(&older).unwrap()];
+    let folder = Folder { document: site.document.clone(), sites, reported };
+    let verified = folder.verify(&Trust::default(), || ()).unwrap();
+    assert!(verified.holds() && !verified.lists_counts && verified.counts.is_none(), "{verified:?}");
+}

@@ -44,7 +44,9 @@ fn hostile_registrations_are_refused() {
         wire.agent_version = "1.0\nERROR forged log line".to_owned();
     });
     let spaced = key_statement().canonical_json().replacen(':', ": ", 1);
-    for statement in ["{}".to_owned(), spaced, " ".repeat((32 << 10) + 1)] {
+    let mut long = key_statement();
+    long.certificate.scheme = "x".repeat(32 << 10);
+    for statement in ["{}".to_owned(), spaced, long.canonical_json()] {
         refused(&request, "RegisterRequest.key_statement", |wire: &mut v1::RegisterRequest| {
             wire.key_statement = statement.into();
         });
