@@ -47,7 +47,10 @@ async fn a_study_runs_to_its_end_and_the_report_says_so() {
     let names: Vec<&str> = files.keys().map(String::as_str).collect();
     let receipts = ["receipts-a.jsonl", "receipts-b.jsonl", "receipts-c.jsonl"];
     let report = ["report.html", "report.json", "study.toml"];
-    assert_eq!(names, [&["model-card.md", "model.onnx"][..], &receipts, &report].concat());
+    assert_eq!(
+        names,
+        [&["model-card.md", "model.onnx", "model.safetensors"][..], &receipts, &report].concat()
+    );
     check_receipts(&files, plan.epsilon_replace.get());
     check_json(&files["report.json"], plan.epsilon_replace.get());
     check_html(&String::from_utf8(files["report.html"].clone()).unwrap());

@@ -120,6 +120,7 @@ fn studies_of_other_kinds_are_trained_and_attacked() {
     whole.set_rounds(10).unwrap();
     whole.set("model", "members", 1).unwrap();
     whole.remove("training", "public_batch_size").unwrap();
+    whole.replace_section("evaluation", "release = \"none\"").unwrap();
     let records =
         "clip_norm = 0.5\nexpected_batch_size = 60\ntarget = { epsilon = 8.0, relation = \"replace\" }";
     whole.replace_section("privacy.records", records).unwrap();

@@ -98,19 +98,17 @@ async fn attack(report: &Path, cohort: &Path, imputer: &Path) {
     let audit =
         CommandLine::new(SIMULATE).args(["audit", "--faults", "--rows", "64", "--report"]).arg(report);
     let said = audit.stdout().await.unwrap();
-    assert!(said.contains("private sum") && !said.contains("NOT NOTICED"), "{said}");
+    let verdict = |code: &str| said.lines().find(|line| line.contains(code)).unwrap_or_default();
+    assert!(verdict("code as it is").ends_with("below the claim"), "{said}");
+    assert!(verdict("half-noise").ends_with("REFUTED") || verdict("half-noise").ends_with("alarm"), "{said}");
     let model =
         CommandLine::new(SIMULATE).args(["attack", "--references", "4", "--patients", "20", "--report"]);
     let model = model.arg(report).arg("--data").arg(cohort).arg("--imputer").arg(imputer);
     model.stdout().await.unwrap();
     let html = fs::read_to_string(report.join("report.html")).unwrap();
-    for shown in [
-        "stay below the claims, and above them",
-        "planted half-noise",
-        "by 4 reference models",
-        "Worst group",
-        "ICULOS",
-    ] {
+    for shown in
+        ["stay below the claims", "planted half-noise", "by 4 reference models", "Worst group", "ICULOS"]
+    {
         assert!(html.contains(shown), "{shown}");
     }
     assert!(!html.contains("Nobody has attacked"));

@@ -99,7 +99,7 @@ fn a_report_says_that_nobody_has_attacked_it_until_somebody_has() {
         "private &lt;sum&gt;",
         "223 of 328",
         "0.850",
-        "stay below the claims, and above them",
+        "stay below the claims. Where a fault was planted on purpose they exceed them",
         "planted half-noise",
     ] {
         assert!(html.contains(shown), "{shown}");
@@ -135,6 +135,22 @@ fn evidence_outlives_a_new_export_of_the_same_study_and_model_only() {
     fs::write(folder.path().join("audit.json"), serde_json::to_vec(&foreign).unwrap()).unwrap();
     assert_eq!(other.refresh().unwrap(), ["audit.json"]);
     assert!(page(folder.path()).contains("Nobody has attacked the releases"));
+}
+
+#[test]
+fn a_fault_that_was_not_noticed_or_not_planted_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = report(folder.path(), 0.5);
+    let mut blind = audit(&report, 0.85);
+    blind.results[1].gaussian_bound = 0.9;
+    report.add_audit(&blind).unwrap();
+    let html = page(folder.path());
+    assert!(
+        html.contains("Of 1 faults that were planted") && html.contains("half-noise in private &lt;sum&gt;")
+    );
+    blind.results.truncate(1);
+    report.add_audit(&blind).unwrap();
+    assert!(page(folder.path()).contains("No fault was planted"));
 }
 
 #[test]
