@@ -1,13 +1,11 @@
 //! The page's section on attacks. It stands between two marks, so that it can be filled in long after the report was made.
 
-use std::fmt::Write as _;
-
 use super::{AttackEvidence, AuditEvidence, AuditLine, Distinction, Inversion, Membership};
 use crate::report::html::{
     Column::{Number, Text},
     table,
 };
-use crate::report::text::{count, escape, or_dash};
+use crate::report::text::{count, escape};
 use crate::text::epsilon;
 
 const BEGIN: &str = "<!-- attacks -->";
@@ -228,14 +226,15 @@ fn robustness(attacks: &AttackEvidence) -> String {
             group.auroc
         )
     });
-    let mut html = format!(
+    let worst = worst.unwrap_or_else(|| {
+        "No group by a value of a sensitive column has enough records of either label to be judged by itself.".to_owned()
+    });
+    format!(
         "<h3>The model: how it holds</h3><p>AUROC on {} when an adversary moves every continuous public input of each patient within \
-         these bounds (standard deviations, where the study scales by them):</p>{}",
+         these bounds (standard deviations, where the study scales by them):</p>{}<p>{worst}</p>",
         escape(&attacks.cohort),
         table([Text("inputs"), Number("AUROC")], cells.into_iter())
-    );
-    let _ = write!(html, "<p>{}</p>", or_dash(worst));
-    html
+    )
 }
 
 fn made(with: &str, seed: u64) -> String {
