@@ -98,7 +98,7 @@ fn sure(summary: &Summary) -> String {
             let factor = largest_odds_factor(bound);
             let factor = if factor.is_finite() { format!("{factor:.2}") } else { "no limit".to_owned() };
             format!(
-                "<tr><td>{question} ({relation}, ε = {})</td><td class=\"n\">{factor}</td>{}</tr>",
+                "<tr><td class=\"wrap\">{question} ({relation}, ε = {})</td><td class=\"n\">{factor}</td>{}</tr>",
                 epsilon(*loss),
                 PRIORS.iter().map(cell).collect::<String>()
             )

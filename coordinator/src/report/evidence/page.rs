@@ -71,7 +71,7 @@ fn releases(audit: &AuditEvidence) -> String {
         Number("right guesses"),
         Number("proved ε ≥"),
         Number("if Gaussian ε ≥"),
-        Text(""),
+        Text("bound and │ claim"),
     ];
     format!(
         "<h3>The releases</h3><p>An adversary who may choose patients' contributions, sees every release and knows all but one secret \
@@ -128,7 +128,13 @@ fn bar(line: &AuditLine) -> String {
     let bound = line.lower_bound.max(line.gaussian_bound);
     // The claim stands at two thirds of the width.
     let scale = WIDTH / (1.5 * claim.max(f64::MIN_POSITIVE));
-    let (reach, color) = ((bound * scale).min(WIDTH), if line.exceeds() { "--bad" } else { "--good" });
+    let color = match (&line.fault, line.exceeds()) {
+        (None, false) => "--good",
+        (None, true) => "--bad",
+        // A bound above the claim is what a planted fault is there for.
+        (Some(_), _) => "--c1",
+    };
+    let reach = (bound * scale).min(WIDTH);
     let at = claim * scale;
     format!(
         "<svg viewBox=\"0 0 {WIDTH} 14\" style=\"width:{WIDTH}px;display:inline-block\" role=\"img\" aria-label=\"bound {bound:.3} of \
@@ -181,8 +187,8 @@ fn reconstruction(attacks: &AttackEvidence) -> String {
 
 fn inversion(found: &Inversion) -> String {
     format!(
-        "<p><b>From a site's updates.</b> Somebody who has all noised updates of a site and every other patient's record reads off \
-         <code>{}</code> of {} patients: right for {:.3} of them. Without the noise it would be {:.3}; always naming the most frequent \
+        "<p><b>From a site's updates</b>, in a run of this study that was trained for the attack. Somebody who has all noised updates of a \
+         site and every other patient's record reads off <code>{}</code> of {} patients: right for {:.3} of them. Without the noise it would be {:.3}; always naming the most frequent \
          value is right for {:.3}.</p>",
         escape(&found.column),
         count(found.patients as u64),
