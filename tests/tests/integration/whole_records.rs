@@ -82,7 +82,7 @@ async fn both_tiers_are_charged_stated_and_recomputed() {
         assert_eq!(site["problems"].as_array().unwrap().len(), 0, "{site}");
     }
     let html = fs::read_to_string(out.join("report.html")).unwrap();
-    assert!(html.contains("Second tier: whole records"));
+    assert!(html.contains("Second tier: whole records") && html.contains("<h3>Whole records</h3>"));
     let card = fs::read_to_string(out.join("model-card.md")).unwrap();
     assert!(card.contains("whole records, replace"), "{card}");
     assert!(status.contains("data set, whole records"), "{status}");

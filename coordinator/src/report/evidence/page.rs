@@ -1,7 +1,7 @@
 //! The page's section on attacks. It stands between two marks, so that it can be filled in long after the report was made.
 
 use super::{AttackEvidence, AuditEvidence, AuditLine, Distinction, Inversion, Membership};
-use crate::report::html::{
+use crate::report::html::table::{
     Column::{Number, Text},
     table,
 };
