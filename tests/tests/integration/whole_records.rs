@@ -87,6 +87,16 @@ async fn both_tiers_are_charged_stated_and_recomputed() {
     assert!(card.contains("whole records, replace"), "{card}");
     assert!(status.contains("data set, whole records"), "{status}");
 
+    // Canaries go through both kinds of sums, and through both together, against the epsilon of whole records.
+    let audit = CommandLine::new("fusiondp-simulate").args(["audit", "--rows", "48", "--report"]).arg(&out);
+    let said = audit.stdout().await.unwrap();
+    let evidence: Value = serde_json::from_slice(&fs::read(out.join("audit.json")).unwrap()).unwrap();
+    let lines = evidence["results"].as_array().unwrap();
+    let kinds: Vec<&str> = lines.iter().map(|line| line["mechanism"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["private sum", "public sum", "together"], "{said}");
+    let claim = lines[2]["claim"].as_f64().unwrap();
+    assert!((claim - records.0).abs() < 1e-6 && said.contains("below the claim"), "{claim} {said}");
+
     // Nobody but the site can turn a public sum into a private one.
     let file = out.join("receipts-hospital-a.jsonl");
     let honest = fs::read_to_string(&file).unwrap();
