@@ -49,8 +49,10 @@ impl Export {
         for name in files.keys() {
             outln!("{}", self.out.join(name).display())?;
         }
-        for name in ReportFolder::open(&self.out)?.refresh()? {
-            errln!("{} was of another study or model and is removed", self.out.join(name).display());
+        if ReportFolder::has_evidence(&self.out) {
+            for name in ReportFolder::open(&self.out)?.refresh()? {
+                errln!("{} was of another study or model and is removed", self.out.join(name).display());
+            }
         }
         Ok(())
     }

@@ -136,8 +136,8 @@ fn performance(summary: &Summary) -> String {
         );
     }
     text.push_str(
-        "\nSites differ as the table shows. Sub-groups, changed inputs and attacks are not measured in the study: what whoever prepared \
-         the report has measured of them stands in attacks.json and report.html.\n",
+        "\nSites differ as the table shows. Sub-groups, changed inputs and attacks are not measured in the study: where \
+         somebody has measured them, attacks.json and report.html say so.\n",
     );
     text
 }

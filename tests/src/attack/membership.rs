@@ -6,8 +6,8 @@
 use fusiondp_coordinator::report::evidence::Distinction;
 use fusiondp_learn::metrics::{MetricError, auroc};
 
-/// Share of others that are taken for members, at which hits are counted.
-const FALSE_ALARMS: f64 = 0.01;
+/// Hits are counted where one other in so many is taken for a member.
+const FALSE_ALARMS_ONE_IN: usize = 100;
 
 /// Compares scores: the larger, the likelier a member.
 ///
@@ -18,26 +18,27 @@ pub fn distinguish(members: &[f32], others: &[f32]) -> Result<Distinction, Metri
     let labels: Vec<f32> = (0..scores.len()).map(|i| f32::from(u8::from(i < members.len()))).collect();
     let auroc = auroc(&scores, &labels)?;
     let points = operating_points(members, others);
-    let best = points.iter().map(|[found, alarms]| found - alarms).fold(0.0, f64::max);
-    let allowed = points.iter().filter(|[_, alarms]| *alarms <= FALSE_ALARMS);
+    let (all, rest) = (members.len() as f64, others.len() as f64);
+    let advantage = |&(found, alarms): &(usize, usize)| found as f64 / all - alarms as f64 / rest;
+    let allowed = points.iter().filter(|(_, alarms)| alarms * FALSE_ALARMS_ONE_IN <= others.len());
     Ok(Distinction {
         auroc,
-        advantage: best,
-        hits_at_one_percent: allowed.map(|[found, _]| *found).fold(0.0, f64::max),
+        advantage: points.iter().map(advantage).fold(0.0, f64::max),
+        hits_at_one_percent: allowed.map(|&(found, _)| found).max().unwrap_or(0) as f64 / all,
     })
 }
 
-/// True and false positive rate at every threshold.
-fn operating_points(members: &[f32], others: &[f32]) -> Vec<[f64; 2]> {
-    let share = |scores: &[f32]| 1.0 / scores.len().max(1) as f64;
-    let mut scores: Vec<(f32, [f64; 2])> = members.iter().map(|&s| (s, [share(members), 0.0])).collect();
-    scores.extend(others.iter().map(|&s| (s, [0.0, share(others)])));
+/// Members found and others taken for members, at every threshold.
+fn operating_points(members: &[f32], others: &[f32]) -> Vec<(usize, usize)> {
+    let mut scores: Vec<(f32, bool)> = members.iter().map(|&score| (score, true)).collect();
+    scores.extend(others.iter().map(|&score| (score, false)));
     scores.sort_by(|one, other| other.0.total_cmp(&one.0));
-    let mut point = [0.0, 0.0];
+    let (mut found, mut alarms) = (0, 0);
     let equal = scores.chunk_by(|one, other| one.0 == other.0);
     let points = equal.map(|equal| {
-        equal.iter().for_each(|(_, [found, alarms])| point = [point[0] + found, point[1] + alarms]);
-        point
+        let members = equal.iter().filter(|(_, member)| *member).count();
+        (found, alarms) = (found + members, alarms + equal.len() - members);
+        (found, alarms)
     });
     points.collect()
 }
@@ -60,9 +61,13 @@ mod tests {
 
     #[test]
     fn hits_are_counted_at_one_false_alarm_in_a_hundred() {
-        let others: Vec<f32> = (0..200).map(|i| i as f32).collect();
-        // Two of 200 others may be taken for members, so scores above that of the third count.
-        let members = [198.5, 197.5, 196.5, 199.5];
-        assert_eq!(distinguish(&members, &others).unwrap().hits_at_one_percent, 0.75);
+        for all in [200_u16, 1_000, 2_000, 5_000] {
+            let others: Vec<f32> = (0..all).map(f32::from).collect();
+            // So many others may be taken for members: scores between the last of them and the next count, lower ones do not.
+            let allowed = f32::from(all / 100);
+            let members = [-0.5, 0.5, 1.5, -1.5].map(|above| f32::from(all - 1) - allowed + above);
+            let found = distinguish(&members, &others).unwrap().hits_at_one_percent;
+            assert_eq!(found, 0.5, "{all}");
+        }
     }
 }

@@ -28,11 +28,14 @@ mod training;
 use std::path::{Path, PathBuf};
 
 use fusiondp_coordinator::report::evidence::{
-    AttackEvidence, AttackFormat, EvidenceError, Membership, Perturbed, ReportFolder,
+    AttackEvidence, AttackFormat, EvidenceError, Membership, Perturbed, ReportFolder, parameters_digest,
 };
 use fusiondp_dp::Digest;
+use fusiondp_learn::encode::Encoder;
 use fusiondp_learn::metrics::{MetricError, auroc};
 use fusiondp_learn::model::{Model, ParameterFileError};
+
+use fusiondp_protocol::study::Study;
 
 use self::data::{Cohort, Known};
 use self::membership::distinguish;
@@ -113,6 +116,40 @@ pub enum AttackError {
         /// The file.
         path: PathBuf,
     },
+    /// A hospital with so few patients that some reference model has none of them.
+    #[error(
+        "{hospital} has too few patients for reference models, each of which takes a random half; leave them out with --references 0"
+    )]
+    TooFew {
+        /// The hospital.
+        hospital: String,
+    },
+    /// A patient of a cohort who was not found again in its file.
+    #[error(
+        "a patient of {hospital} is not found again in its files: they changed while they were read; attack again"
+    )]
+    Unknown {
+        /// The hospital.
+        hospital: String,
+    },
+    /// Data of another study than the report's.
+    #[error(
+        "{}: {found} patients with {records} records, and the report's sites have {wanted} with {wanted_records}: give the training \
+         data of the report's sites",
+        data.display()
+    )]
+    OtherData {
+        /// The data folder.
+        data: PathBuf,
+        /// Privacy units in it.
+        found: u64,
+        /// Records in it.
+        records: u64,
+        /// Privacy units of the report.
+        wanted: u64,
+        /// Records of the report.
+        wanted_records: u64,
+    },
     /// The folder of a reference model.
     #[error("no temporary folder for a reference model: {0}")]
     Folder(std::io::Error),
@@ -144,10 +181,10 @@ pub enum Target<'a> {
 }
 
 impl Target<'_> {
-    /// The parameters and, where they were not trained here, the SHA-256 of their bytes.
-    fn parameters(self, model: &Model, trained: &[f32]) -> Result<(Vec<f32>, Option<Digest>), AttackError> {
+    /// The parameters; `None` where they are trained here.
+    fn parameters(self, model: &Model) -> Result<Option<Vec<f32>>, AttackError> {
         let params = match self {
-            Self::Trained => return Ok((trained.to_vec(), None)),
+            Self::Trained => return Ok(None),
             Self::File(path) => {
                 let path = path.to_owned();
                 match std::fs::read(&path) {
@@ -159,9 +196,19 @@ impl Target<'_> {
             }
             Self::Report(report) => report.parameters(model)?,
         };
-        let bytes: Vec<u8> = params.iter().flat_map(|value| value.to_le_bytes()).collect();
-        let digest = Digest::of(&bytes);
-        Ok((params, Some(digest)))
+        Ok(Some(params))
+    }
+
+    /// Whether the data are those of the report.
+    fn check(self, run: &Run, data: &Path) -> Result<(), AttackError> {
+        let Self::Report(report) = self else { return Ok(()) };
+        let (found, records) = run.sizes();
+        let wanted = report.sizes().iter().map(|size| size.units).sum();
+        let wanted_records = report.sizes().iter().map(|size| size.records).sum();
+        if (found, records) == (wanted, wanted_records) {
+            return Ok(());
+        }
+        Err(AttackError::OtherData { data: data.to_owned(), found, records, wanted, wanted_records })
     }
 }
 
@@ -176,6 +223,8 @@ pub struct AttackOptions<'a> {
     pub data: &'a Path,
     /// The ONNX imputer that the study pins; without it one is fitted on support.csv.
     pub imputer: Option<&'a Path>,
+    /// Folder for copies of halves of the data, one at a time; whoever makes it removes it, also after an interruption.
+    pub work: &'a Path,
     /// Whose parameters are attacked; the run is trained in any case, for its updates.
     pub target: Target<'a>,
     /// Cohort that the model is judged on.
@@ -196,9 +245,15 @@ pub fn attack(
     options: &AttackOptions<'_>,
     progress: &mut dyn FnMut(usize),
 ) -> Result<AttackEvidence, AttackError> {
-    let mut run = Run::train(options)?;
-    let (params, model_digest) = options.target.parameters(run.model(), &run.parameters)?;
-    run.parameters = params;
+    if options.references > 0 && (options.references < FEWEST || !options.references.is_multiple_of(2)) {
+        return Err(AttackError::References { asked: options.references });
+    }
+    // What can be refused is refused before anything is trained.
+    let given = options.target.parameters(&model_of(options.study)?)?;
+    let mut run = Run::train(options, usize::MAX)?;
+    options.target.check(&run, options.data)?;
+    let model_digest = given.as_deref().map(parameters_digest);
+    run.parameters = given.unwrap_or(run.parameters);
     let known = Known::new(&run, options)?;
     let train = Cohort::read(&run, options, "train")?;
     let test = Cohort::read(&run, options, options.cohort)?;
@@ -223,6 +278,12 @@ pub fn attack(
         perturbed: perturbed(&run, &test)?,
         worst_group: worst_group(&logits, &test.labels, &known.groups(&test), SMALLEST_GROUP),
     })
+}
+
+fn model_of(study: &str) -> Result<Model, AttackError> {
+    let study = Study::parse(study).map_err(AttributeError::from)?;
+    let encoder = Encoder::new(&study.schema, &study.model)?;
+    Ok(Model::new(&study.model, encoder.input_shape())?)
 }
 
 fn membership(

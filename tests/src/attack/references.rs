@@ -26,8 +26,8 @@ pub const FEWEST: usize = 4;
 /// Stream of the generator that draws halves; models take the seeds after the run's own.
 const HALVES: u64 = u64::MAX - 1;
 
-/// A patient of one hospital: by id, or a record by file and place where there are no ids.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// A patient of one hospital: by id, or a record by file and place where there are no ids. Has no `Debug`: ids are patients'.
+#[derive(Clone, PartialEq, Eq, Hash)]
 enum Unit {
     Id(String),
     Record { file: usize, row: usize },
@@ -51,17 +51,15 @@ pub(super) fn by_references(
     target: [&[f64]; 2],
     progress: &mut dyn FnMut(usize),
 ) -> Result<References, AttackError> {
-    if options.references < FEWEST || !options.references.is_multiple_of(2) {
-        return Err(AttackError::References { asked: options.references });
-    }
     let pools = pools(run, options)?;
-    let mut seen = [Seen::new(&pools, train, 0), Seen::new(&pools, others, 1)];
+    let mut seen = [Seen::new(&pools, train, 0)?, Seen::new(&pools, others, 1)?];
     for model in 0..options.references {
-        let folder = tempfile::tempdir().map_err(AttackError::Folder)?;
+        let folder = tempfile::tempdir_in(options.work).map_err(AttackError::Folder)?;
         write(&pools, model, options, folder.path())?;
         let seed = options.seed.wrapping_add(1 + model as u64);
-        let reference =
-            Run::train(&AttackOptions { data: folder.path(), patients: 0, seed, ..options.clone() })?;
+        let units = pools.iter().map(|pool| pool.units(model)).sum();
+        let half = AttackOptions { data: folder.path(), patients: 0, seed, ..options.clone() };
+        let reference = Run::train(&half, units)?;
         for (seen, cohort) in seen.iter_mut().zip([train, others]) {
             seen.add(model, &cohort.confidences(run.model(), &reference.parameters)?);
         }
@@ -81,6 +79,9 @@ fn pools(run: &Run, options: &AttackOptions<'_>) -> Result<Vec<Pool>, AttackErro
         let files = ["train", options.cohort].map(|name| hospital.folder.join(format!("{name}.csv")));
         let mut pool = Pool::read(hospital.name, &files, unit_column)?;
         pool.draw(options.references, &mut random);
+        if (0..options.references).any(|model| pool.units(model) == 0) {
+            return Err(AttackError::TooFew { hospital: pool.name });
+        }
         pools.push(pool);
     }
     Ok(pools)
@@ -92,15 +93,16 @@ impl Pool {
         for (file, path) in files.iter().enumerate() {
             let failed = |source| AttackError::Csv { path: path.clone(), source };
             let mut reader = Reader::from_path(path).map_err(failed)?;
-            let header = reader.headers().map_err(failed)?.clone();
+            // Spaces around names and ids count for nothing at a site either.
+            let header: StringRecord = reader.headers().map_err(failed)?.iter().map(str::trim).collect();
             if file > 0 && header != pool.header {
                 return Err(AttackError::Header { path: path.clone() });
             }
             let place = unit.and_then(|unit| header.iter().position(|column| column == unit));
             for (row, record) in reader.records().enumerate() {
                 let record = record.map_err(failed)?;
-                let unit =
-                    place.map_or(Unit::Record { file, row }, |place| Unit::Id(record[place].to_owned()));
+                let unit = place
+                    .map_or(Unit::Record { file, row }, |place| Unit::Id(record[place].trim().to_owned()));
                 pool.rows.push((unit, record));
             }
             pool.header = header;
@@ -117,6 +119,11 @@ impl Pool {
                 half
             });
         }
+    }
+
+    /// Number of units that a model has in its training data.
+    fn units(&self, model: usize) -> usize {
+        self.halves.values().filter(|half| half[model]).count()
     }
 
     fn write(&self, model: usize, path: &Path) -> Result<(), AttackError> {
@@ -155,18 +162,23 @@ struct Seen {
 }
 
 impl Seen {
-    fn new(pools: &[Pool], cohort: &Cohort, file: usize) -> Self {
+    /// # Errors
+    /// A patient of the cohort whom the files do not name.
+    fn new(pools: &[Pool], cohort: &Cohort, file: usize) -> Result<Self, AttackError> {
         let mut halves = Vec::new();
         for (pool, units) in pools.iter().zip(cohort.units()) {
             for unit in 0..units.count() {
-                halves.extend(units.rows(unit).map(|row| {
-                    let named = units.id(unit).map(|id| Unit::Id(id.to_owned()));
-                    pool.halves[&named.unwrap_or(Unit::Record { file, row })].clone()
-                }));
+                for row in units.rows(unit) {
+                    let named = units.id(unit).map(|id| Unit::Id(id.trim().to_owned()));
+                    let half = pool.halves.get(&named.unwrap_or(Unit::Record { file, row }));
+                    halves.push(
+                        half.ok_or_else(|| AttackError::Unknown { hospital: pool.name.clone() })?.clone(),
+                    );
+                }
             }
         }
         let sums = vec![[[0.0; 2]; 2]; halves.len()];
-        Self { halves, sums }
+        Ok(Self { halves, sums })
     }
 
     fn add(&mut self, model: usize, confidences: &[f64]) {
@@ -224,6 +236,9 @@ impl Spread {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::attack::Target;
+    use crate::cohort::{CohortSpec, write as write_cohort};
+    use crate::harness::toml_text::{SAMPLE_STUDY, TomlText};
 
     /// Two records, four models: the first record's confidence is 1 without it and 3 with it.
     #[test]
@@ -243,10 +258,39 @@ mod tests {
     }
 
     #[test]
+    fn a_hospital_that_some_model_would_have_nobody_of_is_refused() {
+        let data = tempfile::tempdir().unwrap();
+        write_cohort(CohortSpec::new(2, 300, 1).unwrap(), data.path()).unwrap();
+        let train = data.path().join("hospital-b").join("train.csv");
+        let all = fs::read_to_string(&train).unwrap();
+        let few: Vec<&str> = all.lines().take(2).collect();
+        fs::write(&train, few.join("\n")).unwrap();
+        fs::write(data.path().join("hospital-b").join("test.csv"), few[0]).unwrap();
+        let mut study = TomlText::new(SAMPLE_STUDY);
+        study.set_rounds(10).unwrap();
+        let options = AttackOptions {
+            study: study.text(),
+            epsilon: None,
+            data: data.path(),
+            imputer: None,
+            work: data.path(),
+            target: Target::Trained,
+            cohort: "test",
+            patients: 0,
+            references: 4,
+            seed: 1,
+        };
+        let run = Run::train(&options, usize::MAX).unwrap();
+        let refused = pools(&run, &options).err().unwrap().to_string();
+        assert!(refused.contains("hospital-b has too few patients"), "{refused}");
+    }
+
+    #[test]
     fn each_patient_is_in_half_of_the_models_with_all_records() {
+        // Padded ids and names are those of the same patient and column, as a site reads them.
         let folder = tempfile::tempdir().unwrap();
         let files = ["train.csv", "test.csv"].map(|name| folder.path().join(name));
-        fs::write(&files[0], "id,x\na,1\nb,2\na,3\n").unwrap();
+        fs::write(&files[0], "id , x\na,1\nb,2\n a ,3\n").unwrap();
         fs::write(&files[1], "id,x\nc,4\nc,5\n").unwrap();
         let mut pool = Pool::read("h".to_owned(), &files, Some("id")).unwrap();
         pool.draw(6, &mut SecureRng::seeded_for_simulation(1, 1));
@@ -258,7 +302,7 @@ mod tests {
             (1..=5).for_each(|x| {
                 times[x - 1] += text.lines().filter(|line| line.ends_with(&format!(",{x}"))).count()
             });
-            assert_eq!(text.contains("a,1"), text.contains("a,3"));
+            assert_eq!(text.contains("a,1"), text.contains("a ,3"));
         }
         assert_eq!(times, [3; 5]);
         fs::write(&files[1], "id,y\nc,4\n").unwrap();

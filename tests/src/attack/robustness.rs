@@ -10,7 +10,8 @@ use ndarray::Array2;
 const STEPS: usize = 20;
 
 /// Records of a cohort by the values of one column.
-#[derive(Debug, Clone, PartialEq)]
+///
+/// Has no `Debug`: it holds patients' values.
 pub struct Grouping {
     /// The column.
     pub column: String,

@@ -16,6 +16,7 @@ fn a_small_study_is_trained_and_attacked() {
         epsilon: Some(epsilon),
         data: data.path(),
         imputer: None,
+        work: data.path(),
         target: Target::Trained,
         cohort: "test",
         patients: 40,
@@ -54,6 +55,7 @@ fn a_model_that_knows_its_patients_by_heart_tells_who_they_are() {
         epsilon: Some(1.0),
         data: data.path(),
         imputer: None,
+        work: data.path(),
         target: Target::Trained,
         cohort: "test",
         patients: 0,
@@ -84,13 +86,14 @@ fn the_model_of_a_file_is_attacked() {
         epsilon: Some(1.0),
         data: data.path(),
         imputer: None,
+        work: data.path(),
         target,
         cohort: "test",
         patients: 0,
         references: 0,
         seed: 3,
     };
-    let run = Run::train(&options(Target::Trained)).unwrap();
+    let run = Run::train(&options(Target::Trained), usize::MAX).unwrap();
     let zeros = vec![0.0; run.model().parameters()];
     std::fs::write(&path, run.model().to_safetensors(&zeros, ("k", "v")).unwrap()).unwrap();
     let found = attack(&options(Target::File(&path)), &mut |_| {}).unwrap();
@@ -130,6 +133,7 @@ fn studies_of_other_kinds_are_trained_and_attacked() {
             epsilon: Some(1.0),
             data: data.path(),
             imputer: None,
+            work: data.path(),
             target: Target::Trained,
             cohort: "test",
             patients: 20,

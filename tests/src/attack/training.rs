@@ -40,22 +40,23 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// Trains the study with one site per hospital.
-    pub(super) fn train(options: &AttackOptions<'_>) -> Result<Self, AttackError> {
-        let folder = tempfile::tempdir().map_err(AttributeError::from)?;
+    /// Trains the study with one site per hospital; a larger expected sample than `units` becomes everybody.
+    pub(super) fn train(options: &AttackOptions<'_>, units: usize) -> Result<Self, AttackError> {
+        let folder = tempfile::tempdir_in(options.work).map_err(AttributeError::from)?;
         let setting = AttributeSetting {
             study: options.study,
             relation: NeighboringRelation::Replace,
             epsilon: options.epsilon,
             data: options.data,
             imputer: options.imputer,
+            work: options.work,
             units: usize::MAX,
             canaries: 0,
             runs: 1,
             seed: options.seed,
         };
         let study = Study::parse(options.study).map_err(AttributeError::from)?;
-        let text = edited(&setting, &study, usize::MAX, &folder)?;
+        let text = edited(&setting, &study, units, &folder)?;
         let document = StudyDocument::from_bytes(text.text().as_bytes()).map_err(AttributeError::from)?;
         let found = hospitals(options.data).map_err(SimulationError::from)?;
         let site = |name: String, folder: PathBuf| SiteData {
@@ -117,6 +118,14 @@ impl Run {
 
     pub(super) fn encoder(&self) -> Result<Encoder, AttackError> {
         Ok(Encoder::new(self.schema(), &self.document.study().model)?)
+    }
+
+    /// Privacy units and records of all sites.
+    pub(super) fn sizes(&self) -> (u64, u64) {
+        let of = |count: fn(&Session) -> usize| {
+            self.federation.sites.iter().map(|site| count(&site.session) as u64).sum()
+        };
+        (of(|session| session.units().count()), of(Session::records))
     }
 
     pub(super) fn epsilon(&self) -> f64 {

@@ -1,7 +1,7 @@
 //! `fusiondp-simulate attack`.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -10,13 +10,15 @@ use fusiondp_coordinator::report::evidence::{AttackEvidence, ReportFolder};
 use fusiondp_runtime::files::write_atomic;
 use fusiondp_runtime::{errln, outln};
 
+use super::interruptible;
 use crate::attack::{AttackOptions, Target, attack, report};
 
 /// Attack a study's model and the updates that made it, and test how the model holds.
 ///
 /// Membership inference, reconstruction of each sensitive column, inversion of a site's updates, changed inputs, worst group.
 /// The study is trained here, on data at hand, for its updates; no site ever computes any of this. With --report the model
-/// that is attacked is the report's, and the report shows what came of it.
+/// that is attacked is the report's, and the report shows what came of it. For each reference model a copy of half of the data
+/// stands in the system's temporary folder while it is trained.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -33,7 +35,7 @@ pub(super) struct Arguments {
     /// Folder with one folder per hospital (train.csv and the cohort) and support.csv, which the attacker's imputer is fitted on
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
-    /// The ONNX imputer that the study pins, where it computes on imputed values; without it one is fitted on support.csv
+    /// The ONNX imputer, needed where the study pins one and computes on imputed values; else one is fitted on support.csv
     #[arg(long, value_name = "FILE.onnx")]
     imputer: Option<PathBuf>,
     /// Parameters to attack, in place of those that are trained here
@@ -61,6 +63,10 @@ pub(super) struct Arguments {
 
 impl Arguments {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        interruptible(move |work| self.attack(work))
+    }
+
+    fn attack(&self, work: &Path) -> anyhow::Result<ExitCode> {
         let report = self.report.as_deref().map(ReportFolder::open).transpose()?;
         let study = match (&report, &self.study) {
             (Some(report), _) => report.document().text().to_owned(),
@@ -79,6 +85,7 @@ impl Arguments {
             epsilon: self.epsilon,
             data: &self.data,
             imputer: self.imputer.as_deref(),
+            work,
             target,
             cohort: &self.cohort,
             patients: self.patients,

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
@@ -16,6 +16,7 @@ use fusiondp_protocol::{
 use fusiondp_runtime::files::write_atomic;
 use fusiondp_runtime::{errln, outln};
 
+use super::interruptible;
 use crate::MADE_WITH;
 use crate::audit::attribute::{AttributeResult, AttributeSetting, Proved, audit_run};
 use crate::audit::{AuditResult, ERROR_PROBABILITY, Fault, Setting, attribute_svg, audit, svg};
@@ -38,8 +39,8 @@ enum Canaries {
 
 /// Attack what leaves a site with noise by canaries, and compare what the attacker proves with what is claimed.
 ///
-/// Canaries go through real charges, sums and noise; the attacker sees every release. The lower bound on epsilon has a
-/// confidence of 99 %. Exit code 1 if it exceeds the claim of the code as it is.
+/// Canaries go through real charges, sums and noise; the attacker sees every release. Lower bounds on epsilon have a
+/// confidence of 99 % each. Exit code 1 if one exceeds the claim of the code as it is; one in a hundred does so by chance.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  fusiondp-simulate audit --faults --plot audit.svg\n  \
                         fusiondp-simulate audit study.toml --units 7299,6994\n  \
@@ -59,7 +60,7 @@ pub(super) struct Arguments {
     /// Attribute canaries: folder with one folder per hospital (default: a synthetic cohort)
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Attribute canaries: the ONNX imputer that the study pins, in place of one fitted on support.csv
+    /// Attribute canaries: the ONNX imputer, needed where the study pins one; else one is fitted on support.csv
     #[arg(long, value_name = "FILE.onnx")]
     imputer: Option<PathBuf>,
     /// Attribute canaries: claims to attack the study at
@@ -101,12 +102,16 @@ impl Arguments {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         match self.canaries {
             Canaries::Gradient => self.gradients(),
-            Canaries::Attribute => self.attributes(NeighboringRelation::Replace),
-            Canaries::Imputed => self.attributes(NeighboringRelation::ZeroOut),
+            Canaries::Attribute => {
+                interruptible(move |work| self.attributes(NeighboringRelation::Replace, work))
+            }
+            Canaries::Imputed => {
+                interruptible(move |work| self.attributes(NeighboringRelation::ZeroOut, work))
+            }
         }
     }
 
-    fn attributes(&self, relation: NeighboringRelation) -> anyhow::Result<ExitCode> {
+    fn attributes(&self, relation: NeighboringRelation, work: &Path) -> anyhow::Result<ExitCode> {
         ensure!(
             self.report.is_none(),
             "--report shows canaries of the releases; leave --canaries out, or name the study document"
@@ -118,12 +123,12 @@ impl Arguments {
             None => SAMPLE_STUDY.to_owned(),
         };
         let study = self.warmup.map_or(Ok(study.clone()), |most| with_warmup(&study, most))?;
-        let synthetic = tempfile::tempdir().context("no temporary folder")?;
+        let synthetic = work.join("synthetic");
         let data = match &self.data {
             Some(folder) => folder.clone(),
             None => {
-                write(CohortSpec::new(2, 2_000, self.seed)?, synthetic.path())?;
-                synthetic.path().to_owned()
+                write(CohortSpec::new(2, 2_000, self.seed)?, &synthetic)?;
+                synthetic
             }
         };
         let mut results = Vec::new();
@@ -134,6 +139,7 @@ impl Arguments {
                 epsilon: Some(epsilon),
                 data: &data,
                 imputer: self.imputer.as_deref(),
+                work,
                 units: self.patients,
                 canaries: self.per_run,
                 runs: self.runs,
@@ -151,7 +157,7 @@ impl Arguments {
             true => outln!("{}", serde_json::to_string_pretty(&results)?)?,
             false => print_attributes(&results)?,
         }
-        let refuted = results.iter().any(|result| result.fault.is_none() && result.refutes());
+        let refuted = results.iter().any(|result| result.fault.is_none() && result.alarms());
         Ok(if refuted { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
 
@@ -179,7 +185,7 @@ impl Arguments {
             true => outln!("{}", serde_json::to_string_pretty(&results)?)?,
             false => print(&results)?,
         }
-        let refuted = results.iter().any(|result| result.fault.is_none() && result.refutes());
+        let refuted = results.iter().any(|result| result.fault.is_none() && result.alarms());
         Ok(if refuted { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
 
@@ -218,19 +224,22 @@ impl Arguments {
 fn planned(report: &ReportFolder) -> anyhow::Result<Plan> {
     ensure!(!report.sizes().is_empty(), "no site has joined the study yet; export the report when it trains");
     let plan = Plan::derive(report.document(), report.sizes())?;
-    let noise = plan.noise_multiplier.map(NoiseMultiplier::get);
-    ensure!(
-        noise == report.noise_multiplier(),
-        "report.json tells a noise multiplier of {}, and study document and sites' sizes give {}: the report was altered, or \
-         made by another version; export it again",
-        shown(report.noise_multiplier()),
-        shown(noise)
-    );
+    let of_records = plan.records.as_ref().map(|records| records.noise_multiplier);
+    let noise = [plan.noise_multiplier, of_records].map(|noise| noise.map(NoiseMultiplier::get));
+    let shown = |noise: Option<f64>| noise.map_or_else(|| "none".to_owned(), |noise| noise.to_string());
+    for (what, given, told) in [
+        ("noise_multiplier", noise[0], report.noise_multipliers()[0]),
+        ("record_protection.noise_multiplier", noise[1], report.noise_multipliers()[1]),
+    ] {
+        ensure!(
+            given == told,
+            "report.json tells {what} = {}, and study document and sites' sizes give {}: the report was made before all sites had \
+             joined, by another version, or altered; export it again",
+            shown(told),
+            shown(given)
+        );
+    }
     Ok(plan)
-}
-
-fn shown(noise: Option<f64>) -> String {
-    noise.map_or_else(|| "none".to_owned(), |noise| noise.to_string())
 }
 
 fn evidence(report: &ReportFolder, seed: u64, results: &[AuditResult]) -> AuditEvidence {
@@ -243,6 +252,7 @@ fn evidence(report: &ReportFolder, seed: u64, results: &[AuditResult]) -> AuditE
         canaries: result.canaries,
         guesses: result.guesses,
         right: result.right,
+        wrong: result.wrong,
         lower_bound: result.lower_bound,
         gaussian_bound: result.gaussian_bound,
     };

@@ -1,8 +1,11 @@
 //! The commands of `fusiondp-simulate`, one file each.
 
+use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use fusiondp_runtime::{Shutdown, errln};
 
 mod attack;
 mod audit;
@@ -55,6 +58,29 @@ impl Cli {
 /// A runtime for commands that start processes or services.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+/// Blocking work with a folder for copies of data. Where it is interrupted the folder is removed and the work abandoned, which
+/// ends with the process.
+fn interruptible(
+    work: impl FnOnce(&Path) -> anyhow::Result<ExitCode> + Send + 'static,
+) -> anyhow::Result<ExitCode> {
+    let folder = tempfile::tempdir().context("no temporary folder")?;
+    let (runtime, path) = (runtime()?, folder.path().to_owned());
+    let done = runtime.block_on(async {
+        let work = tokio::task::spawn_blocking(move || work(&path));
+        anyhow::Ok(Shutdown::on_signals()?.unless_triggered(work).await)
+    });
+    runtime.shutdown_background();
+    let place = folder.path().to_owned();
+    folder.close().with_context(|| format!("remove {} by hand: it holds copies of data", place.display()))?;
+    match done? {
+        Some(outcome) => outcome?,
+        None => {
+            errln!("interrupted; copies of data have been removed");
+            Ok(ExitCode::from(130))
+        }
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use fusiondp_tests::harness::federation::{COORDINATOR, SIMULATE, text};
-use fusiondp_tests::harness::{CommandLine, Federation, FederationOptions, small};
+use fusiondp_tests::harness::{CommandLine, Federation, FederationOptions, both_streams, small};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -105,6 +105,12 @@ async fn attack(report: &Path, cohort: &Path, imputer: &Path) {
         CommandLine::new(SIMULATE).args(["attack", "--references", "4", "--patients", "20", "--report"]);
     let model = model.arg(report).arg("--data").arg(cohort).arg("--imputer").arg(imputer);
     model.stdout().await.unwrap();
+    // Data of other hospitals would say nothing about this model.
+    let other = cohort.with_file_name("other");
+    small::sites(&other, 2, 300).unwrap();
+    let foreign = CommandLine::new(SIMULATE).args(["attack", "--references", "0", "--report"]).arg(report);
+    let foreign = foreign.arg("--data").arg(&other).arg("--imputer").arg(imputer).output().await.unwrap();
+    assert!(!foreign.status.success() && both_streams(&foreign).contains("the report's sites have"));
     let html = fs::read_to_string(report.join("report.html")).unwrap();
     for shown in [
         "stay below the claims",

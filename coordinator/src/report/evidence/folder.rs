@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::page::{self, Unmarked};
-use super::{AttackEvidence, AuditEvidence};
+use super::{AttackEvidence, AuditEvidence, parameters_digest};
 use crate::report::{MODEL_PARAMETERS, REPORT_JSON, REPORT_PAGE, STUDY_TEXT};
 
 const AUDIT: &str = "audit.json";
@@ -42,7 +42,7 @@ pub enum EvidenceError {
         source: io::Error,
     },
     /// JSON of another form.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}; make it again with this version, or remove it", path.display())]
     Json {
         /// The file.
         path: PathBuf,
@@ -50,7 +50,7 @@ pub enum EvidenceError {
         source: serde_json::Error,
     },
     /// The study's text.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}; export the report again", path.display())]
     Study {
         /// The file.
         path: PathBuf,
@@ -89,7 +89,7 @@ pub enum EvidenceError {
         folder: PathBuf,
     },
     /// Parameters that do not fit the study's model.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}; export the report again", path.display())]
     Parameters {
         /// The file.
         path: PathBuf,
@@ -112,6 +112,12 @@ struct Named {
     study: NamedStudy,
     site_details: Vec<NamedSite>,
     noise_multiplier: Option<f64>,
+    record_protection: Option<NamedNoise>,
+}
+
+#[derive(Deserialize)]
+struct NamedNoise {
+    noise_multiplier: f64,
 }
 
 #[derive(Deserialize)]
@@ -135,9 +141,16 @@ pub struct ReportFolder {
     model_digest: Option<Digest>,
     sizes: Vec<SiteSize>,
     noise_multiplier: Option<f64>,
+    records_noise: Option<f64>,
 }
 
 impl ReportFolder {
+    /// Whether a folder holds evidence, of whatever study.
+    #[must_use]
+    pub fn has_evidence(folder: &Path) -> bool {
+        [AUDIT, ATTACKS].into_iter().any(|name| folder.join(name).exists())
+    }
+
     /// Opens a folder that `study export` wrote.
     ///
     /// # Errors
@@ -161,6 +174,7 @@ impl ReportFolder {
                 .map(|site| SiteSize { site: site.site, units: site.units, records: site.records })
                 .collect(),
             noise_multiplier: named.noise_multiplier,
+            records_noise: named.record_protection.map(|records| records.noise_multiplier),
         })
     }
 
@@ -176,10 +190,10 @@ impl ReportFolder {
         &self.sizes
     }
 
-    /// The plan's noise multiplier as the report tells it; `None` without a private part.
+    /// The plan's noise multipliers as the report tells them: of private sums, and of public sums; `None` where there are none.
     #[must_use]
-    pub fn noise_multiplier(&self) -> Option<f64> {
-        self.noise_multiplier
+    pub fn noise_multipliers(&self) -> [Option<f64>; 2] {
+        [self.noise_multiplier, self.records_noise]
     }
 
     /// SHA-256 of the final parameters' bytes.
@@ -199,8 +213,7 @@ impl ReportFolder {
         let params = model
             .from_safetensors(&read(&path)?)
             .map_err(|source| EvidenceError::Parameters { path: path.clone(), source })?;
-        let bytes: Vec<u8> = params.iter().flat_map(|value| value.to_le_bytes()).collect();
-        let found = Digest::of(&bytes);
+        let found = parameters_digest(&params);
         if found == named { Ok(params) } else { Err(EvidenceError::Altered { path, found, named }) }
     }
 

@@ -20,6 +20,13 @@ use serde::{Deserialize, Serialize};
 pub use folder::{EvidenceError, ReportFolder};
 pub(super) use page::unattacked;
 
+/// SHA-256 of parameters `[P]` as the coordinator stores them: little-endian float32 in the layout's order.
+#[must_use]
+pub fn parameters_digest(params: &[f32]) -> Digest {
+    let bytes: Vec<u8> = params.iter().flat_map(|value| value.to_le_bytes()).collect();
+    Digest::of(&bytes)
+}
+
 /// Form of `audit.json`; a later one has another name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AuditFormat {
@@ -74,9 +81,11 @@ pub struct AuditLine {
     pub guesses: usize,
     /// Right ones.
     pub right: usize,
+    /// Wrong ones where all canaries are guessed.
+    pub wrong: usize,
     /// Epsilon is at least this, whatever the mechanism is.
     pub lower_bound: f64,
-    /// Epsilon is at least this, if the mechanism is as private as some Gaussian one.
+    /// Epsilon is at least this by `wrong`, if the mechanism is as private as some Gaussian one and outcomes are independent.
     pub gaussian_bound: f64,
 }
 

@@ -46,7 +46,7 @@ fn no_audit() -> String {
 }
 
 fn no_attacks() -> String {
-    "<p class=\"empty\">Nobody has attacked this model yet: <code>fusiondp-simulate attack --report DIR --data HOSPITALS</code> \
+    "<p class=\"empty\">Nobody has attacked this model yet: <code>fusiondp-simulate attack --report DIR --data HOSPITALS [--imputer FILE]</code> \
      does.</p>"
         .to_owned()
 }
@@ -56,8 +56,8 @@ fn releases(audit: &AuditEvidence) -> String {
     let honest = || audit.results.iter().filter(|line| line.fault.is_none());
     let verdict = match honest().find(|line| line.exceeds()) {
         Some(line) => format!(
-            "<p class=\"warn\"><b>A lower bound exceeds the claim</b> ({}, {}). Do not rely on the figures of this report before \
-             somebody has explained why.</p>",
+            "<p class=\"warn\"><b>A lower bound exceeds the claim</b> ({}, {}). One in a hundred does so by chance: repeat the attack with \
+             another seed, and do not rely on the figures of this report if it happens again.</p>",
             escape(&line.mechanism),
             line.relation
         ),
@@ -75,8 +75,9 @@ fn releases(audit: &AuditEvidence) -> String {
     ];
     format!(
         "<h3>The releases</h3><p>An adversary who may choose patients' contributions, sees every release and knows all but one secret \
-         bit of each chosen patient guesses these bits. As many right guesses prove that ε is at least so large, with a confidence \
-         of {} % each.</p>{verdict}{}{}",
+         bit of each chosen patient guesses these bits. As many right guesses among the surest prove that ε is at least so large, \
+         whatever the mechanism is. The other bound is by the wrong guesses of all bits; it is sharper, and holds if the mechanism is as \
+         private as some Gaussian one and guesses err independently. Confidence {} % each.</p>{verdict}{}{}",
         // 0.01 gives 99.
         100.0 * (1.0 - audit.error_probability),
         table(columns, audit.results.iter().map(audit_row)),
@@ -146,9 +147,10 @@ fn bar(line: &AuditLine) -> String {
 /// Attacks on the model.
 fn model(attacks: &AttackEvidence) -> String {
     let mut html = format!(
-        "<h3>The model: what it tells of sensitive values</h3><p>Each sensitive value of training patients is guessed from public \
+        "<h3>The model: what it tells of sensitive values</h3><p>Each sensitive value of {} training records is guessed from public \
          columns, label and model. The true baseline is what an attacker knows without the model: the value that, on other \
          patients, most often goes with the imputer's guess. Shares of right guesses:</p>{}",
+        count(attacks.reconstruction.first().map_or(0, |found| found.records) as u64),
         reconstruction(attacks)
     );
     if let Some(found) = &attacks.inversion {

@@ -154,6 +154,8 @@ pub struct AttributeSetting<'a> {
     pub data: &'a Path,
     /// The ONNX imputer that the study pins; without it one is fitted on support.csv.
     pub imputer: Option<&'a Path>,
+    /// Folder for copies of the data; whoever makes it removes it, also after an interruption.
+    pub work: &'a Path,
     /// Units that take part; the canaries are among them.
     pub units: usize,
     /// Canaries of a run.

@@ -121,13 +121,13 @@ impl Records {
         places: &mut HashMap<String, usize>,
         most: usize,
     ) {
-        let known = unit.and_then(|unit| places.get(&row[unit]).copied());
+        let known = unit.and_then(|unit| places.get(row[unit].trim()).copied());
         if let Some(known) = known {
             return self.units[known].push(row);
         }
         if self.units.len() < most {
             if let Some(unit) = unit {
-                places.insert(row[unit].to_owned(), self.units.len());
+                places.insert(row[unit].trim().to_owned(), self.units.len());
             }
             self.units.push(vec![row]);
         }
@@ -202,7 +202,7 @@ impl Records {
 fn place(header: &StringRecord, name: &str, path: &Path) -> Result<usize, AttributeError> {
     header
         .iter()
-        .position(|cell| cell == name)
+        .position(|cell| cell.trim() == name)
         .ok_or_else(|| AttributeError::Column { path: path.to_owned(), column: name.to_owned() })
 }
 

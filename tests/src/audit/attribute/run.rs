@@ -84,7 +84,7 @@ impl<'a> Warm<'a> {
     /// # Errors
     /// [`AttributeError`].
     pub fn up(setting: &'a AttributeSetting<'a>) -> Result<Self, AttributeError> {
-        let folder = tempfile::tempdir()?;
+        let folder = tempfile::tempdir_in(setting.work)?;
         let study = Study::parse(setting.study)?;
         let found = hospitals(setting.data).map_err(SimulationError::from)?;
         let files: Vec<PathBuf> = found.iter().map(|hospital| hospital.folder.join("train.csv")).collect();
