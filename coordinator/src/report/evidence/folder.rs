@@ -55,7 +55,7 @@ pub enum EvidenceError {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: StudyError,
+        source: Box<StudyError>,
     },
     /// A file that is not the one that report.json names.
     #[error(
@@ -163,8 +163,8 @@ impl ReportFolder {
         if found != named.study.digest {
             return Err(EvidenceError::Altered { path, found, named: named.study.digest });
         }
-        let document =
-            StudyDocument::from_bytes(&bytes).map_err(|source| EvidenceError::Study { path, source })?;
+        let document = StudyDocument::from_bytes(&bytes)
+            .map_err(|source| EvidenceError::Study { path, source: Box::new(source) })?;
         let took_part = named.site_details.into_iter().filter(|site| site.units > 0);
         Ok(Self {
             folder: folder.to_owned(),

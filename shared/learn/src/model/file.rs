@@ -101,7 +101,7 @@ mod tests {
     use crate::model::{InputShape, ModelSpec};
 
     fn model(width: usize) -> Model {
-        Model::new(&ModelSpec::mlp(&[width], true, 0.0), InputShape { dense: 3, bins: vec![] }).unwrap()
+        Model::new(&ModelSpec::mlp([width], true, 0.0), InputShape { dense: 3, bins: vec![] }).unwrap()
     }
 
     #[test]
