@@ -4,6 +4,7 @@ use fusiondp_dp::{ChargeRequest, Digest, Ledger, LedgerEntry, LedgerStore, Prote
 use proptest::prelude::*;
 
 use super::super::budget::YEAR_MS;
+use super::super::limits::EpsilonLimit;
 use super::*;
 
 struct Accepting;
@@ -260,4 +261,14 @@ proptest! {
             }
         }
     }
+}
+
+/// A budget without an end is no budget.
+#[test]
+fn a_limit_is_a_finite_number_from_zero_on() {
+    for value in [f64::INFINITY, f64::NAN, -1.0] {
+        let refused = EpsilonLimit::try_from(value).unwrap_err();
+        assert!(refused.contains("a finite number >= 0"), "{value}: {refused}");
+    }
+    assert_eq!(EpsilonLimit::try_from(0.5).unwrap().get().get(), 0.5);
 }
