@@ -63,7 +63,7 @@ async fn a_table_of_counts_that_arrives_after_the_study_has_ended_is_mirrored() 
     assert_eq!(register(&mut client).await.unwrap().newest_entry, Some(counts.charge.clone()));
     let files = federation.export(&id).await;
     let receipts = ReceiptsFile::parse(std::str::from_utf8(&files["receipts-a.jsonl"]).unwrap()).unwrap();
-    assert_eq!(receipts.counts, [counts.charge.clone()]);
+    assert_eq!(receipts.counts, std::slice::from_ref(&counts.charge));
     // The report tells of it with its cost, or this would name the difference.
     let exported = tempfile::tempdir().unwrap();
     for (name, bytes) in files {
