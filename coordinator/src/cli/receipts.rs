@@ -28,7 +28,9 @@ Reads study.toml, receipts-SITE.jsonl and, if it is there, report.json of a fold
 coordinator and no network. Exit code 1 if anything does not hold.
 
 With --ca it checks whose keys signed: that each is bound to a certificate of the consortium's authority in the hospital's
-name, which was valid when the site charged. Take the file from somebody who trusts it, such as a hospital's kit.
+name, which was valid when the site charged. Take the file from somebody who trusts it, such as a hospital's kit. A ledger outlives an
+authority: where a site has had certificates of several, such as before a new one or in a second consortium, give one PEM file
+with all of them (`cat ca-2026.pem ca-2027.pem > ca.pem`).
 
 Who does not trust the authority's holder either asks the hospital: its key is what `fusiondp-site ledger verify` prints.
 
@@ -42,7 +44,7 @@ pub(super) struct Verify {
     /// Key of a site as the hospital tells it; may be repeated.
     #[arg(long = "key", value_name = "SITE=KEY", value_parser = key)]
     keys: Vec<(SiteId, LedgerPublicKey)>,
-    /// Certificate of the consortium's authority, `ca.pem` of every kit.
+    /// Certificate of the consortium's authority, `ca.pem` of every kit; may hold those of several authorities.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
     /// JSON instead of a table.
@@ -111,7 +113,7 @@ fn show(verified: &Verified, keys: &BTreeMap<SiteId, LedgerPublicKey>) -> anyhow
 /// What tables of counts cost.
 fn show_counts(verified: &Verified) -> anyhow::Result<()> {
     if !verified.lists_counts {
-        outln!("tables of counts: not recomputed, files of an older format list no charges of them")?;
+        outln!("tables of counts: not all recomputed, files of an older format list no charges of them")?;
     }
     let Some(counts) = &verified.counts else { return Ok(()) };
     let line = |what: String, figures: &Epsilons| {

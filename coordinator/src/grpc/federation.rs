@@ -181,13 +181,15 @@ impl FederationService {
 
     async fn accept_report(&self, site: SiteId, report: EvaluationReport) -> Result<(), ApiError> {
         let (context, row) = self.study(&report.study_id).await?;
-        if !evaluation::takes_reports(row.state) {
-            return Err(ended(&row));
-        }
         let enrolled = self.enrolled(context.id(), &site).await?;
         let model = self.core.model(context.id(), report.model_version).await?;
         let (enrolled, model_digest) = (&enrolled, model.map(|(digest, _)| digest));
         metrics::check_report(&metrics::Expected { context: &context, enrolled, model_digest }, &report)?;
+        if !evaluation::takes_reports(row.state) {
+            // Its figures count no more; what paid for a table was charged all the same.
+            self.core.store.mirror_late_counts(&site, &report, self.core.clock.now_ms()).await?;
+            return Err(ended(&row));
+        }
         let receipt = self.core.store.record_evaluation(&site, &report, self.core.clock.now_ms()).await?;
         let cohort = Some(&report.cohort);
         self.core.board.withdraw_evaluation(&site, context.id(), report.model_version, cohort);
@@ -304,7 +306,8 @@ impl FederationService {
         self.core.context(id).await?.ok_or_else(|| ApiError::unknown_study(id))
     }
 
-    /// The study with its row. One that has ended still takes late updates: their charges belong into the mirror.
+    /// The study with its row. One that has ended still reads late updates and tables of counts: their charges belong into the
+    /// mirror.
     async fn study(&self, id: &StudyId) -> Result<(SharedContext, StudyRow), ApiError> {
         let context = self.context(id).await?;
         let row = self.core.store.study(id).await?.ok_or_else(|| ApiError::unknown_study(id))?;

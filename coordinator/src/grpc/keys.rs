@@ -5,6 +5,7 @@ use fusiondp_protocol::{Digest, Enrolment, ProblemType, SignedKeyStatement, Site
 use super::errors::ApiError;
 use crate::receipts::key::{BoundKey, KeyStatementError};
 use crate::shared::Core;
+use crate::store::{MAX_KEYS_PER_CERTIFICATE, StatementReceipt};
 
 /// Who calls, as the connection's certificate says.
 pub(super) struct Caller {
@@ -40,7 +41,14 @@ pub(super) async fn keep_statement(
             bound.certificate, caller.certificate
         )));
     }
-    Ok(core.store.keep_key_statement(&caller.site, signed, core.clock.now_ms()).await?)
+    match core.store.keep_key_statement(&caller.site, signed, core.clock.now_ms()).await? {
+        StatementReceipt::Kept => Ok(()),
+        StatementReceipt::TooManyKeys => Err(invalid(&format!(
+            "site {} has stated {MAX_KEYS_PER_CERTIFICATE} other ledger keys under certificate {}, and a ledger keeps one key \
+             for ever; restart the agent with the state_dir of one of them, or with a new certificate for this site",
+            caller.site, caller.certificate
+        ))),
+    }
 }
 
 /// A site enrolls with the key that it has stated, and with no other.

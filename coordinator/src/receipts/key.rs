@@ -80,6 +80,9 @@ impl KeyBinding {
                     key.ledger_key, header.ledger_key
                 )),
                 Ok(key) => keys.push(key),
+                Err(error @ KeyStatementError::Certificate(SignatureProblem::NotAccepted { .. })) => {
+                    problems.push(format!("{error}; {SEVERAL}"));
+                }
                 Err(error) => problems.push(error.to_string()),
             }
         }
@@ -98,6 +101,10 @@ impl KeyBinding {
         (Self::Bound(keys.into_iter().map(BoundCertificate::from).collect()), problems)
     }
 }
+
+/// What helps where a certificate is honest and of another authority: a site states one key under all that it has had.
+const SEVERAL: &str = "if the site has had certificates of another authority too, such as before a new one or in a second consortium, \
+                       give --ca a PEM file with the certificates of all of them";
 
 /// The first charge that no certificate was valid at.
 fn outside(keys: &[BoundKey], charges: &[ChargeTime]) -> Option<String> {

@@ -153,7 +153,8 @@ pub struct Verified {
     /// What tables of counts with noise cost; `None` where there are none, or the files do not list them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub counts: Option<CountsVerdict>,
-    /// Charges of counts are in the files, if the study has any; files of the older format cannot hold them.
+    /// Charges of counts are in the files, if the study has any; files of the older format cannot hold them. With a report that
+    /// tells of tables such a file is a problem.
     pub lists_counts: bool,
     /// What does not hold, of the folder as a whole.
     pub problems: Vec<String>,
@@ -227,8 +228,26 @@ impl Folder {
         verified.check_unknown_keys(&trust.keys);
         if let Some(reported) = &self.reported {
             verified.check_report(reported);
+            self.check_formats(&mut verified, reported);
         }
         Ok(verified)
+    }
+
+    /// Where a report tells of tables of counts, each file has to be of a format that lists them: otherwise a newer file in the
+    /// form of an older one would hide what is left out of it.
+    fn check_formats(&self, verified: &mut Verified, reported: &Reported) {
+        if self.document.study().evaluation.noisy().is_none() || reported.counts.is_none() {
+            return;
+        }
+        let older = self.sites.iter().zip(&mut verified.sites).filter(|(file, _)| !file.lists_counts());
+        for (file, verdict) in older {
+            verdict.problems.push(format!(
+                "{} is of format \"{}\", which lists no charges of counts, and report.json tells of tables of counts; \
+                 export the study again with a current coordinator",
+                ReceiptsFile::name(&file.header.site),
+                file.header.format
+            ));
+        }
     }
 }
 
@@ -259,7 +278,8 @@ impl Verified {
                 ));
             }
         }
-        if self.lists_counts {
+        // What is listed is compared also beside a file that lists nothing.
+        if self.lists_counts || self.counts.is_some() {
             self.problems.extend(CountsVerdict::compare(self.counts.as_ref(), reported.counts.as_ref()));
         }
         for said in &reported.site_details {

@@ -197,12 +197,29 @@ impl Store {
                 if updated.rows_affected() == 0 && !was_asked(tx, site, report).await? {
                     return Ok(ReportReceipt::NotAsked);
                 }
-                if let ReleasedMetrics::Noisy(counts) = &report.metrics {
-                    let charge = (&counts.charge, Paid::Counts);
-                    mirror::insert(tx, &report.study_id, site, charge, now_ms).await?;
-                }
+                mirror_counts(tx, site, report, now_ms).await?;
                 let stored = updated.rows_affected() == 1;
                 Ok(if stored { ReportReceipt::Stored } else { ReportReceipt::TooLate })
+            })
+        })
+        .await
+    }
+
+    /// Mirrors what paid for a table of counts that a site was asked for, and keeps nothing else of its report: the study has
+    /// ended. Whether it was asked.
+    pub async fn mirror_late_counts(
+        &self,
+        site: &SiteId,
+        report: &EvaluationReport,
+        now_ms: u64,
+    ) -> Result<bool, StoreError> {
+        self.write("mirror_late_counts", |tx| {
+            Box::pin(async move {
+                let asked = was_asked(tx, site, report).await?;
+                if asked {
+                    mirror_counts(tx, site, report, now_ms).await?;
+                }
+                Ok(asked)
             })
         })
         .await
@@ -349,6 +366,17 @@ fn metric_row(row: &AnyRow) -> Result<MetricRow, StoreError> {
             }
         },
     })
+}
+
+/// Mirrors the charge of a report of counts; others have none.
+async fn mirror_counts(
+    tx: &mut AnyConnection,
+    site: &SiteId,
+    report: &EvaluationReport,
+    now_ms: u64,
+) -> Result<(), StoreError> {
+    let ReleasedMetrics::Noisy(counts) = &report.metrics else { return Ok(()) };
+    mirror::insert(tx, &report.study_id, site, (&counts.charge, Paid::Counts), now_ms).await
 }
 
 async fn was_asked(

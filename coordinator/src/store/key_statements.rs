@@ -3,10 +3,23 @@
 use std::collections::BTreeMap;
 
 use fusiondp_protocol::{Digest, SignedKeyStatement, SiteId, StudyId};
+use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
 use super::row::{RowExt as _, int};
 use super::{Store, StoreError};
+
+/// Most keys that a site may state under one certificate. A ledger has one for ever, so each further one is a new ledger.
+pub const MAX_KEYS_PER_CERTIFICATE: u64 = 16;
+
+/// What became of a key statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StatementReceipt {
+    /// Kept, now or before.
+    Kept,
+    /// Not kept: [`MAX_KEYS_PER_CERTIFICATE`] other keys are stated under the certificate.
+    TooManyKeys,
+}
 
 impl Store {
     /// Keeps a statement. Another one about the same key and certificate says nothing new and is not kept.
@@ -15,9 +28,12 @@ impl Store {
         site: &SiteId,
         signed: &SignedKeyStatement,
         now_ms: u64,
-    ) -> Result<(), StoreError> {
+    ) -> Result<StatementReceipt, StoreError> {
         self.write("keep_key_statement", |tx| {
             Box::pin(async move {
+                if other_keys(tx, site, signed).await? >= MAX_KEYS_PER_CERTIFICATE {
+                    return Ok(StatementReceipt::TooManyKeys);
+                }
                 sqlx::query(
                     "INSERT INTO key_statements (site_id, certificate, ledger_key, statement, made_ms, received_ms) \
                      VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (site_id, certificate, ledger_key) DO NOTHING",
@@ -30,7 +46,7 @@ impl Store {
                 .bind(int(now_ms))
                 .execute(&mut **tx)
                 .await?;
-                Ok(())
+                Ok(StatementReceipt::Kept)
             })
         })
         .await
@@ -75,6 +91,20 @@ impl Store {
         })
         .await
     }
+}
+
+/// Keys that the site has stated under the statement's certificate, if its own is not among them.
+async fn other_keys(
+    tx: &mut AnyConnection,
+    site: &SiteId,
+    signed: &SignedKeyStatement,
+) -> Result<u64, StoreError> {
+    let query = sqlx::query("SELECT ledger_key FROM key_statements WHERE site_id = $1 AND certificate = $2");
+    let query = query.bind(site.as_str()).bind(signed.statement.certificate.to_string());
+    let rows = query.fetch_all(tx).await?;
+    let keys: Vec<String> = rows.iter().map(|row| row.text("ledger_key")).collect::<Result<_, _>>()?;
+    let known = keys.contains(&signed.statement.ledger_key.to_string());
+    Ok(if known { 0 } else { keys.len() as u64 })
 }
 
 fn statement(row: &AnyRow) -> Result<SignedKeyStatement, StoreError> {

@@ -48,6 +48,7 @@ use tokio::sync::Mutex;
 pub use error::StoreError;
 pub use evaluations::{EvaluationRow, EvaluationSite, MetricNoise, MetricRow, ReportReceipt};
 pub use history::{ParticipationRow, RoundRow};
+pub use key_statements::{MAX_KEYS_PER_CERTIFICATE, StatementReceipt};
 pub use mirror::{Claim, NewCharges, RecordClaim, StoredClaim, WarningRow};
 pub use models::{ModelKind, ModelRow, NewModel};
 pub use rounds::{AppliedRound, DeclinedTraining};

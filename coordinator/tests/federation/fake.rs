@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::num::NonZeroU32;
 use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use fusiondp_dp::{
-    ChargeRequest, Delta, Digest, DpEvent, Epsilon, Ledger, LedgerEntry, LedgerKey, LedgerStore,
-    NeighboringRelation, Protection, Released, SignedEntry, UpdateId, epsilon,
+    ChargeRequest, ClipNorm, Delta, Digest, DpEvent, Epsilon, Ledger, LedgerEntry, LedgerKey, LedgerStore,
+    NeighboringRelation, NoiseMultiplier, Protection, Released, SignedEntry, UpdateId, epsilon,
 };
 use fusiondp_proto::v1;
 use fusiondp_proto::v1::federation_client::FederationClient;
@@ -16,9 +17,9 @@ use fusiondp_protocol::receipt::{Receipt, ReceiptEpsilons, ReceiptFormat};
 use fusiondp_protocol::study::ImputerSpec;
 use fusiondp_protocol::{
     Assignment, Decline, DeclineKind, DeclinedTask, Enrolment, EnrolmentOffer, EvaluationReport,
-    EvaluationTask, Limits, MetricSummary, ModelHeader, ModelPart, ModelRequest, PROTOCOL_VERSION, Poll,
-    Problem, ProblemType, Registered, Registration, ReleasedMetrics, SignedKeyStatement, SiteId,
-    TrainingTask, UpdateHeader, UpdateOutcome, UpdatePart, chunks,
+    EvaluationTask, Limits, MetricSummary, ModelHeader, ModelPart, ModelRequest, NoisyCounts,
+    PROTOCOL_VERSION, Poll, Problem, ProblemType, Registered, Registration, ReleasedMetrics,
+    SignedKeyStatement, SiteId, StudyDocument, TrainingTask, UpdateHeader, UpdateOutcome, UpdatePart, chunks,
 };
 use tonic::Status;
 use tonic::transport::Channel;
@@ -282,6 +283,43 @@ impl FakeSite {
             protects: Protection::SensitiveValues,
         };
         drop(self.ledger.charge(vec![request], &mut Nowhere).await.unwrap());
+    }
+
+    /// Charges for a table of counts of one edge with noise 5, and reports it.
+    pub(crate) async fn noisy_report(
+        &mut self,
+        document: &StudyDocument,
+        model: (u64, Digest),
+        cohort: &str,
+    ) -> EvaluationReport {
+        let request = ChargeRequest {
+            time_ms: 2_000,
+            data_set: self.data_set(),
+            study: document.id().to_string(),
+            study_digest: document.digest(),
+            round: 0,
+            local_step: 0,
+            event: DpEvent::GaussianHistogram {
+                noise_multiplier: NoiseMultiplier::new(5.0).unwrap(),
+                steps: NonZeroU32::MIN,
+            },
+            clip_norm: ClipNorm::new(1.0).unwrap(),
+            unit: "id".into(),
+            units: self.units,
+            model_digest: model.1,
+            update_id: UpdateId::random(&mut fusiondp_dp::SecureRng::from_os().unwrap()),
+            released: Released::Counts { cohort: cohort.to_owned() },
+            protects: Protection::SensitiveValues,
+        };
+        drop(self.ledger.charge(vec![request], &mut Nowhere).await.unwrap());
+        let charge = ledger_key().sign_entry(self.ledger.entries().last().unwrap().clone());
+        let counts = NoisyCounts { units: self.units, counts: vec![1 << 30; 4], charge };
+        EvaluationReport {
+            study_id: document.id().clone(),
+            model_version: model.0,
+            cohort: cohort.parse().unwrap(),
+            metrics: ReleasedMetrics::Noisy(Box::new(counts)),
+        }
     }
 
     /// Every charge of the study: listing one again does no harm.

@@ -124,6 +124,32 @@ async fn statements_that_do_not_hold_are_refused_with_the_reason() {
     federation.stop().await;
 }
 
+/// Each key is a row for ever, and a member can make as many as it likes.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_under_one_certificate_are_limited() {
+    let (kits, state) = (Kits::new(), tempfile::tempdir().unwrap());
+    let federation = kits.federation(state.path()).await;
+    let mut client = FederationClient::new(federation.connector.channel(kits.identity("a")));
+    let statement = |seed| kits.statement("a", &LedgerKey::from_seed([seed; LedgerKey::SEED_BYTES]));
+    for seed in 1..=16 {
+        register_with(&mut client, Some(statement(seed))).await.unwrap();
+    }
+    let detail = refused(register_with(&mut client, Some(statement(17))).await.unwrap_err());
+    assert!(detail.contains("16 other ledger keys") && detail.contains("state_dir"), "{detail}");
+    let certificate = statement(17).statement.certificate;
+    let kept = federation.store.statements_under(&"a".parse().unwrap(), certificate).await.unwrap();
+    assert_eq!(kept.len(), 16);
+    // Those that are known go on, and so do other sites and a renewed certificate.
+    register_with(&mut client, Some(statement(16))).await.unwrap();
+    let mut other = FederationClient::new(federation.connector.channel(kits.identity("b")));
+    register_with(&mut other, Some(kits.statement("b", &ledger_key()))).await.unwrap();
+    std::fs::remove_file(kits.files("a").certificate).unwrap();
+    kits.provision();
+    let mut client = FederationClient::new(federation.connector.channel(kits.identity("a")));
+    register_with(&mut client, Some(kits.statement("a", &ledger_key()))).await.unwrap();
+    federation.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_coordinator_without_an_authority_takes_no_statement() {
     let (kits, state) = (Kits::new(), tempfile::tempdir().unwrap());

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod attempts;
+mod counts;
 mod fake;
 mod faults;
 mod keys;

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::Context;
-use fusiondp_dp::{AccountantError, Delta, Digest, DpEvent, Ledger, LedgerEntry, Released};
-use fusiondp_protocol::ids::StudyId;
+use fusiondp_dp::{AccountantError, Delta, Digest, DpEvent, Ledger, LedgerEntry, LedgerPublicKey, Released};
+use fusiondp_protocol::ids::{SiteId, StudyId};
 use fusiondp_protocol::receipt::ReceiptsFile;
 use fusiondp_runtime::console::OutputError;
 use fusiondp_runtime::files::create_atomic;
+use fusiondp_runtime::identity::Role;
 use fusiondp_runtime::outln;
 use jiff::Timestamp;
 use serde_json::json;
@@ -111,7 +112,7 @@ pub(super) async fn verify(config: &SiteConfig) -> anyhow::Result<()> {
 }
 
 /// Writes the ledger, or the receipts of a study, to a file.
-pub(super) async fn export(config: &SiteConfig, study: Option<&StudyId>, out: &Path) -> anyhow::Result<()> {
+pub(crate) async fn export(config: &SiteConfig, study: Option<&StudyId>, out: &Path) -> anyhow::Result<()> {
     let store = Store::open_read_only(&config.state_dir).await?;
     let key = store.ledger_public_key().await?.context("the agent has not run with this state_dir yet")?;
     let (text, what) = match study {
@@ -120,19 +121,44 @@ pub(super) async fn export(config: &SiteConfig, study: Option<&StudyId>, out: &P
             (ledger_file::write(key, &entries), format!("{} entries", entries.len()))
         }
         Some(study) => {
-            let receipts = store.receipts(study).await?;
-            let site = receipts.first().map(|signed| signed.receipt.site.clone());
-            let site = site.with_context(|| format!("no update of study {study} has left this site"))?;
-            let what = format!("{} receipts", receipts.len());
-            let statements = store.key_statements().await?;
-            let file = ReceiptsFile::new(site, study.clone(), key, receipts);
-            let counts =
-                store.signed_entries().await?.into_iter().filter(|signed| counts_of(study, &signed.entry));
-            (file.with_key_statements(statements).with_counts(counts.collect()).to_text(), what)
+            let file = study_file(config, &store, study, key).await?;
+            let (receipts, counts) = (file.receipts.len(), file.counts.len());
+            (file.to_text(), format!("{receipts} receipts and {counts} charges of counts"))
         }
     };
     create_atomic(out, text.as_bytes())?;
     Ok(outln!("{what} in {}, signed with ledger key {key}", out.display())?)
+}
+
+/// Receipts of a study, and what was charged for its tables of counts: a site may have sent these alone.
+async fn study_file(
+    config: &SiteConfig,
+    store: &Store,
+    study: &StudyId,
+    key: LedgerPublicKey,
+) -> anyhow::Result<ReceiptsFile> {
+    let receipts = store.receipts(study).await?;
+    let entries = store.signed_entries().await?;
+    let counts: Vec<_> = entries.into_iter().filter(|signed| counts_of(study, &signed.entry)).collect();
+    let site = match receipts.first() {
+        Some(signed) => signed.receipt.site.clone(),
+        None if counts.is_empty() => anyhow::bail!(
+            "no update of study {study} has left this site, and no table of counts was charged for it; \
+             `fusiondp-site ledger show` lists the studies"
+        ),
+        None => own_id(config)?,
+    };
+    let file = ReceiptsFile::new(site, study.clone(), key, receipts);
+    Ok(file.with_key_statements(store.key_statements().await?).with_counts(counts))
+}
+
+/// The site's id, as its certificate says it.
+fn own_id(config: &SiteConfig) -> anyhow::Result<SiteId> {
+    let credentials = config.tls.load_as(Role::Site).context("the site's id is read from its certificate")?;
+    let identity = credentials.identity();
+    identity.id().parse().with_context(|| {
+        format!("the certificate names {}; use the certificate of this site's kit", identity.dns_name())
+    })
 }
 
 /// Whether an entry paid for a table of counts of a study.

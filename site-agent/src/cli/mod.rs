@@ -5,7 +5,7 @@
 mod approve;
 mod check;
 mod difference;
-mod ledger;
+pub(crate) mod ledger;
 mod offers;
 mod plan_text;
 mod repair;

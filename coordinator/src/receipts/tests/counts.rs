@@ -168,23 +168,53 @@ fn a_report_tells_of_the_tables_that_are_paid_for_and_of_no_smaller_cost() {
     assert!(says(&fewer, |_| ()).contains("no line here pays for one"));
 }
 
-/// A report of before charges of counts were listed: what they cost is not recomputed, and that is said.
-#[test]
-fn files_of_the_older_format_are_read_and_their_counts_are_left_open() {
-    let mut site = counted("a", 1);
-    let given = verify(&[&site]).counts.unwrap();
+/// The site's file without its charges of counts, as one of the older format.
+fn older(mut site: Site) -> ReceiptsFile {
     site.counts.clear();
-    let older = site.file().to_text().replacen("receipts/v2", "receipts/v1", 1);
-    let counts = ReportedCounts {
-        cohorts: given.cohorts,
-        epsilon_with_training: Some(given.epsilon_with_training),
-        records_epsilon_with_training: None,
-    };
-    let epsilon = verify(&[&site]).epsilon;
-    let reported =
-        Some(Reported { epsilon, records_epsilon: None, counts: Some(counts), site_details: Vec::new() });
-    let sites = vec![ReceiptsFile::parse(&older).unwrap()];
-    let folder = Folder { document: site.document.clone(), sites, reported };
-    let verified = folder.verify(&Trust::default(), || ()).unwrap();
+    ReceiptsFile::parse(&site.file().to_text().replacen("receipts/v2", "receipts/v1", 1)).unwrap()
+}
+
+fn verify_folder(sites: Vec<ReceiptsFile>, epsilon: Epsilons, counts: Option<ReportedCounts>) -> Verified {
+    let reported = Some(Reported { epsilon, records_epsilon: None, counts, site_details: Vec::new() });
+    let folder = Folder { document: noisy_document(), sites, reported };
+    folder.verify(&Trust::default(), || ()).unwrap()
+}
+
+/// Without a table in the report there is nothing to compare, and that nothing was recomputed is said.
+#[test]
+fn files_of_the_older_format_are_read_where_no_report_tells_of_tables() {
+    let epsilon = verify(&[&counted("a", 1)]).epsilon;
+    let verified = verify_folder(vec![older(counted("a", 1))], epsilon, None);
     assert!(verified.holds() && !verified.lists_counts && verified.counts.is_none(), "{verified:?}");
+}
+
+/// A coordinator leaves out lines and statements and writes the older format: one such file excused every figure of counts.
+#[test]
+fn a_file_in_the_form_of_an_older_one_hides_no_table_that_the_report_tells_of() {
+    let (a, b) = (counted("a", 1), counted("b", 2));
+    let honest = verify(&[&a, &b]);
+    let (given, epsilon) = (honest.counts.unwrap(), honest.epsilon);
+    let says = |factor: f64| {
+        let mut cohorts = given.cohorts.clone();
+        cohorts[0].epsilon.replace *= factor;
+        Some(ReportedCounts {
+            cohorts,
+            epsilon_with_training: Some(given.epsilon_with_training),
+            records_epsilon_with_training: None,
+        })
+    };
+    assert!(verify_folder(vec![a.file(), b.file()], epsilon, says(1.0)).holds());
+    for factor in [1.0, 0.1] {
+        let verified = verify_folder(vec![a.file(), older(counted("b", 2))], epsilon, says(factor));
+        assert!(!verified.holds() && verified.sites[0].problems.is_empty(), "{verified:?}");
+        let found = verified.sites[1].problems.join("; ");
+        for named in ["receipts-b.jsonl", "receipts/v1", "export the study again"] {
+            assert!(found.contains(named), "{named}: {found}");
+        }
+        // What site a lists is compared all the same.
+        let found = verified.problems.join("; ");
+        assert_eq!(found.contains("of counts of cohort test, the charges give"), factor < 1.0, "{found}");
+    }
+    let verified = verify_folder(vec![older(a), older(b)], epsilon, says(1.0));
+    assert!(verified.sites.iter().all(|site| site.problems.len() == 1), "{verified:?}");
 }

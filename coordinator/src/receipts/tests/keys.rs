@@ -145,6 +145,20 @@ fn a_coordinator_that_signs_for_a_site_is_found_by_the_authority_alone() {
     }
 }
 
+/// After a new authority, or in two consortia, a site's own file has statements under both.
+#[test]
+fn statements_under_two_authorities_stand_under_a_file_with_both() {
+    let (kits, other, honest) = (Kits::new(), Kits::new(), site("a", 1));
+    let both = [&kits, &other].map(|kits| statement(&kits.site("a"), "a", &honest.key, THEN_MS)).to_vec();
+    let found = checked(&honest, both.clone(), &kits.trust()).problems.join("; ");
+    assert!(found.contains("unknown authority") && found.contains("a PEM file with"), "{found}");
+    let text = [&kits, &other].map(|kits| std::fs::read_to_string(kits.site("a").ca).unwrap()).concat();
+    let file = kits.0.path().join("both.pem");
+    std::fs::write(&file, text).unwrap();
+    let trust = Trust { authority: Some(Authority::read(&file).unwrap()), ..Trust::default() };
+    assert_eq!(checked(&honest, both, &trust).problems, [""; 0]);
+}
+
 #[test]
 fn a_site_cannot_claim_a_key_that_it_does_not_hold() {
     let (kits, honest) = (Kits::new(), site("b", 1));

@@ -6,6 +6,8 @@ use fusiondp_protocol::receipt::ReceiptsFile;
 use sqlx::Connection as _;
 
 use super::*;
+use crate::cli::ledger::export;
+use crate::config::SiteConfig;
 use crate::store::ledger_file::LedgerFile;
 use crate::testing::NOISY;
 
@@ -56,6 +58,45 @@ async fn counts_leave_with_their_charge_which_stands() {
     assert_eq!((charge.event.noise_multiplier().get(), charge.clip_norm.get()), (5.0, 1.0));
     assert_eq!(bench.released().await, [true]);
 }
+
+/// What the hospital compares with the coordinator's file, also where nothing but counts has left.
+#[tokio::test]
+async fn a_site_that_only_sent_counts_exports_their_charges() {
+    let (pki, mut bench) = (key::Pki::new(), bench(&[]));
+    pki.certify(&mut bench, NOW_MS - 60_000);
+    bench.answer([bench.offer(), bench.evaluation("test")]).await;
+    closed(&bench.state()).await;
+    let (path, out) = (bench.folder.path().join("site.toml"), bench.folder.path().join("own.jsonl"));
+    std::fs::write(&path, SITE).unwrap();
+    let config = SiteConfig::load(&path).unwrap();
+    export(&config, Some(bench.document.id()), &out).await.unwrap();
+    let file = ReceiptsFile::parse(&std::fs::read_to_string(&out).unwrap()).unwrap();
+    assert_eq!((file.header.site.as_str(), &file.header.study), ("here", bench.document.id()));
+    assert_eq!((file.receipts.len(), file.header.key_statements.len()), (0, 1));
+    assert_eq!(file.counts, [bench.counts().remove(0).charge]);
+    let other = export(&config, Some(&"other-1".parse().unwrap()), &out).await.unwrap_err();
+    assert!(other.to_string().contains("no update of study other-1"), "{other:#}");
+}
+
+/// A site.toml beside the state and the certificate.
+const SITE: &str = r#"
+coordinator = "https://localhost:7443"
+coordinator_id = "coordinator"
+state_dir = "state"
+[tls]
+ca = "ca.pem"
+certificate = "site.pem"
+key = "site.key"
+[data]
+train = "train.csv"
+[policy]
+max_epsilon_replace = 3.0
+max_epsilon_zero_out = 3.0
+allow_public_gradient = true
+public_columns = ["a"]
+unit_column = "id"
+allow_metrics = false
+"#;
 
 #[tokio::test]
 async fn whoever_asks_again_gets_the_same_bytes_and_nothing_is_charged_again() {

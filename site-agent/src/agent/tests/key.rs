@@ -11,7 +11,7 @@ use rcgen::{
 };
 
 use super::*;
-use crate::transport::{Connecting, InProcess};
+use crate::transport::{Connecting, InProcess, TransportError};
 
 /// A connection within the process whose site has a certificate all the same.
 pub(super) struct Certified {
@@ -34,14 +34,14 @@ impl Connector for Certified {
 }
 
 /// An authority and the key of the site, which certificates are made for.
-struct Pki {
+pub(super) struct Pki {
     authority: String,
     issuer: Issuer<'static, KeyPair>,
     key: KeyPair,
 }
 
 impl Pki {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
@@ -51,7 +51,7 @@ impl Pki {
     }
 
     /// Gives a bench a new certificate, valid for an hour from this time on, Unix milliseconds.
-    fn certify(&self, bench: &mut Bench, from_ms: u64) {
+    pub(super) fn certify(&self, bench: &mut Bench, from_ms: u64) {
         let mut params = CertificateParams::new(vec!["here.site.fusiondp".to_owned()]).unwrap();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.not_before = rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(from_ms / 1_000);
@@ -66,27 +66,27 @@ impl Pki {
     }
 }
 
-/// Runs an agent until it ends by itself or has had time to register, and gives what it has stated so far.
-async fn stated(bench: &Bench) -> Vec<SignedKeyStatement> {
+/// Starts an agent, lets it register, and gives what was stated so far; or why it has not registered.
+async fn stated(bench: &Bench) -> Result<Vec<SignedKeyStatement>, TransportError> {
     let shutdown = Shutdown::new();
-    let running = tokio::spawn(bench.agent(&shutdown).await.run());
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    let agent = bench.agent(&shutdown).await;
+    let outcome = agent.connect().await.unwrap().expect("nobody has ended the agent").map(drop);
     shutdown.trigger();
-    running.await.unwrap().unwrap();
+    drop(agent);
     closed(&bench.state()).await;
-    bench.fake.kept().statements.iter().flatten().cloned().collect()
+    outcome.map(|()| bench.fake.kept().statements.iter().flatten().cloned().collect())
 }
 
 #[tokio::test]
 async fn one_statement_for_each_certificate_is_kept_and_sent_again() {
     let (pki, mut bench) = (Pki::new(), Bench::new(&[]));
     pki.certify(&mut bench, NOW_MS - 60_000);
-    stated(&bench).await;
-    let twice = stated(&bench).await;
+    stated(&bench).await.unwrap();
+    let twice = stated(&bench).await.unwrap();
     assert_eq!(twice.len(), 2);
     assert_eq!(twice[0].canonical_json(), twice[1].canonical_json(), "the same bytes after a restart");
     pki.certify(&mut bench, NOW_MS - 30_000);
-    let all = stated(&bench).await;
+    let all = stated(&bench).await.unwrap();
     assert_ne!(all[2].statement.certificate, all[0].statement.certificate);
     let store = Store::open_read_only(&bench.state()).await.unwrap();
     let key = store.ledger_public_key().await.unwrap().unwrap();
@@ -108,7 +108,8 @@ async fn a_certificate_that_is_not_valid_yet_or_any_more_states_nothing() {
     let (pki, mut bench) = (Pki::new(), Bench::new(&[]));
     for from_ms in [NOW_MS + 60_000, NOW_MS - 7_200_000] {
         pki.certify(&mut bench, from_ms);
-        assert!(stated(&bench).await.is_empty());
+        let error = stated(&bench).await.unwrap_err();
+        assert!(error.to_string().contains("site.pem"), "{error}");
     }
     assert!(bench.fake.kept().statements.is_empty(), "nor does it register without a statement");
     let store = Store::open_read_only(&bench.state()).await.unwrap();
