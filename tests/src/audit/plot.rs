@@ -69,7 +69,7 @@ pub fn attribute_svg(results: &[AttributeResult]) -> Option<String> {
     add("releases, Gaussian".to_owned(), None, |result| result.releases.gaussian_bound);
     add("last model, Gaussian".to_owned(), None, |result| result.final_model.gaussian_bound);
     for fault in RunFault::ALL {
-        add(format!("{fault}, releases, Gaussian"), Some(fault), |result| result.releases.gaussian_bound);
+        add(format!("{fault}, Gaussian"), Some(fault), |result| result.releases.gaussian_bound);
     }
     let title = "Attribute canaries: proved against claimed epsilon";
     let (below, y_label) = (Below::Quantity("claimed epsilon"), "lower bound");
