@@ -6,8 +6,8 @@
 
 use super::reconstruction::largest;
 
-/// Log-likelihood by slot of one patient, `[slots]`, gathered over rounds.
-#[derive(Debug, Clone)]
+/// Log-likelihood by slot of one patient, `[slots]`, gathered over rounds. Has no `Debug`: it follows from a patient's values.
+#[derive(Clone)]
 pub struct Likelihood(Vec<f64>);
 
 impl Likelihood {

@@ -6,7 +6,7 @@
 use fusiondp_coordinator::report::evidence::Reconstruction;
 
 /// Joint counts of true and imputed slots on support data, each plus a fraction so that nothing is impossible.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Prior {
     slots: usize,
     counts: Vec<f64>,

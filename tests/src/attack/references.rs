@@ -237,6 +237,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::attack::Target;
+    use crate::attack::tests::options;
     use crate::cohort::{CohortSpec, write as write_cohort};
     use crate::harness::toml_text::{SAMPLE_STUDY, TomlText};
 
@@ -268,18 +269,7 @@ mod tests {
         fs::write(data.path().join("hospital-b").join("test.csv"), few[0]).unwrap();
         let mut study = TomlText::new(SAMPLE_STUDY);
         study.set_rounds(10).unwrap();
-        let options = AttackOptions {
-            study: study.text(),
-            epsilon: None,
-            data: data.path(),
-            imputer: None,
-            work: data.path(),
-            target: Target::Trained,
-            cohort: "test",
-            patients: 0,
-            references: 4,
-            seed: 1,
-        };
+        let options = AttackOptions { references: 4, ..options(study.text(), data.path(), Target::Trained) };
         let run = Run::train(&options, usize::MAX).unwrap();
         let refused = pools(&run, &options).err().unwrap().to_string();
         assert!(refused.contains("hospital-b has too few patients"), "{refused}");

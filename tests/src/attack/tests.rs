@@ -5,6 +5,22 @@ use crate::cohort::{CohortSpec, write};
 use crate::harness::small;
 use crate::harness::toml_text::{SAMPLE_STUDY, TomlText};
 
+/// An attack on the model alone, at a replace epsilon of 1.
+pub(super) fn options<'a>(study: &'a str, data: &'a Path, target: Target<'a>) -> AttackOptions<'a> {
+    AttackOptions {
+        study,
+        epsilon: Some(1.0),
+        data,
+        imputer: None,
+        work: data,
+        target,
+        cohort: "test",
+        patients: 0,
+        references: 0,
+        seed: 3,
+    }
+}
+
 #[test]
 fn a_small_study_is_trained_and_attacked() {
     let data = tempfile::tempdir().unwrap();
@@ -12,16 +28,9 @@ fn a_small_study_is_trained_and_attacked() {
     let mut study = TomlText::new(SAMPLE_STUDY);
     study.set_rounds(30).unwrap();
     let with = |epsilon| AttackOptions {
-        study: study.text(),
         epsilon: Some(epsilon),
-        data: data.path(),
-        imputer: None,
-        work: data.path(),
-        target: Target::Trained,
-        cohort: "test",
         patients: 40,
-        references: 0,
-        seed: 3,
+        ..options(study.text(), data.path(), Target::Trained)
     };
     let found = attack(&with(1.0), &mut |_| {}).unwrap();
     assert!(found.epsilon <= 1.0 && found.auroc > 0.5, "{found:?}");
@@ -50,18 +59,7 @@ fn a_model_that_knows_its_patients_by_heart_tells_who_they_are() {
     write(CohortSpec::new(1, 500, 1).unwrap(), data.path()).unwrap();
     let mut study = TomlText::new(SAMPLE_STUDY);
     study.set("model", "dropout", 0.0).unwrap();
-    let options = AttackOptions {
-        study: study.text(),
-        epsilon: Some(1.0),
-        data: data.path(),
-        imputer: None,
-        work: data.path(),
-        target: Target::Trained,
-        cohort: "test",
-        patients: 0,
-        references: 8,
-        seed: 3,
-    };
+    let options = AttackOptions { references: 8, ..options(study.text(), data.path(), Target::Trained) };
     let mut trained = Vec::new();
     let found = attack(&options, &mut |models| trained.push(models)).unwrap();
     assert_eq!(trained, [1, 2, 3, 4, 5, 6, 7, 8]);
@@ -81,18 +79,7 @@ fn the_model_of_a_file_is_attacked() {
     let mut study = TomlText::new(SAMPLE_STUDY);
     study.set_rounds(10).unwrap();
     let path = data.path().join("model.safetensors");
-    let options = |target| AttackOptions {
-        study: study.text(),
-        epsilon: Some(1.0),
-        data: data.path(),
-        imputer: None,
-        work: data.path(),
-        target,
-        cohort: "test",
-        patients: 0,
-        references: 0,
-        seed: 3,
-    };
+    let options = |target| options(study.text(), data.path(), target);
     let run = Run::train(&options(Target::Trained), usize::MAX).unwrap();
     let zeros = vec![0.0; run.model().parameters()];
     std::fs::write(&path, run.model().to_safetensors(&zeros, ("k", "v")).unwrap()).unwrap();
@@ -128,18 +115,7 @@ fn studies_of_other_kinds_are_trained_and_attacked() {
         "clip_norm = 0.5\nexpected_batch_size = 60\ntarget = { epsilon = 8.0, relation = \"replace\" }";
     whole.replace_section("privacy.records", records).unwrap();
     for study in [local, whole] {
-        let options = AttackOptions {
-            study: study.text(),
-            epsilon: Some(1.0),
-            data: data.path(),
-            imputer: None,
-            work: data.path(),
-            target: Target::Trained,
-            cohort: "test",
-            patients: 20,
-            references: 0,
-            seed: 3,
-        };
+        let options = AttackOptions { patients: 20, ..options(study.text(), data.path(), Target::Trained) };
         let found = attack(&options, &mut |_| {}).unwrap();
         assert_eq!(found.reconstruction.len(), 6);
     }

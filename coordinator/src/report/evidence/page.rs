@@ -147,7 +147,8 @@ fn bar(line: &AuditLine) -> String {
 /// Attacks on the model.
 fn model(attacks: &AttackEvidence) -> String {
     let mut html = format!(
-        "<h3>The model: what it tells of sensitive values</h3><p>Each sensitive value of {} training records is guessed from public \
+        "<p class=\"soft small\">The figures of the model are computed from true values and leave without noise: no ε of this report \
+         counts them, no more than metrics in the clear.</p><h3>The model: what it tells of sensitive values</h3><p>Each sensitive value of {} training records is guessed from public \
          columns, label and model. The true baseline is what an attacker knows without the model: the value that, on other \
          patients, most often goes with the imputer's guess. Shares of right guesses:</p>{}",
         count(attacks.reconstruction.first().map_or(0, |found| found.records) as u64),

@@ -109,6 +109,10 @@ fn a_report_says_that_nobody_has_attacked_it_until_somebody_has() {
     {
         assert!(html.contains(shown), "{shown}");
     }
+    assert!(
+        html.contains("computed from true values and leave without noise")
+            && !bare.contains("without noise: no ε")
+    );
     assert_eq!(html.matches("<h2>Proof by attack</h2>").count(), 1);
     let outside = |html: &str| {
         let (before, rest) = html.split_once("<!-- attacks -->").unwrap();
